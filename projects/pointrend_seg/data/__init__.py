@@ -1,0 +1,1 @@
+"""Data sets: synthetic scenes, mappers, augmentation, registration and checks."""
