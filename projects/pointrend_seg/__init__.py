@@ -1,3 +1,25 @@
-"""PointRend for semantic and instance segmentation, as a Detectron2 extension."""
+"""PointRend for semantic and instance segmentation, as a Detectron2 extension.
+
+Importing this package registers its heads and samplers with Detectron2; docs/architecture.md says
+what is where.
+"""
+
+from .config import add_pointrend_config, adopt_config
+from .errors import InputError
+from .point_heads import POINT_HEAD_REGISTRY, PointMLP
+from .sampling import POINT_SAMPLER_REGISTRY, ImportancePointSampler, UniformPointSampler
+from .semantic_head import PointRendSemanticHead
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "POINT_HEAD_REGISTRY",
+    "POINT_SAMPLER_REGISTRY",
+    "ImportancePointSampler",
+    "InputError",
+    "PointMLP",
+    "PointRendSemanticHead",
+    "UniformPointSampler",
+    "add_pointrend_config",
+    "adopt_config",
+]

@@ -1,0 +1,150 @@
+"""Every configuration key of this package, and the way in for configs of Detectron2's PointRend."""
+
+import logging
+
+from detectron2.config import CfgNode as CN
+
+from .errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def add_pointrend_config(cfg: CN) -> None:
+    """Add the keys of this package, and DeepLab's, to a Detectron2 config.
+
+    Keys that are there already, with whatever value, stay as they are: calling it again, or after
+    the functions of the same purpose in `detectron2.projects`, changes nothing that was set.
+    Keys that Detectron2's PointRend has too have its names and its defaults.
+    """
+    from detectron2.projects.deeplab import add_deeplab_config
+
+    new = CN({"INPUT": {"CROP": {}}, "SOLVER": {}, "MODEL": {}})
+    new.MODEL = CN({"SEM_SEG_HEAD": {}, "ROI_MASK_HEAD": {}, "RESNETS": {}})
+    add_deeplab_config(new)
+    _add_input_keys(new)
+    _add_semantic_keys(new)
+    _add_instance_keys(new)
+    _add_missing(cfg, new)
+
+
+def _add_input_keys(cfg: CN) -> None:
+    # Random crops are drawn again, ten times at most, until no class fills more than this part.
+    cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
+    # The colour jitter of SSD, in training of semantic models.
+    cfg.INPUT.COLOR_AUG_SSD = False
+
+
+def _point_head_keys() -> CN:
+    """What both branches' point heads share."""
+    node = CN()
+    # A name in POINT_HEAD_REGISTRY.
+    node.NAME = "PointMLP"
+    # Feature maps of the backbone that the points are read from, put together in this order.
+    node.IN_FEATURES = ("p2",)
+    # Width and number of the hidden layers.
+    node.FC_DIM = 256
+    node.NUM_FC = 3
+    # Give the coarse prediction to every layer of the MLP, not only to the first.
+    node.COARSE_PRED_EACH_LAYER = True
+    # One prediction for all classes (instances only).
+    node.CLS_AGNOSTIC_MASK = False
+    # A name in POINT_SAMPLER_REGISTRY: where the training points are.
+    node.SAMPLER = "ImportancePointSampler"
+    # Training points of each image, or of each box.
+    node.TRAIN_NUM_POINTS = 14 * 14
+    # The paper's k: candidates for each point.
+    node.OVERSAMPLE_RATIO = 3
+    # The paper's beta: the part of the points that are the least certain candidates.
+    node.IMPORTANCE_SAMPLE_RATIO = 0.75
+    # How often the resolution doubles in inference.
+    node.SUBDIVISION_STEPS = 5
+    # Points that are predicted again at each step, at most.
+    node.SUBDIVISION_NUM_POINTS = 28 * 28
+    # Beyond the edge of a feature map: "zeros", as in Detectron2's PointRend, or "border".
+    node.PADDING_MODE = "zeros"
+    # Weight of the point loss.
+    node.LOSS_WEIGHT = 1.0
+    return node
+
+
+def _add_semantic_keys(cfg: CN) -> None:
+    # Weights of the classes in both losses, for a binary model of background and foreground.
+    cfg.MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS = ()
+
+    # The point head of PointRendSemanticHead.
+    node = cfg.MODEL.SEM_SEG_POINT_HEAD = _point_head_keys()
+    # The head that is refined; any that coarse_semantic.py describes.
+    node.COARSE_SEM_SEG_HEAD_NAME = "SemSegFPNHead"
+    # Training points as a part of the image's height, e.g. 0.0625 for a sixteenth. 0:
+    # TRAIN_NUM_POINTS of them.
+    node.TRAIN_POINTS_PER_HEIGHT = 0.0
+    # Draw no training points where the label is ignored, padding included.
+    node.AVOID_IGNORED = False
+    # -1: as many as lead from the coarse head's stride to the image's own size. No other number
+    # but that one is accepted.
+    node.SUBDIVISION_STEPS = -1
+
+
+def _add_instance_keys(cfg: CN) -> None:
+    # The coarse mask head: feature maps, hidden layers, side of its prediction.
+    cfg.MODEL.ROI_MASK_HEAD.IN_FEATURES = ("p2",)
+    cfg.MODEL.ROI_MASK_HEAD.FC_DIM = 1024
+    cfg.MODEL.ROI_MASK_HEAD.NUM_FC = 2
+    cfg.MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION = 7
+    # False leaves the coarse mask as it is.
+    cfg.MODEL.ROI_MASK_HEAD.POINT_HEAD_ON = False
+
+    # The point head of the instance branch. In configs that are written for Detectron2's
+    # PointRend it is that of the semantic head too: see adopt_config.
+    node = cfg.MODEL.POINT_HEAD = _point_head_keys()
+    node.NUM_CLASSES = 80
+    node.COARSE_SEM_SEG_HEAD_NAME = "SemSegFPNHead"
+
+    # The implicit function of Implicit PointRend: what it sees, and the weight of its L2 term.
+    cfg.MODEL.IMPLICIT_POINTREND = CN()
+    cfg.MODEL.IMPLICIT_POINTREND.IMAGE_FEATURE_ENABLED = True
+    cfg.MODEL.IMPLICIT_POINTREND.POS_ENC_ENABLED = True
+    cfg.MODEL.IMPLICIT_POINTREND.PARAMS_L2_REGULARIZER = 0.00001
+
+
+def _add_missing(cfg: CN, new: CN) -> None:
+    for key, value in new.items():
+        if key not in cfg:
+            cfg[key] = value
+        elif isinstance(value, CN):
+            _add_missing(cfg[key], value)
+
+
+def adopt_config(cfg: CN) -> CN:
+    """Turn a config that is written for Detectron2's PointRend into one for this package, in place.
+
+    Semantic: ``PointRendSemSegHead`` becomes ``PointRendSemanticHead``, and what is set for its
+    point head in ``MODEL.POINT_HEAD`` goes to ``MODEL.SEM_SEG_POINT_HEAD``. A config that names
+    nothing of Detectron2's PointRend is left as it is. Every translation is logged.
+
+    Args:
+        cfg: a config with the keys of `add_pointrend_config`, not frozen.
+
+    Returns:
+        the same ``cfg``.
+    """
+    if cfg.MODEL.SEM_SEG_HEAD.NAME != "PointRendSemSegHead":
+        return cfg
+    old, new = cfg.MODEL.POINT_HEAD, cfg.MODEL.SEM_SEG_POINT_HEAD
+    classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    if classes != old.NUM_CLASSES:
+        raise InputError(
+            f"MODEL.POINT_HEAD.NUM_CLASSES is {old.NUM_CLASSES} and MODEL.SEM_SEG_HEAD.NUM_CLASSES "
+            f"is {classes}: Detectron2's PointRend needs the same number in both. Set both to the "
+            "number of classes of the data set."
+        )
+    cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemanticHead"
+    logger.info("MODEL.SEM_SEG_HEAD.NAME: PointRendSemSegHead -> PointRendSemanticHead")
+    for key in new:
+        if key in old and new[key] != old[key]:
+            logger.info(f"MODEL.POINT_HEAD.{key} -> MODEL.SEM_SEG_POINT_HEAD.{key}: {old[key]}")
+            new[key] = old[key]
+    if new.NAME == "StandardPointHead":
+        new.NAME = "PointMLP"
+        logger.info("MODEL.SEM_SEG_POINT_HEAD.NAME: StandardPointHead -> PointMLP")
+    return cfg

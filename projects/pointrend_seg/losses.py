@@ -1,0 +1,120 @@
+"""Losses and metrics on points and maps: pure functions that see logits and labels alone.
+
+Shape shorthand in this module:
+
+    N: number of regions (images, boxes)
+    C: number of classes; C = 1 is a binary model with one logit, that of the foreground
+    ...: any further dimensions: (P,) for points, (H, W) for maps
+
+All of them leave ignored places out of both the sum and what it is divided by, and are zero, with
+zero gradients, where nothing is left.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def semantic_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    ignore_value: int,
+    class_weights: Tensor | None = None,
+    hardest: float = 1.0,
+) -> Tensor:
+    """Cross entropy of class logits against integer labels.
+
+    Args:
+        logits: (N, C, ...). With C = 1 this is the binary cross entropy of the one logit.
+        labels: (N, ...), int64, in [0, C), for C = 1 in {0, 1}, or ``ignore_value``.
+        class_weights: (C,), for C = 1 (2,): background and foreground. The loss is divided by
+            the weights of the labels that are there, as in `torch.nn.CrossEntropyLoss`.
+        hardest: the part of all places, those with the highest loss, that is averaged (DeepLab's
+            hard pixel mining, with 0.2); ignored places count as places with loss 0. The weights
+            then scale the losses but not what they are divided by.
+
+    Returns:
+        scalar, float32 or wider.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    valid = labels != ignore_value
+    if hardest < 1.0:
+        losses = _pointwise(logits, labels, valid, ignore_value, class_weights).flatten()
+        return losses.topk(int(hardest * losses.numel())).values.mean()
+    if logits.shape[1] == 1:
+        total = _pointwise(logits, labels, valid, ignore_value, class_weights).sum()
+    else:
+        # One kernel sums as it goes; the map of losses is never held.
+        total = F.cross_entropy(
+            logits, labels, weight=class_weights, ignore_index=ignore_value, reduction="sum"
+        )
+    if class_weights is None:
+        return total / valid.sum().clamp(min=1)
+    mass = (class_weights.to(logits)[labels.where(valid, 0)] * valid).sum()
+    return total / mass.clamp(min=torch.finfo(mass.dtype).tiny)
+
+
+def _pointwise(logits, labels, valid, ignore_value, class_weights) -> Tensor:
+    """The weighted loss at every place, (N, ...); 0 where the label is ignored."""
+    if logits.shape[1] > 1:
+        return F.cross_entropy(
+            logits, labels, weight=class_weights, ignore_index=ignore_value, reduction="none"
+        )
+    losses = F.binary_cross_entropy_with_logits(
+        logits[:, 0], labels.where(valid, 0).to(logits.dtype), reduction="none"
+    )
+    if class_weights is not None:
+        losses = losses * class_weights.to(losses)[labels.where(valid, 0)]
+    return losses.where(valid, 0.0)
+
+
+def labels_or_zero(labels: Tensor, ignore_value: int) -> tuple[Tensor, Tensor]:
+    """Labels for somebody else's loss, and a factor for it, so that no label gives zero, not NaN.
+
+    A mean over no pixels is 0 / 0, and its gradient is NaN also when the result is thrown away.
+    So where everything is ignored the loss is to see labels of class 0 and be multiplied by zero.
+    No host synchronisation.
+
+    Args:
+        labels: integer labels of any shape.
+
+    Returns:
+        labels: the same, or all 0 when every one is ``ignore_value``.
+        factor: bool scalar tensor, to multiply the loss with.
+    """
+    any_valid = (labels != ignore_value).any()
+    return labels.where(any_valid, 0), any_valid
+
+
+def mask_point_loss(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.0) -> Tensor:
+    """Binary cross entropy of mask logits at points, averaged over the points with a label.
+
+    Args:
+        logits: (R, P), R masks, P points each.
+        labels: (R, P), float in [0, 1], or ``ignore_value``. Labels sampled bilinearly from a
+            mask are fractions near its edge.
+
+    Returns:
+        scalar, float32 or wider; 0 with gradients of 0 when R = 0 or every point is ignored.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    valid = labels != ignore_value
+    losses = F.binary_cross_entropy_with_logits(
+        logits, labels.where(valid, 0.0).to(logits.dtype), reduction="none"
+    )
+    return losses.where(valid, 0.0).sum() / valid.sum().clamp(min=1)
+
+
+def mask_point_accuracy(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.0) -> Tensor:
+    """The part of the points with a label whose side of the threshold is predicted right.
+
+    Args:
+        logits, labels: as in `mask_point_loss`; a label of 0.5 or more counts as inside.
+
+    Returns:
+        scalar float tensor in [0, 1]; 0 when no point has a label.
+    """
+    valid = labels != ignore_value
+    right = ((logits > 0) == (labels >= 0.5)) & valid
+    return right.sum() / valid.sum().clamp(min=1)

@@ -1,0 +1,77 @@
+"""Point coordinates and what is done at points: sampling a map, writing back into one.
+
+Shape shorthand in this module:
+
+    N: number of regions, each with a map and points of its own: images for semantic
+       segmentation, boxes for instance segmentation
+    C: number of channels or classes
+    H, W: height and width of a map
+    P: number of points of one region
+
+Coordinates are (x, y), float32, in the [0, 1] x [0, 1] frame of their map: (0, 0) is the outer
+corner of the first pixel and the centre of pixel (row i, column j) of an H x W map lies at
+((j + 0.5) / W, (i + 0.5) / H). That is ``align_corners=False`` throughout; docs/coordinates.md
+has the pictures.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def sample_points(
+    input: Tensor, coords: Tensor, *, mode: str = "bilinear", padding_mode: str = "zeros"
+) -> Tensor:
+    """Read a map at points.
+
+    Args:
+        input: (N, C, H, W), any floating dtype and memory format.
+        coords: (N, P, 2), float, in the frame of ``input``.
+        mode: "bilinear" or "nearest".
+        padding_mode: what lies outside the map. With "zeros" a point less than half a pixel
+            from the edge is mixed with zero, as in Detectron2's PointRend; with "border" the
+            edge pixels go on.
+
+    Returns:
+        (N, C, P) in the dtype of ``input``.
+    """
+    # Coordinates stay in float32: in half precision they are a whole pixel off on large maps.
+    dtype = torch.promote_types(input.dtype, torch.float32)
+    grid = (2.0 * coords.to(dtype) - 1.0).unsqueeze(2)
+    output = F.grid_sample(
+        input.to(dtype), grid, mode=mode, padding_mode=padding_mode, align_corners=False
+    )
+    return output.squeeze(3).to(input.dtype)
+
+
+def grid_point_coords(indices: Tensor, height: int, width: int) -> Tensor:
+    """Coordinates of the centres of grid cells.
+
+    Args:
+        indices: (N, P), int64, row-major cell indices in [0, height * width).
+
+    Returns:
+        (N, P, 2), float32, in the frame of the grid.
+    """
+    step_x, step_y = 1.0 / float(width), 1.0 / float(height)
+    column = (indices % width).to(torch.float32)
+    row = torch.div(indices, width, rounding_mode="floor").to(torch.float32)
+    return torch.stack((step_x / 2.0 + column * step_x, step_y / 2.0 + row * step_y), dim=2)
+
+
+def write_points(input: Tensor, indices: Tensor, values: Tensor) -> Tensor:
+    """Put point values into a map, in place where the memory format allows it.
+
+    Args:
+        input: (N, C, H, W).
+        indices: (N, P), int64, row-major cell indices in [0, H * W).
+        values: (N, C, P); cast to the dtype of ``input``.
+
+    Returns:
+        (N, C, H, W): ``input`` itself when it is contiguous, else a changed copy. Use the
+        returned tensor.
+    """
+    channels = input.shape[1]
+    flat = input.flatten(2)
+    flat.scatter_(2, indices.unsqueeze(1).expand(-1, channels, -1), values.to(input.dtype))
+    return flat.view(input.shape)

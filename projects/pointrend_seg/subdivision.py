@@ -1,0 +1,63 @@
+"""Adaptive subdivision: the inference of PointRend (section 3.1 of the paper), for every head.
+
+Shape shorthand as in `points.py`: N regions, C classes, an H x W map, P points.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .points import grid_point_coords, write_points
+
+
+def most_uncertain_points(uncertainty: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
+    """The cells of a grid with the highest uncertainty.
+
+    Args:
+        uncertainty: (N, H, W), any memory layout; higher is less certain.
+        num_points: how many to take of each region; at most H * W are.
+
+    Returns:
+        indices: (N, P), int64, row-major, P = min(num_points, H * W).
+        coords: (N, P, 2), float32, the cells' centres in the frame of the grid.
+    """
+    height, width = uncertainty.shape[-2:]
+    num_points = min(num_points, height * width)
+    indices = torch.topk(uncertainty.flatten(1), k=num_points, dim=1).indices
+    return indices, grid_point_coords(indices, height, width)
+
+
+def subdivide(
+    logits: Tensor,
+    *,
+    num_steps: int,
+    num_points: int,
+    predict: Callable[[Tensor], Tensor],
+    uncertainty: Callable[[Tensor], Tensor],
+    on_step: Callable[[Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """Upsample logits by 2 ** num_steps, re-predicting the least certain points at each step.
+
+    Args:
+        logits: (N, C, H, W), the coarse prediction. It is not changed.
+        num_steps: how many times the resolution doubles.
+        num_points: how many points of each region are re-predicted at each step. As many as
+            the grid has cells, and every cell is.
+        predict: takes point coordinates (N, P, 2) in the [0, 1] frame of the region, returns
+            logits (N, C, P).
+        uncertainty: takes logits (N, C, H, W), returns (N, H, W); higher is less certain.
+        on_step: called after each step with the logits (N, C, H, W) and the coordinates
+            (N, P, 2) that were re-predicted; for visualization.
+
+    Returns:
+        (N, C, H * 2**num_steps, W * 2**num_steps).
+    """
+    for _ in range(num_steps):
+        logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
+        indices, coords = most_uncertain_points(uncertainty(logits), num_points)
+        logits = write_points(logits, indices, predict(coords))
+        if on_step is not None:
+            on_step(logits, coords)
+    return logits
