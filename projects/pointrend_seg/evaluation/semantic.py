@@ -1,0 +1,200 @@
+"""The semantic evaluator: IoU as Detectron2 reports it, and Boundary IoU.
+
+Shapes:
+    H, W: height and width of an image
+    C: number of classes
+"""
+
+import json
+import logging
+import os
+from collections import OrderedDict
+
+import numpy as np
+import pycocotools.mask as mask_util
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from PIL import Image
+
+from ..errors import InputError
+from .confusion import SemanticConfusion
+
+logger = logging.getLogger(__name__)
+
+
+def read_labels(path: str) -> np.ndarray:
+    """Read a label image: H x W, in the file's own integer type, one class index per pixel.
+
+    Raises:
+        InputError: the file is missing, cannot be read, or is no single-channel integer image.
+    """
+    try:
+        with PathManager.open(path, "rb") as file:
+            labels = np.array(Image.open(file))
+    except (OSError, SyntaxError) as error:  # PIL reports some broken PNGs as SyntaxError
+        raise InputError(f"{path}: cannot read the label image ({error}).") from error
+    if labels.ndim != 2 or labels.dtype.kind not in "iub":
+        raise InputError(
+            f"{path}: a label image has one channel of integers, a class index per pixel; this one "
+            f"has shape {labels.shape} and type {labels.dtype}. If its classes are colours, "
+            "convert it to indices."
+        )
+    return labels.astype(np.uint8) if labels.dtype == bool else labels
+
+
+class SemanticSegmentationEvaluator(DatasetEvaluator):
+    """:class:`SemanticConfusion` over any semantic data set in Detectron2's catalogs.
+
+    A drop-in for Detectron2's ``SemSegEvaluator``, with the same keys for the same numbers, but
+    with Boundary IoU computed class by class and averaged (``mBoundaryIoU``). Detectron2's erodes
+    the label map as if it were a picture, so that its ``BoundaryIoU-*`` mean nothing for more than
+    two classes.
+
+    Binary data sets have labels 0 (background) and 1 (foreground), and one or two names in
+    ``stuff_classes``; a single name is the foreground's, and ``background`` is put before it. They
+    take the output of a model with two channels, or with one, whose logit is positive where the
+    foreground is.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        boundary_ratio: float = 0.02,
+        default_ignore_label: int = 255,
+        save_predictions: bool = True,
+    ):
+        """
+        Args:
+            dataset_name: registered, with ``sem_seg_file_name`` in its records and
+                ``stuff_classes`` in its metadata.
+            distributed: gather the counts of all ranks; else evaluate this process's images only.
+            output_dir: where to write ``sem_seg_evaluation.json`` (NaN as null), and with
+                ``save_predictions`` also ``sem_seg_predictions.json`` (COCO-stuff results format).
+                None writes nothing.
+            boundary_ratio: width of the boundary region as a part of the image's diagonal.
+            default_ignore_label: used if the metadata has no ``ignore_label``.
+            save_predictions: see ``output_dir``; the encoded predictions are held in memory.
+
+        Raises:
+            InputError: the data set is no semantic one.
+        """
+        metadata = MetadataCatalog.get(dataset_name)
+        self._label_files = _label_files(dataset_name)
+        names = list(metadata.get("stuff_classes") or ())
+        if not names:
+            raise InputError(
+                f"data set '{dataset_name}' has no class names: set "
+                f"MetadataCatalog.get('{dataset_name}').stuff_classes."
+            )
+        to_contiguous = metadata.get("stuff_dataset_id_to_contiguous_id") or {}
+        self._category_ids = {c: dataset_id for dataset_id, c in to_contiguous.items()}
+        if len(names) == 1:
+            names, self._category_ids = ["background", *names], {}
+        self._dataset_name = dataset_name
+        self._class_names = names
+        self._ignore_label = metadata.get("ignore_label", default_ignore_label)
+        self._boundary_ratio = boundary_ratio
+        self._distributed = distributed
+        self._output_dir = output_dir
+        self._save_predictions = save_predictions and output_dir is not None
+        self.reset()
+
+    def reset(self) -> None:
+        self._confusion = self._no_images()
+        self._predictions = []
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """
+        Args:
+            inputs: records with ``file_name`` as in the data set.
+            outputs: dicts with ``sem_seg``, logits or scores, C x H x W or (binary) 1 x H x W,
+                at the size of the label image.
+
+        Raises:
+            InputError: label or output do not fit; the message has the file's name.
+        """
+        for record, output in zip(inputs, outputs, strict=True):
+            prediction = self._to_classes(output["sem_seg"])
+            label_file = self._label_file(record["file_name"])
+            labels = read_labels(label_file)
+            try:
+                self._confusion.update(prediction, labels)
+            except InputError as error:
+                raise InputError(f"{label_file}: {error}") from error
+            if self._save_predictions:
+                self._predictions.extend(self._encode(prediction, record["file_name"]))
+
+    def evaluate(self) -> OrderedDict | None:
+        """``{"sem_seg": scores}`` on the main rank, None on others; see `SemanticConfusion.scores`."""
+        parts = [(self._confusion, self._predictions)]
+        if self._distributed:
+            comm.synchronize()
+            parts = comm.gather(parts[0], dst=0)
+            if not comm.is_main_process():
+                return None
+        confusion = self._no_images()
+        for part, _ in parts:
+            confusion.merge(part)
+        scores = confusion.scores(self._class_names)
+        if self._output_dir is not None:
+            finite = {key: None if np.isnan(value) else value for key, value in scores.items()}
+            self._write("sem_seg_evaluation.json", finite)
+        if self._save_predictions:
+            self._write("sem_seg_predictions.json", sum((p for _, p in parts), start=[]))
+        results = OrderedDict({"sem_seg": scores})
+        logger.info(results)
+        return results
+
+    def _no_images(self) -> SemanticConfusion:
+        return SemanticConfusion(len(self._class_names), self._ignore_label, self._boundary_ratio)
+
+    def _to_classes(self, sem_seg: torch.Tensor) -> np.ndarray:
+        channels, num_classes = sem_seg.shape[0], len(self._class_names)
+        if channels == 1 and num_classes == 2:
+            return (sem_seg[0] > 0).cpu().numpy().astype(np.int64)
+        if channels != num_classes:
+            raise InputError(
+                f"the model predicts {channels} classes but data set '{self._dataset_name}' has "
+                f"{num_classes}: set MODEL.SEM_SEG_HEAD.NUM_CLASSES to {num_classes}."
+            )
+        return sem_seg.argmax(dim=0).cpu().numpy()
+
+    def _label_file(self, file_name: str) -> str:
+        if file_name not in self._label_files:
+            raise InputError(
+                f"{file_name}: not in data set '{self._dataset_name}', whose labels are to be "
+                "compared. Evaluate with the data set that the images come from."
+            )
+        return self._label_files[file_name]
+
+    def _encode(self, prediction: np.ndarray, file_name: str) -> list[dict]:
+        """One run-length encoded segment per class, with the data set's own category ids."""
+        segments = []
+        for c in np.unique(prediction).tolist():
+            rle = mask_util.encode(np.asfortranarray(prediction == c, dtype=np.uint8))
+            rle["counts"] = rle["counts"].decode("utf-8")
+            category = self._category_ids.get(c, c)
+            segments.append({"file_name": file_name, "category_id": category, "segmentation": rle})
+        return segments
+
+    def _write(self, name: str, content) -> None:
+        PathManager.mkdirs(self._output_dir)
+        with PathManager.open(os.path.join(self._output_dir, name), "w") as file:
+            json.dump(content, file)
+
+
+def _label_files(dataset_name: str) -> dict[str, str]:
+    records = DatasetCatalog.get(dataset_name)
+    without = next((r["file_name"] for r in records if "sem_seg_file_name" not in r), None)
+    if without is not None:
+        raise InputError(
+            f"data set '{dataset_name}' has no semantic labels: the record of {without} lacks "
+            "'sem_seg_file_name'. Set DATASETS.TEST to a semantic data set."
+        )
+    return {record["file_name"]: record["sem_seg_file_name"] for record in records}
