@@ -1,0 +1,230 @@
+"""What the tools share: the config from the command line, the trainer, evaluators by data set."""
+
+import argparse
+import logging
+import os
+import sys
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import (
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.engine import DefaultTrainer, default_setup
+from detectron2.evaluation import CityscapesSemSegEvaluator, DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.projects.deeplab import build_lr_scheduler
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage, JSONWriter
+
+from .checkpoint import Checkpointer, load_weights
+from .config import add_pointrend_config, adopt_config
+from .data.checks import check_sem_seg_dataset
+from .data.cityscapes import ensure_cityscapes_importable
+from .data.mapper import SemanticMapper
+from .errors import InputError
+from .evaluation.semantic import SemanticSegmentationEvaluator
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
+    """A config file with what the command line changes, on a device that this machine has.
+
+    Configs that are written for Detectron2's PointRend are translated, see `adopt_config`.
+
+    Args:
+        config_file: path of a YAML file; "" for the defaults alone.
+        opts: KEY VALUE KEY VALUE …
+
+    Returns:
+        the config, not frozen.
+
+    Raises:
+        InputError: no such file, a key that nobody knows, a value of another type.
+    """
+    cfg = get_cfg()
+    add_pointrend_config(cfg)
+    try:
+        if config_file:
+            cfg.merge_from_file(config_file)
+        cfg.merge_from_list(opts or [])
+    except FileNotFoundError as error:
+        raise InputError(f"The config file {error.filename} does not exist.") from error
+    except (KeyError, ValueError, AssertionError) as error:
+        where = f"{config_file or 'the defaults'} with {' '.join(opts or []) or 'no changes'}"
+        raise InputError(
+            f"The config does not load: {str(error).strip(chr(39))} (in {where}). Keys of this "
+            "package are listed in docs/configuration.md; after the config file come pairs of "
+            "KEY VALUE."
+        ) from error
+    cfg = adopt_config(cfg)
+    use_available_device(cfg)
+    return cfg
+
+
+def use_available_device(cfg: CfgNode) -> None:
+    """Fall back to the CPU, and say so, where the config wants a CUDA device that is not there."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning(
+            "MODEL.DEVICE is '%s', but PyTorch finds no CUDA device: running on the CPU.",
+            cfg.MODEL.DEVICE,
+        )
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
+        logger.warning("SOLVER.AMP.ENABLED needs a CUDA device: training in float32.")
+        cfg.SOLVER.AMP.ENABLED = False
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Config, log files, seed and output folder of a run, as Detectron2's tools have them.
+
+    Args:
+        args: of `detectron2.engine.default_argument_parser`.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    cfg.freeze()
+    default_setup(cfg, args)
+    return cfg
+
+
+class Trainer(DefaultTrainer):
+    """Detectron2's `DefaultTrainer` with the mapper, schedules and evaluators of this package.
+
+    The data sets are checked before anything is built; what is wrong with them, or with the
+    weights, is raised as `InputError`.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        for name in cfg.DATASETS.TRAIN:
+            check_dataset(cfg, name)
+        if cfg.TEST.EVAL_PERIOD >= 0:
+            for name in cfg.DATASETS.TEST:
+                check_dataset(cfg, name)
+        super().__init__(cfg)
+        self.checkpointer = Checkpointer(
+            self.checkpointer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As in `DefaultTrainer`, but weights that do not fit at all are an error."""
+        load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, resume=resume, complete=False)
+        if resume and self.checkpointer.has_checkpoint():
+            self.start_iter = self.iter + 1
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode):
+        if not _is_semantic(cfg):
+            return super().build_train_loader(cfg)
+        return build_detection_train_loader(cfg, mapper=SemanticMapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        if not _is_semantic(cfg):
+            return super().build_test_loader(cfg, dataset_name)
+        return build_detection_test_loader(
+            cfg, dataset_name, mapper=SemanticMapper(cfg, is_train=False)
+        )
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer):
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None):
+        return build_evaluator(cfg, dataset_name, output_folder)
+
+
+class MergedEvaluators(DatasetEvaluators):
+    """Several evaluators of one task: their metrics of the same task stand side by side.
+
+    Detectron2's `DatasetEvaluators` allows each task once.
+    """
+
+    def evaluate(self) -> OrderedDict:
+        merged = OrderedDict()
+        for evaluator in self._evaluators:
+            for task, metrics in (evaluator.evaluate() or {}).items():
+                merged.setdefault(task, OrderedDict()).update(metrics)
+        return merged
+
+
+def build_evaluator(
+    cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+) -> DatasetEvaluator:
+    """The evaluator that fits a data set's ``evaluator_type``.
+
+    Cityscapes is scored by its own scripts, and IoU and Boundary IoU come beside theirs.
+
+    Raises:
+        InputError: the type is none that this package scores.
+    """
+    output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if kind == "sem_seg":
+        return SemanticSegmentationEvaluator(dataset_name, output_dir=output_folder)
+    if kind == "cityscapes_sem_seg":
+        ensure_cityscapes_importable()
+        ours = SemanticSegmentationEvaluator(dataset_name, output_dir=output_folder)
+        return MergedEvaluators([CityscapesSemSegEvaluator(dataset_name), ours])
+    raise InputError(
+        f"The data set '{dataset_name}' has evaluator_type '{kind}', which has no evaluator here. "
+        "Set it with MetadataCatalog.get(name).evaluator_type to 'sem_seg' or 'cityscapes_sem_seg'."
+    )
+
+
+def check_dataset(cfg: CfgNode, name: str) -> None:
+    """Find out what is wrong with a data set before a model is built; raises `InputError`."""
+    if _is_semantic(cfg):
+        head = cfg.MODEL.SEM_SEG_HEAD
+        check_sem_seg_dataset(name, head.NUM_CLASSES, head.IGNORE_VALUE)
+
+
+def evaluate(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
+    """Evaluate ``cfg.MODEL.WEIGHTS`` on ``cfg.DATASETS.TEST`` and add a line to ``metrics.json``.
+
+    Args:
+        resume: evaluate the last checkpoint in the output folder instead.
+
+    Returns:
+        the results, on the main process.
+    """
+    for name in cfg.DATASETS.TEST:
+        check_dataset(cfg, name)
+    model = Trainer.build_model(cfg)
+    checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR)
+    load_weights(checkpointer, cfg.MODEL.WEIGHTS, resume=resume, complete=True)
+    results = Trainer.test(cfg, model)
+    if comm.is_main_process():
+        with EventStorage() as storage:
+            storage.put_scalars(**flatten_results_dict(results), smoothing_hint=False)
+            JSONWriter(os.path.join(cfg.OUTPUT_DIR, "metrics.json")).write()
+    return results
+
+
+def run_tool(tool: Callable[[], object]) -> None:
+    """Run a command-line tool: what the user can put right is one message and status 2.
+
+    The message is the same when the error comes from a data loader's process, where PyTorch wraps
+    the traceback around it.
+    """
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_without_input_errors)
+    try:
+        tool()
+    except InputError as error:
+        message = str(error).rsplit(f"{InputError.__name__}: ", 1)[-1].strip()
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _without_input_errors(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], InputError))
+
+
+def _is_semantic(cfg: CfgNode) -> bool:
+    return cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"

@@ -1,0 +1,45 @@
+#!/usr/bin/env python
+"""Train and evaluate a model that a config file describes.
+
+    python tools/train_net.py --config-file configs/quick/semantic.yaml
+    python tools/train_net.py --config-file … --num-gpus 8 SOLVER.IMS_PER_BATCH 16
+    python tools/train_net.py --config-file … --eval-only MODEL.WEIGHTS output/model_final.pth
+
+Options are those of Detectron2's own train_net.py. Without a CUDA device it runs on the CPU.
+"""
+
+import torch
+from detectron2.engine import default_argument_parser, launch
+from pointrend_seg.engine import Trainer, evaluate, run_tool, setup
+from pointrend_seg.errors import InputError
+
+
+def main(args):
+    cfg = setup(args)
+    if args.eval_only:
+        return evaluate(cfg, resume=args.resume)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def run():
+    args = default_argument_parser().parse_args()
+    available = torch.cuda.device_count()
+    if args.num_gpus > max(1, available):
+        raise InputError(
+            f"--num-gpus is {args.num_gpus}, but PyTorch finds {available} CUDA device(s). "
+            f"Set it to {max(1, available)}" + ("." if available else ", which runs on the CPU.")
+        )
+    launch(
+        main,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+
+
+if __name__ == "__main__":
+    run_tool(run)
