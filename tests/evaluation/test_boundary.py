@@ -139,7 +139,7 @@ def test_more_classes_than_a_byte_holds():
     for c in np.unique(labels)[1:]:
         expected |= slow_region(labels == c, 2)
     np.testing.assert_array_equal(class_boundaries(labels, 2), expected)
-    for c in (252, 253, 254):  # around the switch to two bytes
+    for c in (253, 254, 255, 256):  # around the switch to two bytes
         np.testing.assert_array_equal(
             class_boundaries(np.full((9, 9), c), 2), boundary_region(np.ones((9, 9)), 2)
         )

@@ -52,7 +52,7 @@ def class_boundaries(
     is the boundary region of class c. The cost does not depend on the number of classes.
 
     Args:
-        labels: H x W integers in [0, 65533]; values at ignored pixels are not read.
+        labels: H x W integers in [0, 65534]; values at ignored pixels are not read.
         distance: d >= 1.
         ignored: H x W bool, or None for no ignored pixels; see the top of this module.
 
@@ -64,11 +64,10 @@ def class_boundaries(
     # the image; an ignored pixel must never be the smallest or the largest.
     if ignored is None:
         ignored = np.zeros(labels.shape, dtype=bool)
-    dtype = np.uint8 if np.max(labels, where=~ignored, initial=0) < 254 else np.uint16
+    dtype = np.uint8 if np.max(labels, where=~ignored, initial=0) < 255 else np.uint16
     own = labels.astype(dtype) + dtype(1)
-    smallest = _window_filter(
-        cv2.erode, np.where(ignored, dtype(np.iinfo(dtype).max), own), distance
-    )
+    highest = dtype(np.iinfo(dtype).max)
+    smallest = _window_filter(cv2.erode, np.where(ignored, highest, own), distance)
     largest = _window_filter(cv2.dilate, np.where(ignored, dtype(0), own), distance)
     return ((smallest != own) | (largest != own)) & ~ignored
 
@@ -85,7 +84,7 @@ def boundary_counts(
     Args:
         prediction: H x W integers in [0, C).
         labels: H x W integers in [0, C) or ``ignore_value``.
-        num_classes: C, at most 65533.
+        num_classes: C, at most 65535.
         distance: d >= 1, usually :func:`boundary_distance` of the image.
         ignore_value: the label of ignored pixels; None if there are none.
 

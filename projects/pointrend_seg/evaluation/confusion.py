@@ -1,4 +1,6 @@
-"""IoU and Boundary IoU of label maps, from counts summed over a set of images. NumPy only.
+"""IoU and Boundary IoU of label maps, from counts summed over a set of images.
+
+Works on arrays, without Detectron2.
 
 Shapes:
     H, W: height and width of an image

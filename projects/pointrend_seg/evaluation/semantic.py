@@ -131,7 +131,12 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
                 self._predictions.extend(self._encode(prediction, record["file_name"]))
 
     def evaluate(self) -> OrderedDict | None:
-        """``{"sem_seg": scores}`` on the main rank, None on others; see `SemanticConfusion.scores`."""
+        """Score all images since :meth:`reset`.
+
+        Returns:
+            ``{"sem_seg": scores}`` on the main rank, with the keys of
+            :meth:`SemanticConfusion.scores`; None on the other ranks.
+        """
         parts = [(self._confusion, self._predictions)]
         if self._distributed:
             comm.synchronize()
