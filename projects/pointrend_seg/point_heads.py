@@ -57,11 +57,12 @@ class PointMLP(nn.Module):
         repeated = num_classes if coarse_pred_each_layer else 0
         width = in_channels + num_classes
         for k in range(1, num_fc + 1):
-            layer = nn.Conv1d(width, fc_dim, kernel_size=1)
-            weight_init.c2_msra_fill(layer)
-            self.add_module(f"fc{k}", layer)
+            self.add_module(f"fc{k}", nn.Conv1d(width, fc_dim, kernel_size=1))
             width = fc_dim + repeated
         self.predictor = nn.Conv1d(width, num_outputs or num_classes, kernel_size=1)
+        # After all are made, as in Detectron2: the same seed gives the same weights.
+        for k in range(1, num_fc + 1):
+            weight_init.c2_msra_fill(getattr(self, f"fc{k}"))
         nn.init.normal_(self.predictor.weight, std=0.001)
         nn.init.zeros_(self.predictor.bias)
 

@@ -31,6 +31,9 @@ from .sampling import build_point_sampler, class_uncertainty
 from .semantic_checks import NODE, check_semantic_config, steps_to_full_size
 from .subdivision import subdivide
 
+# The part of the pixels that DeepLab's LOSS_TYPE "hard_pixel_mining" averages.
+_DEEPLAB_HARDEST = 0.2
+
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class PointRendSemanticHead(nn.Module):
@@ -109,8 +112,10 @@ class PointRendSemanticHead(nn.Module):
         check_semantic_config(head, node, input_shape)
         strides = {name: input_shape[name].stride for name in node.IN_FEATURES}
         in_channels = sum(input_shape[name].channels for name in node.IN_FEATURES)
+        coarse_head = build_coarse_head(cfg, input_shape, name=node.COARSE_SEM_SEG_HEAD_NAME)
+        mining = getattr(coarse_head, "loss_type", "") == "hard_pixel_mining"
         return {
-            "coarse_head": build_coarse_head(cfg, input_shape, name=node.COARSE_SEM_SEG_HEAD_NAME),
+            "coarse_head": coarse_head,
             "point_head": build_point_head(
                 node, in_channels=in_channels, num_classes=head.NUM_CLASSES, key=NODE
             ),
@@ -125,7 +130,7 @@ class PointRendSemanticHead(nn.Module):
             "subdivision_num_points": node.SUBDIVISION_NUM_POINTS,
             "padding_mode": node.PADDING_MODE,
             "coarse_loss_weight": head.LOSS_WEIGHT,
-            "coarse_loss_hardest": 0.2 if head.LOSS_TYPE == "hard_pixel_mining" else 1.0,
+            "coarse_loss_hardest": _DEEPLAB_HARDEST if mining else 1.0,
             "point_loss_weight": node.LOSS_WEIGHT,
             "class_weights": list(head.CLASS_WEIGHTS),
         }
