@@ -284,9 +284,11 @@ def test_binary_class_names(folder_pair, names):
     check_sem_seg_dataset(folder_pair[1], 1, 255)
 
 
-def test_one_name_does_not_fit_two_classes(folder_pair):
-    MetadataCatalog.get(folder_pair[1]).set(stuff_classes=["crack"])
-    assert "NUM_CLASSES is 2, but the data set checked_set has 1 " in message(folder_pair[1], 2)
+@pytest.mark.parametrize(("num_classes", "names"), [(2, 1), (3, 2), (1, 3)])
+def test_binary_exception_is_for_binary_models_alone(folder_pair, num_classes, names):
+    MetadataCatalog.get(folder_pair[1]).set(stuff_classes=CLASSES[:names])
+    text = message(folder_pair[1], num_classes)
+    assert f"NUM_CLASSES is {num_classes}, but the data set checked_set has {names} " in text
 
 
 def test_ignore_value(cityscapes):

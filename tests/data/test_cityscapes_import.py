@@ -144,7 +144,7 @@ def test_the_same_with_spawned_processes(broken_detectron2, tree, tmp_path):
 
 @needs_shapely
 def test_a_fresh_process_can_run_what_the_pool_sends_it(broken_detectron2, tree, tmp_path):
-    cityscapes.ensure_cityscapes_importable()
+    cityscapes.ensure_cityscapes_importable(instances=True)
     images, labels = (str(tree / "cityscapes" / kind) for kind in ("leftImg8bit", "gtFine"))
     files = loader._get_cityscapes_files(f"{images}/val", f"{labels}/val")[0]
     sent = tmp_path / "task.pickle"

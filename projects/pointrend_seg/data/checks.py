@@ -70,7 +70,8 @@ def _root_now() -> str:
     state = f"is {root}" if value else f"is not set, so that their root is {root}"
     return (
         "DETECTRON2_DATASETS, the folder that holds Detectron2's own data sets "
-        f"(cityscapes/, coco/, ...), {state}. It is read when Detectron2 is imported."
+        f"(cityscapes/, coco/, ...), {state}. The variable is read when Detectron2 is "
+        "imported."
     )
 
 

@@ -25,11 +25,11 @@ _INSTALL = 'pip install "pointrend-seg[cityscapes]"'
 def ensure_cityscapes_importable(*, instances: bool = False) -> None:
     """Makes the Cityscapes scripts importable under both names; call it before loading data.
 
-    It also holds in the processes in which Detectron2 parses instance annotations, however they
-    are started. Calling it again changes nothing.
+    Calling it again changes nothing.
 
     Args:
-        instances: whether instance data sets will be loaded, which takes `shapely`, too.
+        instances: whether instance data sets will be loaded, too. That takes `shapely`, and the
+            processes in which Detectron2 parses annotations are prepared, however they start.
 
     Raises:
         InputError: `cityscapesscripts` (or `shapely`) is not installed.
@@ -42,7 +42,8 @@ def ensure_cityscapes_importable(*, instances: bool = False) -> None:
             )
     if not any(isinstance(finder, _InternalPathFinder) for finder in sys.meta_path):
         sys.meta_path.append(_InternalPathFinder())
-    _prepare_pool_workers()
+    if instances:
+        _prepare_pool_workers()
 
 
 def check_cityscapes_evaluation() -> None:
@@ -112,5 +113,5 @@ def _prepare_pool_workers() -> None:
 
 
 def _parse_files_in_worker(files, **options):
-    ensure_cityscapes_importable()
+    ensure_cityscapes_importable(instances=True)
     return _parse_files(files, **options)
