@@ -121,6 +121,7 @@ def run(script, argument, broken_detectron2, tree, tmp_path):
     path = os.pathsep.join([str(broken_detectron2), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(tmp_path / "script.py"), str(argument)],
+        cwd=tmp_path,  # the instance evaluation writes matches.json where it runs
         env=os.environ | {"PYTHONPATH": path, "DETECTRON2_DATASETS": str(tree)},
         capture_output=True,
         text=True,
