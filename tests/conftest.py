@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
+
 from pointrend_seg import add_pointrend_config
 
 warnings.filterwarnings("ignore", message=".*torch.jit.script.*")

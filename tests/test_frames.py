@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from pointrend_seg.errors import InputError
 from pointrend_seg.frames import (
     change_frame,

@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
+
 from pointrend_seg.losses import (
     labels_or_zero,
     mask_point_accuracy,
     mask_point_loss,
     semantic_loss,
 )
-from torch.nn import functional as F
 
 
 def by_hand(logits, labels, weights=None, ignore=255):

@@ -6,9 +6,10 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.projects.point_rend import add_pointrend_config as add_builtin_config
 from detectron2.projects.point_rend.point_head import StandardPointHead
+from torch import nn
+
 from pointrend_seg.errors import InputError
 from pointrend_seg.point_heads import PointMLP, build_point_head
-from torch import nn
 
 
 @pytest.mark.parametrize("each_layer", [True, False])

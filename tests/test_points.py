@@ -7,6 +7,7 @@ import torch
 from detectron2.layers import ROIAlign
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pointrend_seg.points import grid_point_coords, sample_points, write_points
 
 

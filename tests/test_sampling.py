@@ -7,6 +7,7 @@ from detectron2.projects.point_rend.point_features import (
     get_uncertain_point_coords_with_randomness,
 )
 from detectron2.projects.point_rend.semantic_seg import calculate_uncertainty
+
 from pointrend_seg.errors import InputError
 from pointrend_seg.points import sample_points
 from pointrend_seg.sampling import (

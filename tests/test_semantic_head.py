@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from conftest import small_semantic_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY, build_model
+from torch import nn
+
+from conftest import small_semantic_cfg
 from pointrend_seg.errors import InputError
 from pointrend_seg.points import grid_point_coords, sample_points
 from pointrend_seg.sampling import POINT_SAMPLER_REGISTRY, ImportancePointSampler
 from pointrend_seg.semantic_head import PointRendSemanticHead
-from torch import nn
 
 POINT_HEAD = "MODEL.SEM_SEG_POINT_HEAD"
 HEAD = "MODEL.SEM_SEG_HEAD"

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from conftest import small_semantic_cfg
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.projects.point_rend import add_pointrend_config as add_builtin_config
+
+from conftest import small_semantic_cfg
 from pointrend_seg import add_pointrend_config, adopt_config
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
+
 from pointrend_seg.points import grid_point_coords
 from pointrend_seg.sampling import class_uncertainty
 from pointrend_seg.subdivision import most_uncertain_points, subdivide
-from torch.nn import functional as F
 
 
 def wave(coords):

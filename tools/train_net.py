@@ -10,6 +10,7 @@ Options are those of Detectron2's own train_net.py. Without a CUDA device it run
 
 import torch
 from detectron2.engine import default_argument_parser, launch
+
 from pointrend_seg.engine import Trainer, evaluate, run_tool, setup
 from pointrend_seg.errors import InputError
 

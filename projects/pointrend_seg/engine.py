@@ -25,7 +25,7 @@ from detectron2.utils.events import EventStorage, JSONWriter
 from .checkpoint import Checkpointer, load_weights
 from .config import add_pointrend_config, adopt_config
 from .data.checks import check_sem_seg_dataset
-from .data.cityscapes import ensure_cityscapes_importable
+from .data.cityscapes import check_cityscapes_evaluation, ensure_cityscapes_importable
 from .data.mapper import SemanticMapper
 from .errors import InputError
 from .evaluation.semantic import SemanticSegmentationEvaluator
@@ -170,6 +170,7 @@ def build_evaluator(
         return SemanticSegmentationEvaluator(dataset_name, output_dir=output_folder)
     if kind == "cityscapes_sem_seg":
         ensure_cityscapes_importable()
+        check_cityscapes_evaluation()
         ours = SemanticSegmentationEvaluator(dataset_name, output_dir=output_folder)
         return MergedEvaluators([CityscapesSemSegEvaluator(dataset_name), ours])
     raise InputError(
@@ -185,6 +186,21 @@ def check_dataset(cfg: CfgNode, name: str) -> None:
         check_sem_seg_dataset(name, head.NUM_CLASSES, head.IGNORE_VALUE)
 
 
+def load_model(cfg: CfgNode, *, resume: bool = False) -> torch.nn.Module:
+    """The model of a config with all of its weights, in evaluation mode.
+
+    Args:
+        resume: take the last checkpoint in the output folder instead of ``cfg.MODEL.WEIGHTS``.
+
+    Raises:
+        InputError: the weights cannot be read or do not fit.
+    """
+    model = Trainer.build_model(cfg)
+    checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR)
+    load_weights(checkpointer, cfg.MODEL.WEIGHTS, resume=resume, complete=True)
+    return model.eval()
+
+
 def evaluate(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
     """Evaluate ``cfg.MODEL.WEIGHTS`` on ``cfg.DATASETS.TEST`` and add a line to ``metrics.json``.
 
@@ -196,10 +212,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
     """
     for name in cfg.DATASETS.TEST:
         check_dataset(cfg, name)
-    model = Trainer.build_model(cfg)
-    checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR)
-    load_weights(checkpointer, cfg.MODEL.WEIGHTS, resume=resume, complete=True)
-    results = Trainer.test(cfg, model)
+    results = Trainer.test(cfg, load_model(cfg, resume=resume))
     if comm.is_main_process():
         with EventStorage() as storage:
             storage.put_scalars(**flatten_results_dict(results), smoothing_hint=False)

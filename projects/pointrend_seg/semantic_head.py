@@ -247,3 +247,19 @@ class PointRendSemanticHead(nn.Module):
 
     def _frame(self, coarse: Tensor) -> tuple[int, int]:
         return extent(coarse, self._stride)
+
+
+class CoarseOutput(nn.Module):
+    """Stands in for a `PointRendSemanticHead` and gives its coarse prediction, upsampled.
+
+    For comparisons: ``model.sem_seg_head = CoarseOutput(model.sem_seg_head)``.
+    """
+
+    def __init__(self, head: PointRendSemanticHead):
+        super().__init__()
+        self.head = head
+        self.ignore_value = head.ignore_value
+
+    def forward(self, features: dict[str, Tensor], targets: Tensor | None = None):
+        """Logits (N, C, h * s, w * s), and {}."""
+        return self.head.upsample(coarse_logits(self.head.coarse_sem_seg_head, features)), {}

@@ -1,0 +1,132 @@
+"""Pictures of what PointRend does. Every function returns arrays: RGB, (H, W, 3), uint8.
+
+Shape shorthand: H, W size of an image; C classes; P points.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from detectron2.modeling import SemanticSegmentor
+from PIL import Image, ImageDraw, ImageFont
+
+from .coarse_semantic import coarse_logits
+from .frames import extent
+
+
+@dataclass
+class SemanticTrace:
+    """What a semantic PointRend model did with one image.
+
+    Attributes:
+        coarse: (H, W) int, classes of the coarse logits upsampled in one go.
+        refined: (H, W) int, classes of PointRend's output.
+        points: for each subdivision step the (P, 2) float places that were predicted again, (x, y)
+            in pixels of the image, pixel centres at + 0.5.
+    """
+
+    coarse: np.ndarray
+    refined: np.ndarray
+    points: list[np.ndarray]
+
+
+@torch.no_grad()
+def trace_semantic(model: SemanticSegmentor, image: torch.Tensor) -> SemanticTrace:
+    """Run a model with a `PointRendSemanticHead` on one image and keep what happens on the way.
+
+    Args:
+        model: in evaluation mode.
+        image: (3, H, W), as `SemanticMapper` gives it.
+    """
+    head, (height, width) = model.sem_seg_head, image.shape[-2:]
+    normalized = (image.to(model.device) - model.pixel_mean) / model.pixel_std
+    divisor = max(1, model.backbone.size_divisibility)
+    below, right = -height % divisor, -width % divisor
+    features = model.backbone(torch.nn.functional.pad(normalized, (0, right, 0, below))[None])
+    coarse = coarse_logits(head.coarse_sem_seg_head, features)
+    frame = extent(coarse, head.coarse_sem_seg_head.common_stride)
+    steps = []
+    refined = head.inference(coarse, features, on_step=lambda _, coords: steps.append(coords[0]))
+    scale = np.array([frame[1], frame[0]], dtype=np.float32)
+    return SemanticTrace(
+        coarse=_classes(head.upsample(coarse), height, width),
+        refined=_classes(refined, height, width),
+        points=[coords.cpu().numpy() * scale for coords in steps],
+    )
+
+
+def _classes(logits: torch.Tensor, height: int, width: int) -> np.ndarray:
+    shown = logits[0, :, :height, :width]
+    classes = shown.argmax(0) if shown.shape[0] > 1 else (shown[0] > 0).long()
+    return classes.cpu().numpy()
+
+
+def color_classes(classes: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """A class map (H, W) in colours.
+
+    Args:
+        colors: (C, 3) RGB; values of ``classes`` beyond C, such as the ignored one, are black.
+    """
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: len(colors)] = colors
+    return table[classes.astype(np.uint8)]
+
+
+def draw_points(image: np.ndarray, points: np.ndarray, color=(255, 40, 40)) -> np.ndarray:
+    """Mark places (P, 2), (x, y) in pixels, in a copy of an image: a pixel each."""
+    picture = image.copy()
+    column, row = np.floor(points).astype(int).T
+    inside = (row >= 0) & (row < image.shape[0]) & (column >= 0) & (column < image.shape[1])
+    picture[row[inside], column[inside]] = color
+    return picture
+
+
+def largest_gain(trace: SemanticTrace, labels: np.ndarray, side: int) -> tuple[slice, slice]:
+    """The window of ``side`` pixels in which PointRend mends the most pixels.
+
+    Returns:
+        rows and columns of the window, to index an image with.
+    """
+    gain = (trace.refined == labels).astype(np.float32) - (trace.coarse == labels)
+    known = np.where(labels == 255, 0, gain).astype(np.float32)
+    height, width = known.shape
+    side = min(side, height, width)
+    sums = cv2.boxFilter(known, -1, (side, side), anchor=(0, 0), normalize=False)
+    sums = sums[: height - side + 1, : width - side + 1]
+    top, left = np.unravel_index(sums.argmax(), sums.shape)
+    return slice(top, top + side), slice(left, left + side)
+
+
+def enlarge(image: np.ndarray, height: int) -> np.ndarray:
+    """Scale to a height by repeating pixels, so that their edges can be seen."""
+    width = round(image.shape[1] * height / image.shape[0])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def tile(rows: list[list[np.ndarray]], titles: list[str], margin: int = 6) -> np.ndarray:
+    """Pictures in a table with a title over each column.
+
+    Args:
+        rows: as many pictures in each row as there are titles; in a row all of one height, in a
+            column all of one width.
+    """
+    font = ImageFont.load_default(size=15)
+    head = 26
+    widths = [picture.shape[1] for picture in rows[0]]
+    heights = [row[0].shape[0] for row in rows]
+    size = (
+        sum(widths) + margin * (len(widths) + 1),
+        head + sum(heights) + margin * len(heights),
+    )
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    left = margin
+    for column, title in enumerate(titles):
+        draw.text((left, 5), title, fill="black", font=font)
+        top = head
+        for row, height in zip(rows, heights, strict=True):
+            canvas.paste(Image.fromarray(row[column]), (left, top))
+            top += height + margin
+        left += widths[column] + margin
+    return np.asarray(canvas)
