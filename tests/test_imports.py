@@ -16,7 +16,8 @@ LAYERS = [
     {"frames", "subdivision", "evaluation.confusion"},
     {"config", "sampling", "point_heads", "coarse_semantic", "semantic_checks"},
     {"semantic_head"},
-    {"checkpoint", "visualization", "data", "evaluation"},
+    {"checkpoint", "visualization", "data"},
+    {"evaluation"},
     {"engine"},
 ]
 KNOWS_NOTHING_OF_DETECTRON2 = {

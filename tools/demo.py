@@ -70,7 +70,7 @@ def draw_comparison(model, loader, file: Path, count: int = 3, side: int = 64) -
     from PIL import Image
 
     from pointrend_seg import visualization as vis
-    from pointrend_seg.evaluation.semantic import read_labels
+    from pointrend_seg.data.labels import read_labels
 
     colors = {c["trainId"]: c["color"] for c in CITYSCAPES_CATEGORIES if 0 <= c["trainId"] < 19}
     colors = np.array([colors[i] for i in range(len(colors))], dtype=np.uint8)

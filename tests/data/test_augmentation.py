@@ -6,6 +6,7 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.data import transforms as T
 from detectron2.projects.point_rend import add_pointrend_config
+
 from pointrend_seg.data.augmentation import (
     ColorAugSSD,
     ColorJitterTransform,

@@ -9,6 +9,7 @@ from cityscapes_tree import save, write_cityscapes_tree
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_sem_seg
 from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
+
 from pointrend_seg.data import checks
 from pointrend_seg.data.checks import check_sem_seg_dataset
 from pointrend_seg.errors import InputError

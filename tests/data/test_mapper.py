@@ -6,7 +6,9 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetMapper
 from detectron2.projects.point_rend import add_pointrend_config
 from PIL import Image
-from pointrend_seg.data.mapper import SemanticMapper, check_label_values
+
+from pointrend_seg.data.labels import check_label_values
+from pointrend_seg.data.mapper import SemanticMapper
 from pointrend_seg.errors import InputError
 
 HEIGHT, WIDTH = 40, 60

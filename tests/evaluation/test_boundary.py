@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+
 from pointrend_seg.evaluation.boundary import (
     boundary_counts,
     boundary_distance,

@@ -8,9 +8,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils import comm
 from PIL import Image
+
+from pointrend_seg.data.labels import read_labels
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.confusion import SemanticConfusion
-from pointrend_seg.evaluation.semantic import SemanticSegmentationEvaluator, read_labels
+from pointrend_seg.evaluation.semantic import SemanticSegmentationEvaluator
 
 NAMES = ["road", "person", "sky"]
 
@@ -236,6 +238,7 @@ def rank_main(rank, world_size, folder, parts):
     assert (results == [None] * len(parts)) == (not comm.is_main_process())
     if comm.is_main_process():
         (folder / "results.json").write_text(json.dumps(results))
+    comm.synchronize()  # gloo aborts a rank whose peer is gone first
     torch.distributed.destroy_process_group()
 
 
@@ -310,12 +313,12 @@ def test_class_count_of_the_model(tmp_path, channels):
 
 
 def test_labels_in_colour(tmp_path):
-    with pytest.raises(InputError, match=r"0\.png: a label image has one channel .*\(4, 4, 3\)"):
+    with pytest.raises(InputError, match=r"0\.png has 3 channels: it looks colour-coded"):
         evaluate_one(tmp_path, np.zeros((4, 4, 3), np.uint8), torch.zeros(3, 4, 4))
 
 
 def test_missing_and_broken_label_files(tmp_path):
-    with pytest.raises(InputError, match=r"none\.png: cannot read the label image"):
+    with pytest.raises(InputError, match=r"label file .*none\.png does not exist"):
         read_labels(str(tmp_path / "none.png"))
     Image.fromarray(np.random.default_rng(0).integers(0, 9, (64, 64), np.uint8)).save(
         tmp_path / "half.png"
@@ -323,7 +326,7 @@ def test_missing_and_broken_label_files(tmp_path):
     whole = (tmp_path / "half.png").read_bytes()
     for size in (0, 20, 40, len(whole) // 2):
         (tmp_path / "half.png").write_bytes(whole[:size])
-        with pytest.raises(InputError, match=r"half\.png: cannot read the label image"):
+        with pytest.raises(InputError, match=r"half\.png cannot be read"):
             read_labels(str(tmp_path / "half.png"))
 
 

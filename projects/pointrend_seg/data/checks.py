@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import InputError
-from .mapper import read_labels
+from .labels import read_labels
 
 _MOST_SIZES = 5000
 _BINARY_SAMPLES = 8

@@ -11,8 +11,7 @@ from detectron2.data import transforms as T
 
 from ..errors import InputError
 from .augmentation import build_sem_seg_train_aug
-
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises for broken files
+from .labels import check_label_values, read_file, read_labels
 
 
 class SemanticMapper:
@@ -82,7 +81,7 @@ class SemanticMapper:
         output = copy.deepcopy(dataset_dict)
         output.pop("annotations", None)
         label_file = output.pop("sem_seg_file_name", None)
-        image = _read(output["file_name"], "image", self.image_format)
+        image = read_file(output["file_name"], "image", self.image_format)
         _check_size(image, output)
 
         labels = None
@@ -114,87 +113,6 @@ class SemanticMapper:
         check_label_values(labels, label_file, self.num_classes, self.ignore_value)
         # Detectron2 resizes 8-bit maps with Pillow and everything else as floating point
         return labels.astype(np.uint8 if labels.max() <= 255 else np.float32)
-
-
-def read_labels(label_file: str) -> np.ndarray:
-    """Reads a label map without changing its values: of a palette image, the indices.
-
-    Returns:
-        H x W, integer or bool.
-
-    Raises:
-        InputError: missing, unreadable, or of several channels.
-    """
-    labels = _read(label_file, "label file", None)
-    if labels.ndim != 2:
-        raise InputError(
-            f"Labels must be one channel of class numbers, but {label_file} has "
-            f"{labels.shape[2]} channels: it looks colour-coded. Use the class-number files "
-            "(for Cityscapes the _gtFine_labelTrainIds.png files)."
-        )
-    return labels
-
-
-def check_label_values(
-    labels: np.ndarray, label_file: str, num_classes: int, ignore_value: int
-) -> None:
-    """Raises unless every label is a class or ignored.
-
-    Args:
-        labels: H x W, integer or bool.
-        label_file: named in the message.
-        num_classes: classes are 0..num_classes-1; 1 means background 0 and foreground 1.
-        ignore_value: allowed besides the classes.
-
-    Raises:
-        InputError: names the file, the values and, where the cause is known, what to do.
-    """
-    last_class = max(num_classes, 2) - 1
-    good = (labels <= last_class) | (labels == ignore_value)
-    if np.issubdtype(labels.dtype, np.signedinteger):
-        good &= (labels >= 0) | (labels == ignore_value)
-    if good.all():
-        return
-    values = np.unique(labels[~good])
-    shown = ", ".join(map(str, values[:8].tolist())) + (", ..." if len(values) > 8 else "")
-    raise InputError(
-        f"{label_file} has {'value' if len(values) == 1 else 'values'} {shown}, but labels must "
-        f"be 0 to {last_class} (MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}) or "
-        f"{ignore_value} (MODEL.SEM_SEG_HEAD.IGNORE_VALUE). "
-        + _hint(label_file, values, last_class)
-    )
-
-
-def _hint(label_file: str, values: np.ndarray, last_class: int) -> str:
-    if label_file.endswith(("_labelIds.png", "_instanceIds.png")):
-        return (
-            "This is not Cityscapes' training label file: use the _labelTrainIds.png files, which "
-            "csCreateTrainIdLabelImgs writes."
-        )
-    if values.tolist() == [255] and last_class == 1:
-        return "It looks like a mask of 0 and 255: write the foreground as 1."
-    if values.tolist() == [255]:
-        return "If 255 marks the ignored pixels, set MODEL.SEM_SEG_HEAD.IGNORE_VALUE to 255."
-    if values.tolist() == [last_class + 1]:
-        return (
-            "Classes count from 0: subtract 1 from the labels if they count from 1, or set "
-            f"NUM_CLASSES to {last_class + 2} if there is one more class."
-        )
-    return "Correct the labels, or set these two keys to what the data set has."
-
-
-def _read(file_name: str, what: str, image_format: str | None) -> np.ndarray:
-    try:
-        return detection_utils.read_image(file_name, format=image_format)
-    except FileNotFoundError:
-        raise InputError(
-            f"The {what} {file_name} does not exist. Complete the data set's copy (is "
-            "DETECTRON2_DATASETS right?)."
-        ) from None
-    except _UNREADABLE as error:
-        raise InputError(
-            f"The {what} {file_name} cannot be read: {error}. Copy it anew."
-        ) from error
 
 
 def _check_size(image: np.ndarray, output: dict) -> None:

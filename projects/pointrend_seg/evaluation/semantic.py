@@ -17,32 +17,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from PIL import Image
 
+from ..data.labels import read_labels
 from ..errors import InputError
 from .confusion import SemanticConfusion
 
 logger = logging.getLogger(__name__)
-
-
-def read_labels(path: str) -> np.ndarray:
-    """Read a label image: H x W, in the file's own integer type, one class index per pixel.
-
-    Raises:
-        InputError: the file is missing, cannot be read, or is no single-channel integer image.
-    """
-    try:
-        with PathManager.open(path, "rb") as file:
-            labels = np.array(Image.open(file))
-    except (OSError, SyntaxError) as error:  # PIL reports some broken PNGs as SyntaxError
-        raise InputError(f"{path}: cannot read the label image ({error}).") from error
-    if labels.ndim != 2 or labels.dtype.kind not in "iub":
-        raise InputError(
-            f"{path}: a label image has one channel of integers, a class index per pixel; this one "
-            f"has shape {labels.shape} and type {labels.dtype}. If its classes are colours, "
-            "convert it to indices."
-        )
-    return labels.astype(np.uint8) if labels.dtype == bool else labels
 
 
 class SemanticSegmentationEvaluator(DatasetEvaluator):
