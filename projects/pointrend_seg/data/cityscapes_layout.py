@@ -116,10 +116,11 @@ def _check_same(target: Path, parameters: TreeParameters) -> None:
             f"{target} exists and is no synthetic tree (it has no {MANIFEST}): nothing was "
             "written. Choose another output folder."
         )
-    if json.loads(manifest.read_text()) != asdict(parameters):
+    made_from = json.loads(manifest.read_text())
+    if made_from != asdict(parameters):
         raise InputError(
-            f"{target} was made from other parameters ({manifest.read_text().strip()}): nothing "
-            "was written. Delete it, or choose another output folder."
+            f"{target} was made from other parameters ({made_from}): nothing was written. Delete "
+            "it, or choose another output folder."
         )
 
 
