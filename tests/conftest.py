@@ -1,6 +1,16 @@
 """Fixtures that several test files share."""
 
+import atexit
+import os
+import shutil
+import tempfile
 import warnings
+from pathlib import Path
+
+# Detectron2 reads it when it is imported, so it is set before; `datasets` fills the folder.
+DATASETS = Path(tempfile.mkdtemp(prefix="pointrend_seg_datasets_"))
+os.environ["DETECTRON2_DATASETS"] = str(DATASETS)
+atexit.register(shutil.rmtree, DATASETS, ignore_errors=True)
 
 import pytest
 import torch
@@ -20,13 +30,17 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
-@pytest.fixture
-def semantic_cfg():
-    """Returns a function that gives the config of a small Semantic FPN with PointRend."""
-    return small_semantic_cfg
+@pytest.fixture(scope="session")
+def datasets() -> Path:
+    """DETECTRON2_DATASETS with a synthetic tree of 128 x 256 images in the Cityscapes layout."""
+    from pointrend_seg.data.cityscapes_layout import TreeParameters, write_cityscapes
+
+    write_cityscapes(DATASETS, TreeParameters(num_train=4, num_val=2, height=128, width=256))
+    return DATASETS
 
 
 def small_semantic_cfg(num_classes: int = 5, opts: tuple = ()) -> CfgNode:
+    """The config of a small Semantic FPN with PointRend, on the CPU, from random weights."""
     cfg = get_cfg()
     add_pointrend_config(cfg)
     cfg.merge_from_list(

@@ -21,6 +21,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter
+from detectron2.utils.file_io import PathManager
 
 from .checkpoint import Checkpointer, load_weights
 from .config import add_pointrend_config, adopt_config
@@ -48,15 +49,15 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
     Raises:
         InputError: no such file, a key that nobody knows, a value of another type.
     """
+    if config_file and not PathManager.isfile(config_file):
+        raise InputError(f"The config file {config_file} does not exist.")
     cfg = get_cfg()
     add_pointrend_config(cfg)
     try:
         if config_file:
             cfg.merge_from_file(config_file)
         cfg.merge_from_list(opts or [])
-    except FileNotFoundError as error:
-        raise InputError(f"The config file {error.filename} does not exist.") from error
-    except (KeyError, ValueError, AssertionError) as error:
+    except (KeyError, ValueError, AssertionError, OSError) as error:
         where = f"{config_file or 'the defaults'} with {' '.join(opts or []) or 'no changes'}"
         raise InputError(
             f"The config does not load: {str(error).strip(chr(39))} (in {where}). Keys of this "

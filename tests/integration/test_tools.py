@@ -1,0 +1,120 @@
+"""The tools as their users run them: commands, exit codes, messages, files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+QUICK = "configs/quick/pointrend_deeplabv3_R_18_OS16.yaml"
+SMALL = (
+    *("SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "1"),
+    *("INPUT.MIN_SIZE_TRAIN", "(128,)", "INPUT.MIN_SIZE_TEST", "128"),
+    *("INPUT.CROP.SIZE", "(128,128)"),
+)
+
+
+def tool(name, *args, datasets=None):
+    environment = dict(os.environ, PYTHONWARNINGS="ignore")
+    if datasets is not None:
+        environment["DETECTRON2_DATASETS"] = str(datasets)
+    return subprocess.run(
+        [sys.executable, f"tools/{name}.py", *map(str, args)],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def train_net(*args, datasets=None):
+    return tool("train_net", "--config-file", QUICK, *args, *SMALL, datasets=datasets)
+
+
+def message(result):
+    """The one message of a tool that the user's input stopped."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    return last
+
+
+def test_train_then_evaluate(datasets, tmp_path):
+    pytest.importorskip("cityscapesscripts")
+    trained = train_net("OUTPUT_DIR", tmp_path / "model")
+    assert trained.returncode == 0, trained.stderr
+    assert "mBoundaryIoU" in trained.stdout and "Task: sem_seg" in trained.stdout
+    weights = tmp_path / "model" / "model_final.pth"
+    again = train_net(
+        "--eval-only", "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path / "evaluation"
+    )
+    assert again.returncode == 0, again.stderr
+    assert "Task: sem_seg" in again.stdout
+    (line,) = (tmp_path / "evaluation" / "metrics.json").read_text().splitlines()
+    last = (tmp_path / "model" / "metrics.json").read_text().splitlines()[-1]
+    for key in ("sem_seg/mIoU", "sem_seg/mBoundaryIoU", "sem_seg/IoU"):
+        assert json.loads(line)[key] == pytest.approx(json.loads(last)[key])
+
+    unfit = train_net(
+        *("--eval-only", "MODEL.WEIGHTS", weights, "MODEL.SEM_SEG_HEAD.ASPP_CHANNELS", 64),
+        *("MODEL.SEM_SEG_HEAD.CONVS_DIM", 64, "OUTPUT_DIR", tmp_path / "other"),
+    )
+    assert "does not fit this model" in message(unfit)
+
+
+def test_without_a_data_set(tmp_path):
+    result = train_net("OUTPUT_DIR", tmp_path / "out", datasets=tmp_path / "nothing")
+    assert "DETECTRON2_DATASETS" in message(result) and "nothing" in message(result)
+
+
+def test_a_wrong_label_value_in_a_loaders_process(datasets, tmp_path):
+    """It names the file and the value, and is not an index error far from its cause."""
+    import shutil
+
+    import cv2
+
+    shutil.copytree(datasets / "cityscapes", tmp_path / "cityscapes")
+    for path in (tmp_path / "cityscapes/gtFine/train").rglob("*_labelTrainIds.png"):
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        labels[5, 5] = 77
+        cv2.imwrite(str(path), labels)
+    result = train_net("OUTPUT_DIR", tmp_path / "out", datasets=tmp_path)
+    assert "labelTrainIds.png has value 77, but labels must be 0 to 18" in message(result)
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 7), "NUM_CLASSES is 7.*19 classes"),
+        (("MODEL.NO_SUCH_KEY", 7), "MODEL.NO_SUCH_KEY.*docs/configuration.md"),
+        (("--num-gpus", 99), "--num-gpus is 99, but PyTorch finds"),
+        (("MODEL.WEIGHTS", "gone.pth"), "There are no weights at gone.pth"),
+        (("--eval-only",), "There are no weights to evaluate"),
+    ],
+)
+def test_what_the_user_can_put_right(args, text, datasets, tmp_path):
+    import re
+
+    result = train_net(*args, "OUTPUT_DIR", tmp_path / "out")
+    assert re.search(text, message(result))
+
+
+def test_a_config_file_that_is_not_there():
+    result = tool("train_net", "--config-file", "configs/gone.yaml")
+    assert "The config file configs/gone.yaml does not exist." in message(result)
+
+
+def test_making_data(tmp_path):
+    small = ("--train", 2, "--val", 1, "--height", 64, "--width", 96, "--workers", 1)
+    first = tool("make_synthetic_data", "--output", tmp_path, *small)
+    assert first.returncode == 0, first.stderr
+    assert "written" in first.stdout and "3/3" in first.stderr
+    again = tool("make_synthetic_data", "--output", tmp_path, *small)
+    assert again.returncode == 0 and "is there already" in again.stdout
+    other = tool("make_synthetic_data", "--output", tmp_path, *small, "--seed", 5)
+    assert "made from other parameters" in message(other)

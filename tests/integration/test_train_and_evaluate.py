@@ -1,0 +1,118 @@
+"""Every config trains and evaluates, in this process, on small trees in its data set's layout."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from detectron2.engine import HookBase
+
+from pointrend_seg.engine import Trainer, load_config
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = sorted(
+    path for path in (REPOSITORY / "configs").rglob("*.yaml") if not path.name.startswith("Base-")
+)
+SMALL = {
+    "MODEL.DEVICE": "cpu",
+    "MODEL.WEIGHTS": "",
+    "SOLVER.MAX_ITER": 2,
+    "SOLVER.IMS_PER_BATCH": 2,
+    "SOLVER.BASE_LR": 1e-4,
+    "INPUT.MIN_SIZE_TRAIN": (128,),
+    "INPUT.MIN_SIZE_TEST": 128,
+    "INPUT.CROP.SIZE": (128, 128),
+    "DATALOADER.NUM_WORKERS": 0,
+    "SEED": 1,
+}
+# Image and label folders of what Detectron2 reads as pairs of folders.
+FOLDER_PAIRS = {
+    "coco/{}2017": ("coco/panoptic_stuff_{}2017", ("train", "val")),
+    "ADEChallengeData2016/images/{}": (
+        "ADEChallengeData2016/annotations_detectron2/{}",
+        ("training", "validation"),
+    ),
+}
+
+
+def small(config, output, **changes):
+    opts = [part for item in (SMALL | changes).items() for part in item]
+    cfg = load_config(str(config), [*opts, "OUTPUT_DIR", str(output)])
+    cfg.freeze()
+    return cfg
+
+
+@pytest.fixture(scope="module")
+def all_datasets(datasets):
+    """The synthetic Cityscapes tree, and the same images as COCO stuff and ADE20K."""
+    for images, (labels, splits) in FOLDER_PAIRS.items():
+        for split, ours in zip(splits, ("train", "val"), strict=True):
+            for folder in (images, labels):
+                (datasets / folder.format(split)).mkdir(parents=True, exist_ok=True)
+            for source in (datasets / "cityscapes/leftImg8bit" / ours).rglob("*.png"):
+                stem = source.name.removesuffix("_leftImg8bit.png")
+                truth = str(source).replace("leftImg8bit", "gtFine")
+                truth = truth.replace("_gtFine.png", "_gtFine_labelTrainIds.png")
+                cv2.imwrite(
+                    str(datasets / images.format(split) / f"{stem}.jpg"), cv2.imread(str(source))
+                )
+                shutil.copy(truth, datasets / labels.format(split) / f"{stem}.png")
+    return datasets
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_trains_and_evaluates(config, all_datasets, tmp_path):
+    pytest.importorskip("cityscapesscripts")
+    trainer = Trainer(small(config, tmp_path))
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    losses = {key: value for line in lines for key, value in line.items() if "loss" in key}
+    assert {"loss_sem_seg", "loss_sem_seg_point", "total_loss"} <= set(losses)
+    assert all(math.isfinite(value) for value in losses.values())
+    assert (tmp_path / "model_final.pth").exists()
+    assert 0 <= lines[-1]["sem_seg/mIoU"] <= 100
+    assert 0 <= lines[-1]["sem_seg/mBoundaryIoU"] <= 100
+    if "cityscapes" in trainer.cfg.DATASETS.TEST[0]:
+        # The Cityscapes scripts count a class that is predicted but not there as 0, Detectron2's
+        # mIoU leaves it out.
+        assert 0 <= lines[-1]["sem_seg/IoU"] <= lines[-1]["sem_seg/mIoU"] + 0.01
+
+
+@pytest.mark.parametrize("coarse", ["SemSegFPNHead", "DeepLabV3Head", "DeepLabV3PlusHead"])
+def test_the_coarse_heads_that_are_configured(coarse):
+    """The three that the docs name are each the coarse head of some config."""
+    used = {
+        load_config(
+            str(c), ["MODEL.DEVICE", "cpu"]
+        ).MODEL.SEM_SEG_POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME
+        for c in CONFIGS
+    }
+    assert coarse in used
+
+
+def test_training_goes_on_where_it_stopped(datasets, tmp_path):
+    class PullThePlug(HookBase):
+        def after_step(self):
+            if self.trainer.iter == 1:
+                raise KeyboardInterrupt
+
+    config = next(c for c in CONFIGS if c.parent.name == "quick")
+    cfg = small(config, tmp_path, **{"SOLVER.MAX_ITER": 4, "SOLVER.CHECKPOINT_PERIOD": 1})
+    first = Trainer(cfg)
+    first.register_hooks([PullThePlug()])
+    first.resume_or_load(resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    second = Trainer(cfg)
+    second.resume_or_load(resume=True)
+    assert second.start_iter == 2
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True)
+    )
+    second.train()
+    assert (tmp_path / "model_final.pth").exists()
