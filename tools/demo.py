@@ -63,9 +63,10 @@ def evaluate(model, loader) -> dict:
     return scores
 
 
-def draw_comparison(model, loader, file: Path, count: int = 3, side: int = 64) -> None:
-    """The first validation images, and of each the window in which PointRend gains most."""
+def draw_comparison(model, loader, file: Path, count: int = 2) -> None:
+    """The first validation images; below each, enlarged, the window in which PointRend gains most."""
     import numpy as np
+    from detectron2.data import DatasetCatalog
     from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES
     from PIL import Image
 
@@ -74,20 +75,20 @@ def draw_comparison(model, loader, file: Path, count: int = 3, side: int = 64) -
 
     colors = {c["trainId"]: c["color"] for c in CITYSCAPES_CATEGORIES if 0 <= c["trainId"] < 19}
     colors = np.array([colors[i] for i in range(len(colors))], dtype=np.uint8)
-    titles = ["image", "labels", "coarse output, upsampled", "PointRend"]
-    titles += [f"zoom: {name}" for name in ("image", "labels", "coarse", "PointRend", "points")]
+    label_files = {r["file_name"]: r["sem_seg_file_name"] for r in DatasetCatalog.get(DATASET)}
     rows = []
     for inputs, _ in zip(loader, range(count), strict=False):
         trace = vis.trace_semantic(model, inputs[0]["image"])
-        labels = read_labels(inputs[0]["file_name"].replace("leftImg8bit", "gtFine", 1))
+        labels = read_labels(label_files[inputs[0]["file_name"]])
         image = inputs[0]["image"].permute(1, 2, 0).numpy().astype(np.uint8)[:, :, ::-1]
         maps = [vis.color_classes(m, colors) for m in (labels, trace.coarse, trace.refined)]
-        pictures = [image, *maps]
-        window = vis.largest_gain(trace, labels, side)
-        zooms = [vis.enlarge(picture[window], image.shape[0]) for picture in pictures]
-        points = vis.draw_points(image, trace.points[-1])[window]
-        rows.append([*pictures, *zooms, vis.enlarge(points, image.shape[0])])
-    Image.fromarray(vis.tile(rows, titles)).save(file)
+        window = vis.largest_gain(trace, labels, (labels.shape[0] // 4, labels.shape[1] // 4))
+        pointed = vis.draw_points(image, trace.points[-1])
+        rows.append([image, *maps])
+        rows.append([vis.enlarge(p[window], image.shape[0]) for p in (pointed, *maps)])
+    titles = ["image; enlarged with the last step's points", "labels"]
+    titles += ["coarse output at stride 16, upsampled", "PointRend"]
+    Image.fromarray(vis.tile(rows, titles)).save(file, optimize=True)
 
 
 def print_table(scores: dict) -> None:

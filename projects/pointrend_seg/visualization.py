@@ -82,20 +82,25 @@ def draw_points(image: np.ndarray, points: np.ndarray, color=(255, 40, 40)) -> n
     return picture
 
 
-def largest_gain(trace: SemanticTrace, labels: np.ndarray, side: int) -> tuple[slice, slice]:
-    """The window of ``side`` pixels in which PointRend mends the most pixels.
+def largest_gain(
+    trace: SemanticTrace, labels: np.ndarray, size: tuple[int, int], ignore_value: int = 255
+) -> tuple[slice, slice]:
+    """The window in which PointRend mends the most pixels.
+
+    Args:
+        labels: (H, W) int.
+        size: height and width of the window, in pixels; at most those of the image are taken.
 
     Returns:
         rows and columns of the window, to index an image with.
     """
     gain = (trace.refined == labels).astype(np.float32) - (trace.coarse == labels)
-    known = np.where(labels == 255, 0, gain).astype(np.float32)
-    height, width = known.shape
-    side = min(side, height, width)
-    sums = cv2.boxFilter(known, -1, (side, side), anchor=(0, 0), normalize=False)
-    sums = sums[: height - side + 1, : width - side + 1]
-    top, left = np.unravel_index(sums.argmax(), sums.shape)
-    return slice(top, top + side), slice(left, left + side)
+    gain[labels == ignore_value] = 0
+    height, width = np.minimum(size, labels.shape).tolist()
+    sums = cv2.boxFilter(gain, -1, (width, height), anchor=(0, 0), normalize=False)
+    sums = sums[: labels.shape[0] - height + 1, : labels.shape[1] - width + 1]
+    top, left = (int(i) for i in np.unravel_index(sums.argmax(), sums.shape))
+    return slice(top, top + height), slice(left, left + width)
 
 
 def enlarge(image: np.ndarray, height: int) -> np.ndarray:

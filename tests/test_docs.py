@@ -1,0 +1,72 @@
+"""The examples of the documents run, and their links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY, build_model
+
+from conftest import small_semantic_cfg
+from pointrend_seg.config import add_pointrend_config
+from pointrend_seg.sampling import POINT_SAMPLER_REGISTRY
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+NODE = "MODEL.SEM_SEG_POINT_HEAD"
+
+
+def examples(name):
+    text = (REPOSITORY / name).read_text()
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+def train_and_predict(opts):
+    model = build_model(small_semantic_cfg(opts=opts))
+    inputs = [{"image": torch.rand(3, 64, 96), "sem_seg": torch.randint(0, 5, (64, 96))}] * 2
+    losses = model(inputs)
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    with torch.no_grad():
+        assert model.eval()(inputs)[0]["sem_seg"].shape == (5, 64, 96)
+    return losses
+
+
+def test_the_sampler_of_the_docs():
+    (code,) = examples("docs/samplers.md")
+    try:
+        exec(code, {"__name__": "example"})
+        train_and_predict((f"{NODE}.SAMPLER", "MostUncertainCells"))
+    finally:
+        POINT_SAMPLER_REGISTRY._obj_map.pop("MostUncertainCells", None)
+
+
+def test_the_coarse_head_of_the_docs():
+    """It has no loss of its own, so the cross entropy of its upsampled logits is taken."""
+    (code,) = examples("docs/coarse-heads.md")
+    try:
+        exec(code, {"__name__": "example"})
+        name = (f"{NODE}.COARSE_SEM_SEG_HEAD_NAME", "LinearHead")
+        losses = train_and_predict((*name, "MODEL.SEM_SEG_HEAD.IN_FEATURES", ["p3"]))
+        assert set(losses) == {"loss_sem_seg", "loss_sem_seg_point"}
+    finally:
+        SEM_SEG_HEADS_REGISTRY._obj_map.pop("LinearHead", None)
+
+
+def test_every_key_is_in_the_docs():
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    add_pointrend_config(cfg)
+    text = (REPOSITORY / "docs/configuration.md").read_text()
+    for key in cfg.MODEL.SEM_SEG_POINT_HEAD:
+        assert f"`{key}`" in text or f"{key}`" in text, key
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_paths_exist(document):
+    text = document.read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (document.parent / target).exists(), target
+    for path in re.findall(r"`((?:configs|tools|tests|docs|projects)/[\w./-]+\w)`", text):
+        assert (REPOSITORY / path).exists(), path

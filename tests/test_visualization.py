@@ -1,0 +1,55 @@
+"""Pictures as arrays."""
+
+import numpy as np
+import torch
+from detectron2.modeling import build_model
+
+from conftest import small_semantic_cfg
+from pointrend_seg import visualization as vis
+from pointrend_seg.semantic_head import CoarseOutput
+
+
+def test_the_trace_is_what_the_model_does():
+    model = build_model(small_semantic_cfg()).eval()
+    image = torch.rand(3, 50, 75) * 255
+    trace = vis.trace_semantic(model, image)
+    with torch.no_grad():
+        refined = model([{"image": image}])[0]["sem_seg"].argmax(0).numpy()
+        model.sem_seg_head = CoarseOutput(model.sem_seg_head)
+        coarse = model([{"image": image}])[0]["sem_seg"].argmax(0).numpy()
+    assert np.array_equal(trace.refined, refined)
+    assert np.array_equal(trace.coarse, coarse)
+    assert [len(points) for points in trace.points] == [200, 200]
+    # The last step's points are centres of pixels of the padded image.
+    assert np.allclose(trace.points[-1] % 1, 0.5, atol=1e-3)
+
+
+def test_points_are_drawn_where_they_are():
+    image = np.zeros((4, 6, 3), dtype=np.uint8)
+    picture = vis.draw_points(image, np.array([[5.5, 0.5], [9.5, 1.5]]), color=(1, 2, 3))
+    assert picture[0, 5].tolist() == [1, 2, 3]
+    assert picture.sum() == 6 and image.sum() == 0
+
+
+def test_the_window_holds_what_was_mended():
+    labels = np.zeros((40, 60), dtype=int)
+    labels[20:25, 40:45] = 1
+    labels[:5] = 255
+    trace = vis.SemanticTrace(coarse=np.zeros((40, 60), dtype=int), refined=labels, points=[])
+    rows, columns = vis.largest_gain(trace, labels, (10, 12))
+    assert rows.start <= 20 and rows.stop >= 25 and columns.start <= 40 and columns.stop >= 45
+    assert (rows.stop - rows.start, columns.stop - columns.start) == (10, 12)
+    assert vis.largest_gain(trace, labels, (99, 99)) == (slice(0, 40), slice(0, 60))
+
+
+def test_classes_have_their_colours_and_the_ignored_none():
+    colors = np.array([[1, 2, 3], [4, 5, 6]])
+    picture = vis.color_classes(np.array([[0, 1, 255]]), colors)
+    assert picture.tolist() == [[[1, 2, 3], [4, 5, 6], [0, 0, 0]]]
+
+
+def test_a_table_of_pictures():
+    small, wide = (np.full((8, width, 3), (200, 0, 9), np.uint8) for width in (10, 30))
+    picture = vis.tile([[small, wide], [small, wide]], ["a", "b"])
+    assert (picture == (200, 0, 9)).all(axis=2).sum() == 2 * 80 + 2 * 240
+    assert vis.enlarge(small, 24).shape == (24, 30, 3)
