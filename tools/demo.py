@@ -64,7 +64,7 @@ def evaluate(model, loader) -> dict:
 
 
 def draw_comparison(model, loader, file: Path, count: int = 2) -> None:
-    """The first validation images; below each, enlarged, the window in which PointRend gains most."""
+    """The first validation images, and below each the window in which PointRend gains most."""
     import numpy as np
     from detectron2.data import DatasetCatalog
     from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
+import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import (
     MetadataCatalog,
@@ -57,7 +58,7 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
         if config_file:
             cfg.merge_from_file(config_file)
         cfg.merge_from_list(opts or [])
-    except (KeyError, ValueError, AssertionError, OSError) as error:
+    except (KeyError, ValueError, AssertionError, OSError, yaml.YAMLError) as error:
         where = f"{config_file or 'the defaults'} with {' '.join(opts or []) or 'no changes'}"
         raise InputError(
             f"The config does not load: {str(error).strip(chr(39))} (in {where}). Keys of this "

@@ -34,8 +34,8 @@ def change_frame(coords: Tensor, old: Extent, new: Extent) -> Tensor:
     """
     if old == new:
         return coords
-    scale = (old[1] / new[1], old[0] / new[0])
-    return coords * coords.new_tensor(scale)
+    x, y = coords.unbind(-1)
+    return torch.stack((x * (old[1] / new[1]), y * (old[0] / new[0])), dim=-1)
 
 
 def shown_extent(frame: Extent, features: dict[str, Tensor], strides: dict[str, int]) -> Extent:

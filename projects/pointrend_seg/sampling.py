@@ -77,8 +77,9 @@ def uniform_points(
     picked = (torch.rand(num_regions, num_points, device=device) * ranks[:, -1:]).floor() + 1
     picked = torch.minimum(picked.to(ranks.dtype), ranks[:, -1:].clamp(min=1))
     pixels = torch.searchsorted(ranks, picked).clamp(max=height * width - 1)
-    corner = torch.stack((pixels % width, pixels // width), dim=2)
-    return (corner + draws) / draws.new_tensor((width, height))
+    x = ((pixels % width) + draws[..., 0]) / width
+    y = (torch.div(pixels, width, rounding_mode="floor") + draws[..., 1]) / height
+    return torch.stack((x, y), dim=2)
 
 
 @POINT_SAMPLER_REGISTRY.register()

@@ -1,0 +1,96 @@
+"""What the tools share."""
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+
+from pointrend_seg.engine import MergedEvaluators, build_evaluator, load_config, run_tool
+from pointrend_seg.errors import InputError
+
+no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+
+
+@no_cuda
+def test_without_cuda_it_says_so_and_uses_the_cpu(caplog):
+    cfg = load_config("", ["SOLVER.AMP.ENABLED", "True"])
+    assert cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED is False
+    assert "PyTorch finds no CUDA device: running on the CPU" in caplog.text
+    assert "SOLVER.AMP.ENABLED needs a CUDA device" in caplog.text
+
+
+def test_a_config_of_detectron2s_pointrend_is_translated(tmp_path, caplog):
+    path = tmp_path / "builtin.yaml"
+    path.write_text(
+        "MODEL:\n"
+        "  DEVICE: cpu\n"
+        "  SEM_SEG_HEAD: {NAME: PointRendSemSegHead, NUM_CLASSES: 19}\n"
+        "  POINT_HEAD: {NUM_CLASSES: 19, SUBDIVISION_STEPS: 2, COARSE_PRED_EACH_LAYER: False}\n"
+    )
+    with caplog.at_level("INFO"):
+        cfg = load_config(str(path), ["MODEL.POINT_HEAD.TRAIN_NUM_POINTS", "99"])
+    assert cfg.MODEL.SEM_SEG_HEAD.NAME == "PointRendSemanticHead"
+    assert cfg.MODEL.SEM_SEG_POINT_HEAD.TRAIN_NUM_POINTS == 99
+    assert "PointRendSemSegHead -> PointRendSemanticHead" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("opts", "text"),
+    [
+        (["MODEL.SEM_SEG_HEAD.NUM_CLASES", "3"], "NUM_CLASES.*KEY VALUE"),
+        (["MODEL.SEM_SEG_HEAD.NUM_CLASSES"], "does not load"),
+        (["MODEL.SEM_SEG_HEAD.NUM_CLASSES", "many"], "does not load"),
+    ],
+)
+def test_keys_and_values_that_do_not_fit(opts, text):
+    with pytest.raises(InputError, match=text):
+        load_config("", opts)
+
+
+def test_a_yaml_file_that_is_none(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("MODEL: [unclosed\n")
+    with pytest.raises(InputError, match="broken.yaml"):
+        load_config(str(path))
+
+
+class Says(DatasetEvaluator):
+    def __init__(self, results):
+        self.results = results
+
+    def evaluate(self):
+        return self.results
+
+
+def test_metrics_of_one_task_stand_side_by_side():
+    merged = MergedEvaluators([Says({"sem_seg": {"IoU": 1}}), Says({"sem_seg": {"mIoU": 2}})])
+    assert merged.evaluate() == {"sem_seg": {"IoU": 1, "mIoU": 2}}
+    assert MergedEvaluators([Says(None), Says(None)]).evaluate() == {}  # not the main process
+
+
+def test_an_evaluator_type_that_is_not_known():
+    name = "pointrend_test_unknown_type"
+    DatasetCatalog.register(name, list)
+    MetadataCatalog.get(name).evaluator_type = "keypoints"
+    with pytest.raises(InputError, match="evaluator_type 'keypoints'.*'sem_seg' or"):
+        build_evaluator(load_config("", ["MODEL.DEVICE", "cpu"]), name)
+
+
+def test_an_input_error_is_one_message_and_status_2(capsys):
+    def tool():
+        raise InputError(
+            "Caught InputError in worker 0.\npointrend_seg.errors.InputError: Mend it."
+        )
+
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(tool)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: Mend it.\n"
+
+
+def test_other_errors_keep_their_traceback():
+    def tool():
+        raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        run_tool(tool)
