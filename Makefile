@@ -1,0 +1,37 @@
+# Targets that need the environment make it first: see docs/installation.md.
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+RUN = $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-slow lint demo wheelhouse clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  VENV=$(VENV)      another place for the environment, or one that exists"
+	@echo "  PYTHON=$(PYTHON)  the interpreter that a new environment is made from (3.10 or newer)"
+
+setup:  ## make or complete the environment in .venv
+	@$(PYTHON) tools/setup_environment.py --venv "$(VENV)"
+
+test: setup  ## run the tests, without the slow ones (PYTEST_ARGS="-k points -x")
+	"$(RUN)" -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: setup  ## run the slow tests
+	"$(RUN)" -m pytest -m slow $(PYTEST_ARGS)
+
+lint: setup  ## check the code's rules and its format
+	"$(RUN)" -m ruff check .
+	"$(RUN)" -m ruff format --check .
+
+demo: setup  ## make data, train a small model, show what PointRend gains (output/demo)
+	"$(RUN)" tools/demo.py
+
+wheelhouse: setup  ## gather wheels for a GPU machine without network (WHEELHOUSE_ARGS="--help")
+	"$(RUN)" tools/make_wheelhouse.py $(WHEELHOUSE_ARGS)
+
+clean:  ## remove the environment, built wheels and caches; data and results stay
+	rm -rf .venv wheelhouse build dist projects/*.egg-info *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find projects tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
