@@ -75,12 +75,12 @@ def test_nearest_reads_labels_exactly():
 
 
 def test_half_precision_maps_are_read_at_exact_places():
-    """Coordinates in half precision would be a pixel off on a map of 2048."""
-    ramp = torch.arange(2048.0).expand(1, 1, 2, -1)
-    coords = torch.tensor([[[1000.5 / 2048, 0.5], [2000.5 / 2048, 0.5]]])
+    """Coordinates in half precision would be half a pixel off on a map of 2048."""
+    ramp = (torch.arange(2048.0) - 2000).expand(1, 1, 2, -1)
+    coords = torch.tensor([[[x / 2048, 0.5] for x in (2000.5, 2001.5, 2003.5)]])
     got = sample_points(ramp.half(), coords)
     assert got.dtype == torch.half
-    assert got.flatten().tolist() == [1000.0, 2000.0]
+    assert got.flatten().tolist() == [0.0, 1.0, 3.0]
 
 
 @pytest.mark.parametrize("points", [0, 1])

@@ -203,15 +203,15 @@ def test_every_parameter_of_the_head_gets_a_gradient():
     assert all(p.grad is not None and p.grad.any() for p in model.sem_seg_head.parameters())
 
 
-def test_loss_weights():
+@pytest.mark.parametrize("classes", [1, 5])  # the coarse head's own loss knows no binary model
+def test_loss_weights(classes):
     torch.manual_seed(0)
-    model = build_model(small_semantic_cfg())
-    weighted = build_model(
-        small_semantic_cfg(opts=(f"{HEAD}.LOSS_WEIGHT", 0.5, f"{POINT_HEAD}.LOSS_WEIGHT", 3.0))
-    )
+    model = build_model(small_semantic_cfg(classes))
+    opts = (f"{HEAD}.LOSS_WEIGHT", 0.5, f"{POINT_HEAD}.LOSS_WEIGHT", 3.0)
+    weighted = build_model(small_semantic_cfg(classes, opts))
     weighted.load_state_dict(model.state_dict())
     results = []
-    inputs = labelled()
+    inputs = labelled(classes=max(2, classes))
     for each in (model, weighted):
         torch.manual_seed(1)
         results.append(losses_of(each, inputs))
