@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import HookBase
 
 from pointrend_seg.engine import Trainer, load_config
@@ -116,3 +118,25 @@ def test_training_goes_on_where_it_stopped(datasets, tmp_path):
     )
     second.train()
     assert (tmp_path / "model_final.pth").exists()
+
+
+def test_a_binary_data_set_of_the_users_own(datasets, tmp_path):
+    """One class, labels 0 and 1 and 255, registered in a few lines, through the whole pipeline."""
+    name = "pointrend_test_cars"
+    records = []
+    for image in sorted((datasets / "cityscapes/leftImg8bit/train").rglob("*.png")):
+        truth = str(image).replace("leftImg8bit", "gtFine")
+        labels = cv2.imread(truth.replace("_gtFine.png", "_gtFine_labelTrainIds.png"), -1)
+        cars = np.where(labels == 255, 255, labels == 13).astype(np.uint8)
+        file = tmp_path / image.name
+        cv2.imwrite(str(file), cars)
+        records.append({"file_name": str(image), "sem_seg_file_name": str(file)})
+    DatasetCatalog.register(name, lambda: records)
+    MetadataCatalog.get(name).set(stuff_classes=["car"], ignore_label=255, evaluator_type="sem_seg")
+    config = next(c for c in CONFIGS if c.parent.name == "quick")
+    changes = {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 1, "DATASETS.TRAIN": (name,)}
+    trainer = Trainer(small(config, tmp_path / "out", **changes, **{"DATASETS.TEST": (name,)}))
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    scores = trainer._last_eval_results["sem_seg"]
+    assert 0 <= scores["IoU-car"] <= 100 and 0 <= scores["BoundaryIoU-car"] <= 100
