@@ -83,14 +83,19 @@ def test_the_region_is_the_image_at_every_size(height, width):
 
 def test_border_padding_reads_the_edge_as_it_is():
     """A constant map reads 0.51 of itself at its corner with zeros, all of it with border."""
+
+    class ReadBoth(nn.Module):
+        def forward(self, fine, coarse):
+            return torch.cat((fine * coarse[:, :1], torch.zeros_like(fine)), dim=1)
+
     features = {"p2": torch.ones(1, 1, 8, 8)}
     outputs = {}
     for mode in ("zeros", "border"):
         head = head_of(
-            torch.zeros(1, 2, 8, 8),
+            torch.ones(1, 2, 8, 8),
             4,
             {"p2": 4},
-            ReadFirstFeature(),
+            ReadBoth(),
             padding_mode=mode,
             subdivision_num_points=10**6,
         )
