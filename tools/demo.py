@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,18 +34,28 @@ def make_data(root: Path) -> None:
     subprocess.run([*command, "--train", str(NUM_TRAIN), "--val", str(NUM_VAL)], check=True)
 
 
-def train(output: Path) -> float:
-    """Train, or go on with a training of the same config; returns the seconds it took."""
-    stamp = output / "config.sha256"
+def train(output: Path) -> float | None:
+    """Train, or go on with a training of the same config, or find it done.
+
+    Returns:
+        the seconds that training and evaluation took; None when they were interrupted.
+    """
+    stamp, done = output / "config.sha256", output / "seconds.json"
     digest = hashlib.sha256(CONFIG.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir(parents=True)
         stamp.write_text(digest)
+    if done.exists():
+        print(f"{output}: is there already")
+        return json.loads(done.read_text())
+    interrupted = (output / "last_checkpoint").exists()
     start = time.monotonic()
     command = [sys.executable, str(ROOT / "tools" / "train_net.py"), "--resume"]
     subprocess.run([*command, "--config-file", str(CONFIG), "OUTPUT_DIR", str(output)], check=True)
-    return time.monotonic() - start
+    seconds = None if interrupted else round(time.monotonic() - start)
+    done.write_text(json.dumps(seconds))
+    return seconds
 
 
 def evaluate(model, loader) -> dict:
@@ -103,6 +114,9 @@ def print_table(scores: dict) -> None:
 def run(output: Path) -> None:
     # Detectron2 reads this when it is imported, so the imports that need it come after.
     os.environ["DETECTRON2_DATASETS"] = str(output / "datasets")
+    # What Detectron2 calls is deprecated in PyTorch and setuptools; nobody who runs a demo can act.
+    os.environ["PYTHONWARNINGS"] = "ignore::FutureWarning,ignore::UserWarning"
+    warnings.simplefilter("ignore")
     say(f"1/4  Making {NUM_TRAIN} + {NUM_VAL} images with exact labels (about 20 seconds)")
     make_data(output / "datasets")
     say("2/4  Training on them and scoring with the Cityscapes scripts (5 to 8 minutes)")
@@ -115,7 +129,7 @@ def run(output: Path) -> None:
     model = load_model(cfg)
     loader = Trainer.build_test_loader(cfg, DATASET)
     scores = evaluate(model, loader)
-    summary = {**scores, "train_and_evaluate_seconds": round(seconds)}
+    summary = {**scores, "train_and_evaluate_seconds": seconds}
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     say("4/4  Drawing the first validation images")
     draw_comparison(model, loader, output / "comparison.png")
