@@ -4,6 +4,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
+from torch.multiprocessing import ProcessRaisedException
 
 from pointrend_seg.engine import MergedEvaluators, build_evaluator, load_config, run_tool
 from pointrend_seg.errors import InputError
@@ -76,11 +77,20 @@ def test_an_evaluator_type_that_is_not_known():
         build_evaluator(load_config("", ["MODEL.DEVICE", "cpu"]), name)
 
 
-def test_an_input_error_is_one_message_and_status_2(capsys):
+WRAPPED = "Caught it in worker 0.\nTraceback:\npointrend_seg.errors.InputError: Mend it."
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("Mend it."),
+        InputError(WRAPPED),  # of a data loader's process
+        ProcessRaisedException(WRAPPED, 0, 1),  # of a process of `launch`
+    ],
+)
+def test_an_input_error_is_one_message_and_status_2(error, capsys):
     def tool():
-        raise InputError(
-            "Caught InputError in worker 0.\npointrend_seg.errors.InputError: Mend it."
-        )
+        raise error
 
     with pytest.raises(SystemExit) as stopped:
         run_tool(tool)
@@ -88,9 +98,12 @@ def test_an_input_error_is_one_message_and_status_2(capsys):
     assert capsys.readouterr().err == "error: Mend it.\n"
 
 
-def test_other_errors_keep_their_traceback():
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a defect"), ProcessRaisedException("ValueError: a defect", 0, 1)]
+)
+def test_other_errors_keep_their_traceback(error):
     def tool():
-        raise RuntimeError("a defect")
+        raise error
 
-    with pytest.raises(RuntimeError, match="a defect"):
+    with pytest.raises(type(error), match="a defect"):
         run_tool(tool)

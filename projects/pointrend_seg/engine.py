@@ -23,6 +23,8 @@ from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import setup_logger
+from torch.multiprocessing import ProcessRaisedException
 
 from .checkpoint import Checkpointer, load_weights
 from .config import add_pointrend_config, adopt_config
@@ -89,6 +91,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     Args:
         args: of `detectron2.engine.default_argument_parser`.
     """
+    setup_logger(distributed_rank=comm.get_rank(), name="pointrend_seg")
     cfg = load_config(args.config_file, args.opts)
     cfg.freeze()
     default_setup(cfg, args)
@@ -225,15 +228,17 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
 def run_tool(tool: Callable[[], object]) -> None:
     """Run a command-line tool: what the user can put right is one message and status 2.
 
-    The message is the same when the error comes from a data loader's process, where PyTorch wraps
-    the traceback around it.
+    The message is the same when the error comes from another process, a data loader's or one of
+    `launch`, where PyTorch wraps the traceback around it.
     """
     logging.getLogger("detectron2.engine.train_loop").addFilter(_without_input_errors)
     try:
         tool()
-    except InputError as error:
-        message = str(error).rsplit(f"{InputError.__name__}: ", 1)[-1].strip()
-        print(f"error: {message}", file=sys.stderr)
+    except (InputError, ProcessRaisedException) as error:
+        *_, message = str(error).rpartition(f"{InputError.__name__}: ")
+        if message == str(error) and not isinstance(error, InputError):
+            raise
+        print(f"error: {message.strip()}", file=sys.stderr)
         sys.exit(2)
 
 
