@@ -32,6 +32,14 @@ def train_and_predict(opts):
     return losses
 
 
+def test_the_python_of_the_readme(monkeypatch):
+    (code,) = examples("README.md")
+    monkeypatch.chdir(REPOSITORY)
+    names = {}
+    exec(code, names)
+    assert type(names["model"].sem_seg_head).__name__ == "PointRendSemanticHead"
+
+
 def test_the_sampler_of_the_docs():
     (code,) = examples("docs/samplers.md")
     try:

@@ -6,7 +6,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from torch.multiprocessing import ProcessRaisedException
 
-from pointrend_seg.engine import MergedEvaluators, build_evaluator, load_config, run_tool
+from pointrend_seg.engine import (
+    MergedEvaluators,
+    Trainer,
+    build_evaluator,
+    load_config,
+    run_tool,
+)
 from pointrend_seg.errors import InputError
 
 no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -107,3 +113,17 @@ def test_other_errors_keep_their_traceback(error):
 
     with pytest.raises(type(error), match="a defect"):
         run_tool(tool)
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("MODEL.META_ARCHITECTURE", "SemanticSegmentor"),
+        ("MODEL.BACKBONE.NAME", "build_resnet_deeplab_backbone"),
+        ("MODEL.SEM_SEG_HEAD.NAME", "PointRendSemanticHead"),
+    ],
+)
+def test_a_name_that_is_not_registered_lists_the_known(key, known):
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.META_ARCHITECTURE", "SemanticSegmentor", key, "Nobody"]
+    with pytest.raises(InputError, match=f"{key} is 'Nobody'.*Known names: .*{known}"):
+        Trainer.build_model(load_config("", opts))

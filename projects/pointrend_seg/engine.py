@@ -19,6 +19,7 @@ from detectron2.data import (
 from detectron2.engine import DefaultTrainer, default_setup
 from detectron2.evaluation import CityscapesSemSegEvaluator, DatasetEvaluator, DatasetEvaluators
 from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter
@@ -33,6 +34,7 @@ from .data.cityscapes import check_cityscapes_evaluation, ensure_cityscapes_impo
 from .data.mapper import SemanticMapper
 from .errors import InputError
 from .evaluation.semantic import SemanticSegmentationEvaluator
+from .registry import look_up
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +123,15 @@ class Trainer(DefaultTrainer):
         load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, resume=resume, complete=False)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
+        """As in `DefaultTrainer`; a name that is not registered is an `InputError`."""
+        look_up(META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
+        look_up(BACKBONE_REGISTRY, cfg.MODEL.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
+        if _is_semantic(cfg):
+            look_up(SEM_SEG_HEADS_REGISTRY, cfg.MODEL.SEM_SEG_HEAD.NAME, "MODEL.SEM_SEG_HEAD.NAME")
+        return super().build_model(cfg)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
