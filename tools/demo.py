@@ -119,7 +119,7 @@ def run(output: Path) -> None:
     warnings.simplefilter("ignore")
     say(f"1/4  Making {NUM_TRAIN} + {NUM_VAL} images with exact labels (about 20 seconds)")
     make_data(output / "datasets")
-    say("2/4  Training on them and scoring with the Cityscapes scripts (5 to 8 minutes)")
+    say("2/4  Training on them and scoring with the Cityscapes scripts (4 to 8 minutes)")
     seconds = train(output / "model")
 
     from pointrend_seg.engine import Trainer, load_config, load_model
