@@ -16,7 +16,6 @@ EXTRAS = {
     "test": ["pytest", "hypothesis", "ruff==0.17.6"],
 }
 EXTRAS["dev"] = EXTRAS["test"] + EXTRAS["cityscapes"] + EXTRAS["coco"]
-EXTRAS["all"] = EXTRAS["dev"] + EXTRAS["opencv"]
 
 setup(
     name="pointrend-seg",

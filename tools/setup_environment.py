@@ -41,7 +41,8 @@ CONSTRAINTS = ROOT / "constraints.txt"
 BUILDER = ROOT / "tools" / "build_detectron2_wheel.py"
 KEYED_BY = (ROOT / "setup.py", ROOT / "pyproject.toml", CONSTRAINTS, BUILDER, Path(__file__))
 DOCS = "docs/installation.md"
-# setuptools 81 has no pkg_resources (Detectron2's model_zoo); 70.1 builds wheels by itself.
+# setuptools 81 has no pkg_resources (Detectron2's model_zoo); 70.1 builds wheels by itself, but
+# pip before 23.1 (Python 3.10's) asks for the package wheel to build source distributions.
 SETUPTOOLS = "setuptools>=70.1,<81"
 
 PROBE = """
@@ -102,7 +103,7 @@ class Environment:
         Child processes inherit the descriptor, so a pip that outlives a killed set-up holds it too.
         """
         self.state.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT)
+        descriptor = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -229,9 +230,8 @@ def pins_for(found: dict[str, str], made_here: bool) -> list[str]:
     """
     if made_here:
         return constraint_lines()
+    kept = [f"{name}=={version}" for name, version in found.items() if name != "setuptools"]
     free = {"setuptools", "opencv-python-headless", *found}
-    kept = [f"{name}=={version}" for name, version in found.items() if name not in free - {*found}]
-    kept = [line for line in kept if name_of(line) != "setuptools"]
     return kept + [line for line in constraint_lines() if name_of(line) not in free]
 
 
@@ -273,7 +273,7 @@ def install(environment: Environment) -> None:
     wants_torch = torch_missing(found, environment.folder)
     extra = ["opencv-python-headless"] if opencv_missing(found, facts["cv2_error"]) else []
     pins = pins_for(found, environment.made_here)
-    base = [SETUPTOOLS]
+    base = [SETUPTOOLS, "wheel"]
     if wants_torch:
         base += ["torch", "torchvision"]
         say("installing PyTorch: one to three minutes, plus a download of some 3 GB")
