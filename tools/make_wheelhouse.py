@@ -55,13 +55,10 @@ def target_environment(python: str, platform: str) -> dict[str, str]:
     names = {"macosx": ("posix", "darwin", "Darwin"), "win": ("nt", "win32", "Windows")}
     kind = re.match("macosx|win|", platform).group()
     os_name, sys_platform, system = names.get(kind, ("posix", "linux", "Linux"))
-    machine = re.search(r"x86_64|aarch64|arm64|amd64|$", platform).group()
-    return {
-        **default_environment(),
-        **{"python_version": python, "python_full_version": f"{python}.0"},
-        **{"os_name": os_name, "sys_platform": sys_platform, "platform_system": system},
-        "platform_machine": machine,
-    }
+    target = {"python_version": python, "python_full_version": f"{python}.0"}
+    target |= {"os_name": os_name, "sys_platform": sys_platform, "platform_system": system}
+    target["platform_machine"] = re.search(r"x86_64|aarch64|arm64|amd64|$", platform).group()
+    return {**default_environment(), **target}
 
 
 def pins_for(constraints: str, environment: dict[str, str]) -> dict[str, str]:

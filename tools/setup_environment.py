@@ -137,10 +137,10 @@ class Environment:
     def run(self, command: list[str], failure: str) -> str:
         """Run a command silently; on failure, show its output and end with a message."""
         environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        # Open descriptors are handed on: a command that outlives this script holds its lock.
         result = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, close_fds=False,
-            cwd=ROOT, env=environment,
-        )  # fmt: skip
+            command, capture_output=True, text=True, close_fds=False, cwd=ROOT, env=environment
+        )
         if result.returncode:
             print(result.stdout[-4000:], result.stderr[-4000:], sep="", file=sys.stderr)
             raise SystemExit(failure)
