@@ -97,6 +97,15 @@ class Environment:
             return False
         return stamp.read_text() == self.digest()
 
+    def refuse_other_folder(self) -> None:
+        """End with a message if the folder holds something that is no environment."""
+        known = self.python.exists() or (self.state / "making").exists()
+        if not known and self.folder.exists() and set(self.folder.iterdir()) - {self.state}:
+            raise SystemExit(
+                f"{self.folder} exists and is no environment: it has no bin/python that runs. "
+                "Remove it, or name another place: make setup VENV=/another/place"
+            )
+
     def lock(self) -> int:
         """Wait until nobody else works in the environment; returns the descriptor that holds it.
 
@@ -122,11 +131,6 @@ class Environment:
                     remove(path)
         elif self.python.exists():
             return
-        elif any(path != self.state for path in self.folder.iterdir()):
-            raise SystemExit(
-                f"{self.folder} exists and is no environment: it has no bin/python that runs. "
-                "Remove it, or name another place: make setup VENV=/another/place"
-            )
         check_venv_module()
         say(f"making a virtual environment in {self.folder} (Python {sys.version.split()[0]})")
         making.touch()
@@ -310,6 +314,7 @@ def main() -> None:
     environment = Environment(parser.parse_args().venv.absolute())
     if environment.is_ready():
         return
+    environment.refuse_other_folder()
     descriptor = environment.lock()
     try:
         if not environment.is_ready():
