@@ -33,5 +33,5 @@ wheelhouse: setup  ## gather wheels for a GPU machine without network (WHEELHOUS
 	"$(RUN)" tools/make_wheelhouse.py $(WHEELHOUSE_ARGS)
 
 clean:  ## remove the environment, built wheels and caches; data and results stay
-	rm -rf .venv wheelhouse build dist projects/*.egg-info *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv wheelhouse wheelhouse.part build dist projects/*.egg-info *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find projects tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -148,7 +148,9 @@ def test_detectron2_versions_that_serve(version):
 
 
 def test_an_old_detectron2_is_refused():
-    with pytest.raises(SystemExit, match="Detectron2 0.5 is installed; 0.6 or newer is needed"):
+    with pytest.raises(
+        SystemExit, match=r"Detectron2 0.5\+cu111 is installed; 0.6 or newer is needed"
+    ):
         setup.check_detectron2({"detectron2": "0.5+cu111"})
 
 

@@ -144,8 +144,8 @@ def test_markers_are_the_targets(tmp_path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="its own tags are the oracle")
 def test_platform_tags_are_those_pip_accepts():
     accepted = list(platform_tags())
-    newest = accepted[0]
-    if not newest.startswith("manylinux") or not newest.endswith("x86_64"):
+    newest = next((tag for tag in accepted if tag.startswith("manylinux")), "")
+    if not newest.endswith("x86_64"):
         pytest.skip("no glibc on x86-64")
     assert set(make_wheelhouse.platform_tags(newest)) == set(accepted)
     assert make_wheelhouse.platform_tags("macosx_14_0_arm64") == ["macosx_14_0_arm64"]
