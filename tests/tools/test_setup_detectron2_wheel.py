@@ -75,6 +75,8 @@ def test_the_same_bytes_every_time(carrier, tmp_path):
     os.utime(carrier, (0, 0))
     assert first.read_bytes() == second.read_bytes() == build(carrier, tmp_path / "c").read_bytes()
     assert [path.name for path in (tmp_path / "a").iterdir()] == [first.name]
+    with zipfile.ZipFile(first) as archive:
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_pip_installs_it(carrier, tmp_path):

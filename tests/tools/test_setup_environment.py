@@ -67,7 +67,7 @@ def test_a_fresh_environment_gets_everything(environment):
     assert not environment.is_ready() and complete(environment)
     assert environment.made_here
     assert {"torch", "torchvision", "opencv-python-headless", "wheel"} <= set(environment.installed)
-    assert "torch==2.14.1" in environment.pins and "numpy==2.2.6" in environment.pins
+    assert "torch==2.14.1" in environment.pins and any("numpy==" in p for p in environment.pins)
     assert any("build_detectron2_wheel" in each for each in environment.commands)
     assert sorted(path.name for path in environment.state.iterdir()) == ["made", "stamp"]
 
@@ -81,6 +81,14 @@ def test_an_interrupted_set_up_goes_on(environment, step):
     assert complete(environment)
     made_anew = any("-m venv" in each for each in environment.commands)
     assert made_anew == (step == "-m venv")
+
+
+def test_an_interrupted_change_leaves_no_stamp(environment):
+    assert complete(environment)
+    environment.fail = "--editable"
+    with pytest.raises(KeyboardInterrupt):
+        setup.set_up(environment)
+    assert not environment.is_ready()
 
 
 def test_a_half_made_environment_is_made_anew(environment):
@@ -117,7 +125,8 @@ def test_an_existing_environment_keeps_what_it_has(tmp_path):
     assert not environment.made_here
     assert environment.installed == [setup.SETUPTOOLS, "wheel", "--editable", f"{setup.ROOT}[dev]"]
     assert {f"{k}=={v}" for k, v in environment.found.items()} <= set(environment.pins)
-    assert "numpy==2.2.6" not in environment.pins and "torch==2.14.1" not in environment.pins
+    pinned = [setup.name_of(line) for line in environment.pins]
+    assert pinned.count("numpy") == pinned.count("torch") == 1
     assert "fvcore==0.1.5.post20221221" in environment.pins
 
 
@@ -194,6 +203,8 @@ def test_the_lock_outlives_a_killed_set_up_with_its_pip(environment):
             return True
 
     descriptor = environment.lock()
+    inherits = [sys.executable, "-c", f"import os; os.fstat({descriptor})"]
+    setup.Environment.run(environment, inherits, "The command does not hold the lock.")
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, close_fds=False)
     os.close(descriptor)
     assert not is_free()
