@@ -114,6 +114,9 @@ def print_table(scores: dict) -> None:
 def run(output: Path) -> None:
     # Detectron2 reads this when it is imported, so the imports that need it come after.
     os.environ["DETECTRON2_DATASETS"] = str(output / "datasets")
+    # Threads that spin while they wait make a training several times slower where something else
+    # runs on the same cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # What Detectron2 calls is deprecated in PyTorch and setuptools; nobody who runs a demo can act.
     os.environ["PYTHONWARNINGS"] = "ignore::FutureWarning,ignore::UserWarning"
     warnings.simplefilter("ignore")
