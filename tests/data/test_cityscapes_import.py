@@ -134,12 +134,14 @@ def run(script, argument, broken_detectron2, tree, tmp_path):
 
 @needs_shapely
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.usefixtures("cityscapes_scripts")
 def test_data_sets_and_evaluators_of_a_broken_detectron2(broken_detectron2, tree, tmp_path):
     assert run(LOAD_AND_EVALUATE, "fork", broken_detectron2, tree, tmp_path) == "all good"
 
 
 @needs_shapely
 @pytest.mark.slow
+@pytest.mark.usefixtures("cityscapes_scripts")
 def test_the_same_with_spawned_processes(broken_detectron2, tree, tmp_path):
     assert run(LOAD_AND_EVALUATE, "spawn", broken_detectron2, tree, tmp_path) == "all good"
 

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-def test_the_demo_shows_what_pointrend_gains(tmp_path):
+def test_the_demo_shows_what_pointrend_gains(cityscapes_scripts, tmp_path):
     command = [sys.executable, "tools/demo.py", "--output", str(tmp_path)]
     subprocess.run(command, cwd=REPOSITORY, check=True)
     summary = json.loads((tmp_path / "summary.json").read_text())

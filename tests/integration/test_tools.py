@@ -44,8 +44,7 @@ def message(result):
     return last
 
 
-def test_train_then_evaluate(datasets, tmp_path):
-    pytest.importorskip("cityscapesscripts")
+def test_train_then_evaluate(datasets, cityscapes_scripts, tmp_path):
     trained = train_net("OUTPUT_DIR", tmp_path / "model")
     assert trained.returncode == 0, trained.stderr
     assert "mBoundaryIoU" in trained.stdout and "Task: sem_seg" in trained.stdout

@@ -66,8 +66,7 @@ def all_datasets(datasets):
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_trains_and_evaluates(config, all_datasets, tmp_path):
-    pytest.importorskip("cityscapesscripts")
+def test_every_config_trains_and_evaluates(config, all_datasets, cityscapes_scripts, tmp_path):
     trainer = Trainer(small(config, tmp_path))
     trainer.resume_or_load(resume=False)
     trainer.train()
@@ -96,7 +95,7 @@ def test_the_coarse_heads_that_are_configured(coarse):
     assert coarse in used
 
 
-def test_training_goes_on_where_it_stopped(datasets, tmp_path):
+def test_training_goes_on_where_it_stopped(datasets, cityscapes_scripts, tmp_path):
     class PullThePlug(HookBase):
         def after_step(self):
             if self.trainer.iter == 1:
