@@ -52,8 +52,11 @@ def test_a_file_that_is_cut_off(model, tmp_path):
     path = saved(tmp_path, model.state_dict())
     content = Path(path).read_bytes()
     Path(path).write_bytes(content[: len(content) // 2])
+    checkpointer = Checkpointer(model)
     with pytest.raises(InputError, match="weights.pth cannot be read as a checkpoint"):
-        load(model, path)
+        load_weights(checkpointer, path, resume=False, complete=True)
+    Path(path).write_bytes(content)  # fetched anew, it is read
+    load_weights(checkpointer, path, resume=False, complete=True)
 
 
 def test_evaluation_needs_every_weight(model, tmp_path):
