@@ -235,8 +235,9 @@ def pins_for(found: dict[str, str], made_here: bool) -> list[str]:
     if made_here:
         return constraint_lines()
     kept = [f"{name}=={version}" for name, version in found.items() if name != "setuptools"]
-    free = {"setuptools", "opencv-python-headless", *found}
-    return kept + [line for line in constraint_lines() if name_of(line) not in free]
+    kept = [f"{name}=={version}" for name, version in found.items() if name != "setuptools"]
+    settled = {"setuptools", "opencv-python-headless", *found}
+    return kept + [line for line in constraint_lines() if name_of(line) not in settled]
 
 
 def torch_missing(found: dict[str, str], folder: Path) -> bool:
