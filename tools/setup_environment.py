@@ -235,9 +235,8 @@ def pins_for(found: dict[str, str], made_here: bool) -> list[str]:
     if made_here:
         return constraint_lines()
     kept = [f"{name}=={version}" for name, version in found.items() if name != "setuptools"]
-    kept = [f"{name}=={version}" for name, version in found.items() if name != "setuptools"]
-    settled = {"setuptools", "opencv-python-headless", *found}
-    return kept + [line for line in constraint_lines() if name_of(line) not in settled]
+    free = {"setuptools", "opencv-python-headless", *found}
+    return kept + [line for line in constraint_lines() if name_of(line) not in free]
 
 
 def torch_missing(found: dict[str, str], folder: Path) -> bool:
