@@ -44,7 +44,14 @@ def build_coarse_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec], *, name: 
         InputError: no such head, or it lacks what the top of this module asks for.
     """
     key = "MODEL.SEM_SEG_POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME"
-    head = look_up(SEM_SEG_HEADS_REGISTRY, name, key)(cfg, input_shape)
+    build = look_up(SEM_SEG_HEADS_REGISTRY, name, key)
+    try:
+        head = build(cfg, input_shape)
+    except (ValueError, AssertionError) as error:
+        raise InputError(
+            f"The coarse head {name} cannot be built from this config: {error} Check "
+            "MODEL.SEM_SEG_HEAD and INPUT.CROP."
+        ) from error
     missing = [] if callable(getattr(head, "layers", None)) or _is_aspp(head) else ["layers"]
     missing += [] if isinstance(getattr(head, "common_stride", None), int) else ["common_stride"]
     if missing:
