@@ -14,9 +14,9 @@ LAYERS = [
     {"errors"},
     {"points", "registry", "losses", "evaluation.boundary"},
     {"frames", "subdivision", "evaluation.confusion"},
-    {"config", "sampling", "point_heads", "coarse_semantic", "semantic_checks"},
+    {"config", "sampling", "point_heads", "coarse_semantic", "semantic_checks", "checkpoint_names"},
     {"semantic_head"},
-    {"checkpoint", "visualization", "data"},
+    {"checkpoint", "inspection", "visualization", "data"},
     {"evaluation"},
     {"engine"},
 ]
