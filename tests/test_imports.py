@@ -14,8 +14,9 @@ LAYERS = [
     {"errors"},
     {"points", "registry", "losses", "evaluation.boundary"},
     {"frames", "subdivision", "evaluation.confusion"},
-    {"config", "sampling", "point_heads", "coarse_semantic", "semantic_checks", "checkpoint_names"},
-    {"semantic_head"},
+    {"config", "sampling", "point_heads", "implicit_point_head", "point_labels", "box_points"},
+    {"coarse_semantic", "coarse_head", "semantic_checks", "mask_checks", "checkpoint_names"},
+    {"semantic_head", "mask_head", "implicit_mask_head"},
     {"checkpoint", "inspection", "visualization", "data"},
     {"evaluation"},
     {"engine"},
@@ -71,6 +72,13 @@ def test_imports_run_downward():
             if name.startswith("pointrend_seg."):
                 other = layer(name.removeprefix("pointrend_seg."))
                 assert other <= own, f"{path} imports {name}"
+
+
+def test_heads_do_not_import_one_another():
+    heads = ("semantic_head", "mask_head", "implicit_mask_head")
+    for head in heads:
+        others = {f"pointrend_seg.{other}" for other in heads if other != head}
+        assert not others & set(imports(PACKAGE / f"{head}.py")), head
 
 
 def test_the_ground_floor_knows_nothing_of_detectron2():

@@ -46,5 +46,5 @@ def test_no_hidden_layer_and_no_region():
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(InputError, match="MODEL.X.NAME is 'Nobody'.*Known names: PointMLP"):
+    with pytest.raises(InputError, match="MODEL.X.NAME is 'Nobody'.*Known names: .*PointMLP"):
         build_point_head(CfgNode({"NAME": "Nobody"}), in_channels=1, num_classes=1, key="MODEL.X")

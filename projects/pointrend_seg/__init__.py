@@ -6,6 +6,9 @@ what is where.
 
 from .config import add_pointrend_config, adopt_config
 from .errors import InputError
+from .implicit_mask_head import ImplicitPointRendInstanceHead
+from .implicit_point_head import ImplicitPointMLP
+from .mask_head import PointRendInstanceHead
 from .point_heads import POINT_HEAD_REGISTRY, PointMLP
 from .sampling import POINT_SAMPLER_REGISTRY, ImportancePointSampler, UniformPointSampler
 from .semantic_head import PointRendSemanticHead
@@ -15,9 +18,12 @@ __version__ = "0.1.0"
 __all__ = [
     "POINT_HEAD_REGISTRY",
     "POINT_SAMPLER_REGISTRY",
+    "ImplicitPointMLP",
+    "ImplicitPointRendInstanceHead",
     "ImportancePointSampler",
     "InputError",
     "PointMLP",
+    "PointRendInstanceHead",
     "PointRendSemanticHead",
     "UniformPointSampler",
     "add_pointrend_config",

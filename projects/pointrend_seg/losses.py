@@ -99,11 +99,15 @@ def mask_point_loss(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.
         scalar, float32 or wider; 0 with gradients of 0 when R = 0 or every point is ignored.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if logits.numel() == 0:
+        return logits.sum()  # a mean over nothing is NaN
     valid = labels != ignore_value
-    losses = F.binary_cross_entropy_with_logits(
-        logits, labels.where(valid, 0.0).to(logits.dtype), reduction="none"
+    # The mean over all points, and then what it is too small by: without ignored points that is
+    # a factor of 1, and loss and gradient are Detectron2's to the last bit.
+    mean = F.binary_cross_entropy_with_logits(
+        logits, labels.where(valid, 0.0).to(logits.dtype), weight=valid.to(logits.dtype)
     )
-    return losses.where(valid, 0.0).sum() / valid.sum().clamp(min=1)
+    return mean * (valid.numel() / valid.sum().clamp(min=1))
 
 
 def mask_point_accuracy(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.0) -> Tensor:
@@ -118,3 +122,23 @@ def mask_point_accuracy(logits: Tensor, labels: Tensor, *, ignore_value: float =
     valid = labels != ignore_value
     right = ((logits > 0) == (labels >= 0.5)) & valid
     return right.sum() / valid.sum().clamp(min=1)
+
+
+def mask_error_rates(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """How masks are wrong: what Detectron2 logs of a mask head.
+
+    Args:
+        logits: (...), inside above 0.
+        labels: (...), bool.
+
+    Returns:
+        scalars: ``accuracy``; ``false_positive`` as a part of what is outside, ``false_negative``
+        as a part of what is inside. Of nothing, the accuracy is 1 and the others are 0.
+    """
+    wrong, positives = (logits > 0) != labels, labels.sum()
+    negatives = labels.numel() - positives
+    return {
+        "accuracy": 1 - wrong.sum() / max(labels.numel(), 1),
+        "false_positive": (wrong & ~labels).sum() / negatives.clamp(min=1),
+        "false_negative": (wrong & labels).sum() / positives.clamp(min=1),
+    }

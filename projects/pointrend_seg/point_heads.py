@@ -1,10 +1,12 @@
 """Point heads: the MLPs that re-predict points (section 3.3).
 
-Shape shorthand: N regions, C classes, P points, C_fine channels of the fine features.
+Shape shorthand: N regions, C classes, P points, C_fine channels of the fine features, an h x w
+coarse map.
 
 A point head is chosen by its name in `POINT_HEAD_REGISTRY` (config key ``NAME``), built as
 ``head(cfg, in_channels=C_fine, num_classes=C)`` where ``cfg`` is the point head's config node, and
-called as ``head(fine_features, coarse_features)``.
+called as ``head(fine_features, coarse_features)``. That of the implicit variant is in
+`implicit_point_head.py`.
 """
 
 import fvcore.nn.weight_init as weight_init
@@ -14,6 +16,8 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .errors import InputError
+from .points import sample_points
 from .registry import look_up
 
 POINT_HEAD_REGISTRY = Registry("POINTREND_POINT_HEAD")
@@ -94,8 +98,113 @@ class PointMLP(nn.Module):
                 x = torch.cat((x, coarse_features), dim=1)
         return self.predictor(x)
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """``fc1``, …, ``predictor``, as they are at present."""
+        return [getattr(self, f"fc{k}") for k in range(1, self.num_fc + 1)] + [self.predictor]
 
-def build_point_head(cfg: CfgNode, *, in_channels: int, num_classes: int, key: str) -> nn.Module:
+    def of_class(
+        self, fine_features: Tensor, coarse: Tensor, weights: Tensor, classes: Tensor
+    ) -> Tensor:
+        """What `forward` gives for one class of each region, at a cost free of C.
+
+        A layer is linear in the coarse logits, and those at a point are a weighted sum of the
+        cells of the coarse map. So the layer goes over the cells first, which are few, and the
+        weighted sum comes after. Rounding differs from `forward`'s.
+
+        Args:
+            fine_features: (N, C_fine, P).
+            coarse: (N, C, h, w) logits.
+            weights: (N, h * w, P), with which the cells contribute to the points.
+            classes: (N,), int64.
+
+        Returns:
+            (N, P) logits.
+        """
+        cells = coarse.flatten(2)
+        x = fine_features
+        for k, layer in enumerate(self.layers[:-1]):
+            kernel = layer.weight[:, :, 0]
+            of_fine, of_coarse = kernel[:, : x.shape[1]], kernel[:, x.shape[1] :]
+            x = F.conv1d(x, of_fine.unsqueeze(2), layer.bias)
+            if k == 0 or self.coarse_pred_each_layer:
+                x = x + (of_coarse @ cells) @ weights
+            x = F.relu(x)
+        if self.predictor.out_channels == 1:
+            classes = torch.zeros_like(classes)
+        kernel = self.predictor.weight[classes].transpose(1, 2)
+        of_fine, of_coarse = kernel[:, :, : x.shape[1]], kernel[:, :, x.shape[1] :]
+        logits = of_fine @ x + self.predictor.bias[classes, None, None]
+        if self.coarse_pred_each_layer:
+            logits = logits + (of_coarse @ cells) @ weights
+        return logits.squeeze(1)
+
+
+# Up to so many classes training computes all of them and picks one, as Detectron2 does: the same
+# to the last bit, at a price that hardly shows.
+MOST_CLASSES_AT_ONCE = 128
+
+
+def select_class(logits: Tensor, classes: Tensor) -> Tensor:
+    """Of each region's logits (N, C, ...) those of its class (N,); of one class for all, these."""
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    return logits[torch.arange(len(logits), device=logits.device), classes]
+
+
+def class_logits(
+    head: nn.Module,
+    fine_features: Tensor,
+    coarse: Tensor,
+    coords: Tensor,
+    classes: Tensor,
+    *,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Point logits of one class of each region.
+
+    Args:
+        head: any point head. `PointMLP` computes just that class, unless a layer of it has been
+            replaced or hooked; of others all classes are computed and one is taken.
+        fine_features: (N, C_fine, P).
+        coarse: (N, C, h, w) logits.
+        coords: (N, P, 2), in the frame of ``coarse``.
+        classes: (N,), int64 in [0, C).
+
+    Returns:
+        (N, P) logits.
+    """
+    num_classes, cells = coarse.shape[1], coarse.shape[-2] * coarse.shape[-1]
+    most = MOST_CLASSES_AT_ONCE if head.training else cells
+    if num_classes <= most or not _is_plain(head):
+        logits = head(fine_features, sample_points(coarse, coords, padding_mode=padding_mode))
+        return select_class(logits, classes)
+    # Reading maps that are 1 in one cell each gives the weights of the cells.
+    one_hot = torch.eye(cells, dtype=coarse.dtype, device=coarse.device)
+    one_hot = one_hot.view(1, cells, *coarse.shape[-2:]).expand(len(coarse), -1, -1, -1)
+    weights = sample_points(one_hot, coords, padding_mode=padding_mode)
+    return head.of_class(fine_features, coarse, weights, classes)
+
+
+def _is_plain(head: nn.Module) -> bool:
+    """Nothing but the convolutions that it was made with, which may be taken apart."""
+    if type(head) is not PointMLP:
+        return False
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    return all(
+        type(layer) is nn.Conv1d and not any(getattr(layer, name) for name in hooks)
+        for layer in head.layers
+    ) and not any(getattr(head, name) for name in hooks)
+
+
+def build_point_head(
+    cfg: CfgNode,
+    *,
+    in_channels: int,
+    num_classes: int,
+    key: str,
+    implicit: CfgNode | None = None,
+) -> nn.Module:
     """Build the point head that a config node names.
 
     Args:
@@ -103,6 +212,19 @@ def build_point_head(cfg: CfgNode, *, in_channels: int, num_classes: int, key: s
         in_channels: C_fine.
         num_classes: C, of the task head.
         key: the node's name, for messages.
+        implicit: ``cfg.MODEL.IMPLICIT_POINTREND`` for a head that is to be an implicit function
+            (its class has ``is_implicit = True``).
+
+    Raises:
+        InputError: no head has that name, or it is of the other kind.
     """
     head = look_up(POINT_HEAD_REGISTRY, cfg.NAME, f"{key}.NAME")
-    return head(cfg, in_channels=in_channels, num_classes=num_classes)
+    if getattr(head, "is_implicit", False) != (implicit is not None):
+        wanted = "ImplicitPointMLP" if implicit is not None else "PointMLP"
+        raise InputError(
+            f"{key}.NAME is '{cfg.NAME}', which does not go with this mask head: set it to "
+            f"'{wanted}', or change MODEL.ROI_MASK_HEAD.NAME. ImplicitPointRendInstanceHead "
+            "takes ImplicitPointMLP, the other heads take PointMLP."
+        )
+    extra = {} if implicit is None else {"implicit": implicit}
+    return head(cfg, in_channels=in_channels, num_classes=num_classes, **extra)

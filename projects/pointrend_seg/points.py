@@ -59,6 +59,15 @@ def grid_point_coords(indices: Tensor, height: int, width: int) -> Tensor:
     return torch.stack((step_x / 2.0 + column * step_x, step_y / 2.0 + row * step_y), dim=2)
 
 
+def regular_grid(side: int, device: torch.device) -> Tensor:
+    """The cell centres of a regular grid, row by row: (1, side * side, 2), float32.
+
+    `affine_grid` has the rounding of Detectron2's grids, which `grid_point_coords` has not.
+    """
+    whole = torch.tensor([[[0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]], device=device)
+    return F.affine_grid(whole, [1, 1, side, side], align_corners=False).view(1, -1, 2)
+
+
 def write_points(input: Tensor, indices: Tensor, values: Tensor) -> Tensor:
     """Put point values into a map, in place where the memory format allows it.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .points import grid_point_coords, write_points
+from .points import grid_point_coords, regular_grid, write_points
 
 
 def most_uncertain_points(uncertainty: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
@@ -61,3 +61,51 @@ def subdivide(
         if on_step is not None:
             on_step(logits, coords)
     return logits
+
+
+def subdivide_from_grid(
+    num_regions: int,
+    *,
+    side: int,
+    num_steps: int,
+    num_points: int,
+    predict: Callable[[Tensor], Tensor],
+    device: torch.device,
+    on_step: Callable[[Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """Masks of regions from nothing but predictions at points: a regular grid, then `subdivide`.
+
+    The least certain points are those whose logit is nearest to 0.
+
+    Args:
+        side: of the grid at the start.
+        num_steps, num_points, on_step: see `subdivide`.
+        predict: takes point coordinates (N, P, 2) in the [0, 1] frame of the region, returns
+            logits (N, P).
+
+    Returns:
+        (N, 1, side * 2**num_steps, side * 2**num_steps).
+    """
+    coords = regular_grid(side, device).expand(num_regions, -1, -1)
+    return subdivide(
+        predict(coords).view(num_regions, 1, side, side),
+        num_steps=num_steps,
+        num_points=num_points,
+        predict=lambda coords: predict(coords).unsqueeze(1),
+        uncertainty=lambda logits: -logits[:, 0].abs(),
+        on_step=on_step,
+    )
+
+
+def skip_complete_steps(side: int, num_steps: int, num_points: int) -> tuple[int, int]:
+    """Where to start so that no step re-predicts its whole grid: the result is the same.
+
+    Args:
+        side: of the coarse prediction.
+
+    Returns:
+        side and number of steps from there; side * 2**num_steps stays what it was.
+    """
+    while num_steps > 0 and (2 * side) ** 2 <= num_points:
+        side, num_steps = 2 * side, num_steps - 1
+    return side, num_steps

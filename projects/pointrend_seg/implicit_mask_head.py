@@ -1,0 +1,224 @@
+"""Implicit PointRend: masks as functions of the place, with parameters of their own for each box.
+
+Source: Cheng, Parkhi, Kirillov, "Pointly-Supervised Instance Segmentation" (CVPR 2022), which
+introduces it.
+
+Shape shorthand as in `mask_head.py`: R boxes, C classes, P points of one box, M the side of the
+masks. There is no coarse mask: a head like the coarse one predicts the parameters of a point head
+for each box.
+"""
+
+import math
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
+from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
+from detectron2.structures import Instances
+from detectron2.utils.events import get_event_storage
+from torch import Tensor, nn
+
+from .box_points import pool, sample_features, to_image
+from .coarse_head import ConvFCHead
+from .errors import InputError
+from .losses import mask_point_accuracy, mask_point_loss
+from .mask_checks import NODE, check_mask_config
+from .point_heads import build_point_head
+from .point_labels import labels_at_points, shared_masks
+from .sampling import uniform_points
+from .subdivision import subdivide_from_grid
+
+
+@ROI_MASK_HEAD_REGISTRY.register()
+class ImplicitPointRendInstanceHead(nn.Module):
+    """Masks from points alone, by a point head whose parameters are predicted for each box.
+
+    State-dict names are those of Detectron2's `ImplicitPointRendMaskHead`: ``point_head`` and
+    ``parameter_head``. It reads the feature maps itself, so ``MODEL.ROI_MASK_HEAD.POOLER_TYPE`` must
+    be "".
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        point_head: nn.Module,
+        parameter_head: nn.Module,
+        pooler_strides: dict[str, int],
+        point_strides: dict[str, int],
+        pooler_size: int,
+        train_num_points: int = 14 * 14,
+        subdivision_steps: int = 3,
+        subdivision_num_points: int = 28 * 28,
+        padding_mode: str = "zeros",
+        point_loss_weight: float = 1.0,
+        l2_weight: float = 1e-5,
+    ):
+        """
+        Args:
+            point_head: takes fine features (R, C_fine, P), points (R, P, 2), parameters
+                (R, num_params) and classes (R,), returns logits (R, P).
+            parameter_head: takes features (R, C_in, pooler_size, pooler_size), returns
+                (R, num_params).
+            pooler_strides: name and stride of the feature maps for the parameter head.
+            point_strides: the same for the point head.
+            train_num_points: P in training; the points are uniform.
+            subdivision_steps: M = sqrt(subdivision_num_points) * 2 ** subdivision_steps.
+            subdivision_num_points: P at each step of the inference, a square.
+            padding_mode: "zeros" or "border", see `sample_points`.
+            point_loss_weight: factor of ``loss_mask_point``.
+            l2_weight: factor of ``loss_l2``, the mean square of the parameters.
+        """
+        super().__init__()
+        self.point_head = point_head
+        self.parameter_head = parameter_head
+        self.pooler_strides = dict(pooler_strides)
+        self.point_strides = dict(point_strides)
+        self.pooler_size = pooler_size
+        self.train_num_points = train_num_points
+        self.subdivision_steps = subdivision_steps
+        self.subdivision_num_points = subdivision_num_points
+        self.padding_mode = padding_mode
+        self.point_loss_weight = point_loss_weight
+        self.l2_weight = l2_weight
+        self.start_side = math.isqrt(subdivision_num_points)
+        if self.start_side**2 != subdivision_num_points:
+            raise InputError(
+                f"{NODE}.SUBDIVISION_NUM_POINTS is {subdivision_num_points}, but the implicit head "
+                "starts from a square grid of so many points. Set it to a square, such as "
+                f"{self.start_side**2}."
+            )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        check_mask_config(cfg, input_shape)
+        head, node = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD
+        agnostic = head.CLS_AGNOSTIC_MASK or node.CLS_AGNOSTIC_MASK
+        point_head = build_point_head(
+            node,
+            in_channels=sum(input_shape[name].channels for name in node.IN_FEATURES),
+            num_classes=1 if agnostic else cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            key=NODE,
+            implicit=cfg.MODEL.IMPLICIT_POINTREND,
+        )
+        parameter_head = ConvFCHead(
+            in_channels=sum(input_shape[name].channels for name in head.IN_FEATURES),
+            pooler_size=head.POOLER_RESOLUTION,
+            conv_dim=head.CONV_DIM,
+            fc_dims=[head.FC_DIM] * head.NUM_FC,
+            output_shape=(point_head.num_params,),
+        )
+        return {
+            "point_head": point_head,
+            "parameter_head": parameter_head,
+            "pooler_strides": {name: input_shape[name].stride for name in head.IN_FEATURES},
+            "point_strides": {name: input_shape[name].stride for name in node.IN_FEATURES},
+            "pooler_size": head.POOLER_RESOLUTION,
+            "train_num_points": node.TRAIN_NUM_POINTS,
+            "subdivision_steps": node.SUBDIVISION_STEPS,
+            "subdivision_num_points": node.SUBDIVISION_NUM_POINTS,
+            "padding_mode": node.PADDING_MODE,
+            "point_loss_weight": node.LOSS_WEIGHT,
+            "l2_weight": cfg.MODEL.IMPLICIT_POINTREND.PARAMS_L2_REGULARIZER,
+        }
+
+    def forward(self, features: dict[str, Tensor], instances: list[Instances]):
+        """
+        Args:
+            features, instances: as `PointRendInstanceHead` takes them.
+
+        Returns:
+            In training the losses ``loss_mask_point`` and ``loss_l2``. Else ``instances``, to which
+            ``pred_masks`` is added, (boxes, 1, M, M), probabilities.
+        """
+        kind = "proposal" if self.training else "pred"
+        boxes = [each.get(f"{kind}_boxes").tensor for each in instances]
+        parameters = self.parameter_head(
+            pool(
+                features,
+                self.pooler_strides,
+                boxes,
+                self.pooler_size,
+                padding_mode=self.padding_mode,
+            )
+        )
+        if self.training:
+            return self.losses(parameters, features, boxes, instances)
+        mask_rcnn_inference(self.inference(parameters, features, boxes, instances), instances)
+        return instances
+
+    def losses(
+        self,
+        parameters: Tensor,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """The point loss and the L2 term; zero, with gradients of zero, where there is no box.
+
+        Args:
+            parameters: (R, num_params).
+        """
+        classes = torch.cat([each.gt_classes for each in instances])
+        coords = uniform_points(len(parameters), self.train_num_points, parameters.device)
+        labels = [
+            labels_at_points(shared_masks(each), to_image(points, box))
+            for each, points, box in zip(
+                instances, coords.split([len(box) for box in boxes]), boxes, strict=True
+            )
+        ]
+        labels = torch.cat(labels)
+        logits = self.predict_points(parameters, features, boxes, classes, coords)
+        accuracy = mask_point_accuracy(logits, labels)
+        get_event_storage().put_scalar("point/accuracy", accuracy.item())
+        squares = parameters.float() ** 2
+        l2 = squares.mean() if squares.numel() else squares.sum()  # a mean over nothing is NaN
+        return {
+            "loss_l2": self.l2_weight * l2,
+            "loss_mask_point": mask_point_loss(logits, labels) * self.point_loss_weight,
+        }
+
+    def inference(
+        self,
+        parameters: Tensor,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        instances: list[Instances],
+        on_step=None,
+    ) -> Tensor:
+        """Adaptive subdivision.
+
+        Args:
+            parameters: (R, num_params).
+            on_step: see `subdivide`.
+
+        Returns:
+            (R, 1, M, M) logits of the predicted classes.
+        """
+        classes = torch.cat([each.pred_classes for each in instances])
+        return subdivide_from_grid(
+            len(parameters),
+            side=self.start_side,
+            num_steps=self.subdivision_steps,
+            num_points=self.subdivision_num_points,
+            predict=lambda coords: self.predict_points(
+                parameters, features, boxes, classes, coords
+            ),
+            device=parameters.device,
+            on_step=on_step,
+        )
+
+    def predict_points(
+        self,
+        parameters: Tensor,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        classes: Tensor,
+        coords: Tensor,
+    ) -> Tensor:
+        """Logits (R, P) of each box's class (R,), at points (R, P, 2)."""
+        fine = sample_features(
+            features, self.point_strides, boxes, coords, padding_mode=self.padding_mode
+        )
+        return self.point_head(fine, coords, parameters, classes)

@@ -1,0 +1,250 @@
+"""PointRend for instance segmentation (section 4.1 of the paper): the mask head of an R-CNN.
+
+Shape shorthand in this module:
+
+    R: number of boxes of all images together
+    C: number of classes; 1 for masks that are class-agnostic
+    P: number of points of one box
+    S: side of the coarse masks
+    M: side of the masks at the end
+
+Points are in the [0, 1] frame of their box. Of all C classes only one is carried for each box:
+its label in training, its prediction in inference.
+"""
+
+import logging
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
+from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
+from detectron2.structures import Instances
+from detectron2.utils.events import get_event_storage
+from torch import Tensor, nn
+
+from .box_points import pool, sample_features, to_image
+from .coarse_head import ConvFCHead
+from .losses import mask_error_rates, mask_point_accuracy, mask_point_loss
+from .mask_checks import NODE, check_mask_config
+from .point_heads import build_point_head, class_logits, select_class
+from .point_labels import labels_at_points, labels_in_boxes, shared_masks
+from .sampling import build_point_sampler, class_uncertainty
+from .subdivision import skip_complete_steps, subdivide_from_grid
+
+logger = logging.getLogger(__name__)
+
+
+@ROI_MASK_HEAD_REGISTRY.register()
+class PointRendInstanceHead(nn.Module):
+    """Coarse masks, refined at points.
+
+    State-dict names are those of Detectron2's `PointRendMaskHead`: ``point_head`` and
+    ``coarse_head``. It reads the feature maps itself, so ``MODEL.ROI_MASK_HEAD.POOLER_TYPE`` must
+    be "".
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        point_head: nn.Module | None,
+        coarse_head: nn.Module,
+        point_sampler,
+        pooler_strides: dict[str, int],
+        point_strides: dict[str, int],
+        pooler_size: int,
+        train_num_points: int = 14 * 14,
+        subdivision_steps: int = 5,
+        subdivision_num_points: int = 28 * 28,
+        padding_mode: str = "zeros",
+        point_loss_weight: float = 1.0,
+    ):
+        """
+        Args:
+            point_head: takes fine features (R, C_fine, P) and coarse logits (R, C, P), returns
+                logits (R, C, P) or (R, 1, P). None leaves the coarse masks as they are.
+            coarse_head: takes features (R, C_in, pooler_size, pooler_size), returns logits
+                (R, C, S, S).
+            point_sampler: as described in `sampling.py`.
+            pooler_strides: name and stride of the feature maps for the coarse head.
+            point_strides: the same for the point head, in the order in which they are put
+                together.
+            train_num_points: P in training.
+            subdivision_steps: M = S * 2 ** subdivision_steps.
+            subdivision_num_points: P at each step of the inference.
+            padding_mode: "zeros" or "border", see `sample_points`.
+            point_loss_weight: factor of ``loss_mask_point``.
+        """
+        super().__init__()
+        self.point_head = point_head
+        self.coarse_head = coarse_head
+        self.point_sampler = point_sampler
+        self.pooler_strides = dict(pooler_strides)
+        self.point_strides = dict(point_strides)
+        self.pooler_size = pooler_size
+        self.train_num_points = train_num_points
+        self.subdivision_steps = subdivision_steps
+        self.subdivision_num_points = subdivision_num_points
+        self.padding_mode = padding_mode
+        self.point_loss_weight = point_loss_weight
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        check_mask_config(cfg, input_shape)
+        head, node = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD
+        agnostic = head.CLS_AGNOSTIC_MASK or node.CLS_AGNOSTIC_MASK
+        num_classes = 1 if agnostic else cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        point_head = None
+        # The point head is made first, as in Detectron2: the same seed gives the same weights.
+        if head.POINT_HEAD_ON:
+            in_channels = sum(input_shape[name].channels for name in node.IN_FEATURES)
+            point_head = build_point_head(
+                node, in_channels=in_channels, num_classes=num_classes, key=NODE
+            )
+        else:
+            logger.warning(
+                "MODEL.ROI_MASK_HEAD.POINT_HEAD_ON is False: masks stay coarse, "
+                f"{head.OUTPUT_SIDE_RESOLUTION} x {head.OUTPUT_SIDE_RESOLUTION}."
+            )
+        coarse_head = ConvFCHead(
+            in_channels=sum(input_shape[name].channels for name in head.IN_FEATURES),
+            pooler_size=head.POOLER_RESOLUTION,
+            conv_dim=head.CONV_DIM,
+            fc_dims=[head.FC_DIM] * head.NUM_FC,
+            output_shape=(num_classes, head.OUTPUT_SIDE_RESOLUTION, head.OUTPUT_SIDE_RESOLUTION),
+        )
+        return {
+            "point_head": point_head,
+            "coarse_head": coarse_head,
+            "point_sampler": build_point_sampler(node),
+            "pooler_strides": {name: input_shape[name].stride for name in head.IN_FEATURES},
+            "point_strides": {name: input_shape[name].stride for name in node.IN_FEATURES},
+            "pooler_size": head.POOLER_RESOLUTION,
+            "train_num_points": node.TRAIN_NUM_POINTS,
+            "subdivision_steps": node.SUBDIVISION_STEPS,
+            "subdivision_num_points": node.SUBDIVISION_NUM_POINTS,
+            "padding_mode": node.PADDING_MODE,
+            "point_loss_weight": node.LOSS_WEIGHT,
+        }
+
+    def forward(self, features: dict[str, Tensor], instances: list[Instances]):
+        """
+        Args:
+            features: the backbone's maps by name, (images, channels, height, width).
+            instances: of each image; in training foreground proposals with ``proposal_boxes``,
+                ``gt_classes`` and ``gt_masks``, else detections with ``pred_boxes`` and
+                ``pred_classes``.
+
+        Returns:
+            In training the losses ``loss_mask`` and ``loss_mask_point``. Else ``instances``, to
+            which ``pred_masks`` is added, (boxes, 1, M, M), probabilities.
+        """
+        kind = "proposal" if self.training else "pred"
+        boxes = [each.get(f"{kind}_boxes").tensor for each in instances]
+        coarse = self.coarse_head(
+            pool(
+                features,
+                self.pooler_strides,
+                boxes,
+                self.pooler_size,
+                padding_mode=self.padding_mode,
+            )
+        )
+        if self.training:
+            return self.losses(coarse, features, boxes, instances)
+        mask_rcnn_inference(self.inference(coarse, features, boxes, instances), instances)
+        return instances
+
+    def losses(
+        self,
+        coarse: Tensor,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """The coarse and the point loss; zero, with gradients of zero, where there is no box.
+
+        Args:
+            coarse: (R, C, S, S) logits.
+        """
+        classes = torch.cat([each.gt_classes for each in instances])
+        truth = [shared_masks(each) for each in instances]
+        own = select_class(coarse, classes)
+        cells = [
+            labels_in_boxes(masks, each, coarse.shape[-1])
+            for masks, each in zip(truth, boxes, strict=True)
+        ]
+        cells = torch.cat(cells)
+        _log("mask_rcnn", mask_error_rates(own, cells))
+        losses = {"loss_mask": mask_point_loss(own, cells.float())}
+        if self.point_head is None:
+            return losses
+        with torch.no_grad():
+            coords = self.point_sampler(own.unsqueeze(1), self.train_num_points, class_uncertainty)
+        labels = [
+            labels_at_points(masks, to_image(points, each))
+            for masks, points, each in zip(
+                truth, coords.split([len(each) for each in boxes]), boxes, strict=True
+            )
+        ]
+        labels = torch.cat(labels)
+        logits = self.predict_points(coarse, features, boxes, classes, coords)
+        _log("point", {"accuracy": mask_point_accuracy(logits, labels)})
+        losses["loss_mask_point"] = mask_point_loss(logits, labels) * self.point_loss_weight
+        return losses
+
+    def inference(
+        self,
+        coarse: Tensor,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        instances: list[Instances],
+        on_step=None,
+    ) -> Tensor:
+        """Adaptive subdivision.
+
+        Args:
+            coarse: (R, C, S, S) logits.
+            on_step: see `subdivide`.
+
+        Returns:
+            (R, 1, M, M) logits of the predicted classes; without a point head the coarse ones,
+            (R, 1, S, S).
+        """
+        classes = torch.cat([each.pred_classes for each in instances])
+        if self.point_head is None:
+            return select_class(coarse, classes).unsqueeze(1)
+        side, num_steps = skip_complete_steps(
+            coarse.shape[-1], self.subdivision_steps, self.subdivision_num_points
+        )
+        return subdivide_from_grid(
+            len(coarse),
+            side=side,
+            num_steps=num_steps,
+            num_points=self.subdivision_num_points,
+            predict=lambda coords: self.predict_points(coarse, features, boxes, classes, coords),
+            device=coarse.device,
+            on_step=on_step,
+        )
+
+    def predict_points(
+        self,
+        coarse: Tensor,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        classes: Tensor,
+        coords: Tensor,
+    ) -> Tensor:
+        """Logits (R, P) of each box's class (R,), at points (R, P, 2)."""
+        fine = sample_features(
+            features, self.point_strides, boxes, coords, padding_mode=self.padding_mode
+        )
+        return class_logits(
+            self.point_head, fine, coarse, coords, classes, padding_mode=self.padding_mode
+        )
+
+
+def _log(prefix: str, values: dict[str, Tensor]) -> None:
+    for name, value in values.items():
+        get_event_storage().put_scalar(f"{prefix}/{name}", value.item())

@@ -1,0 +1,229 @@
+"""Labels of instance masks: the bits of the ground truth, read at points and in boxes.
+
+Shape shorthand in this module:
+
+    G: number of objects in an image
+    R: number of boxes in an image; several may belong to one object
+    P: number of points of one box
+    M: side of a box's mask target
+    H, W: size of the image
+
+Masks as bits, as polygons and as polygons mixed with run lengths all become `SharedMasks` first,
+so they give the same labels. Bits are read where they are needed: neither a full-size mask is
+copied for a box, nor is one made a float, which for 128 boxes of a 800 x 1216 image is 0.5 GB.
+"""
+
+import torch
+from detectron2.structures import BitMasks, Instances, PolygonMasks
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from .errors import InputError
+
+# Pixels of the windows that are held as floats at a time: 16 MB.
+_WINDOW_PIXELS = 2**22
+# Half-covered cells are decided by rounding; see labels_in_boxes.
+_NEAR_TIE = 1e-3
+
+
+class SharedMasks(BitMasks):
+    """Bit masks of objects, and which object each box belongs to.
+
+    A `BitMasks` to whoever uses it, but taking boxes out of it, as Detectron2's sampling of
+    proposals does, picks numbers and copies no mask: 512 proposals of a 800 x 1216 image would be
+    0.5 GB. ``tensor`` is made when it is asked for.
+
+    Attributes:
+        bits: (G, H, W), bool.
+        index: (R,), int64, the object of each box.
+        image_size: (H, W).
+    """
+
+    def __init__(self, bits: Tensor, index: Tensor | None = None):
+        """
+        Args:
+            bits: (G, H, W), bool; other types and arrays are converted.
+            index: (R,), int64 in [0, G); None for one box for each object.
+        """
+        bits = torch.as_tensor(bits).to(torch.bool)
+        if bits.dim() != 3:
+            raise InputError(f"Masks must be (objects, H, W), not {tuple(bits.shape)}.")
+        self.bits = bits
+        self.index = torch.arange(len(bits), device=bits.device) if index is None else index
+        self.image_size = bits.shape[1:]
+
+    @property
+    def tensor(self) -> Tensor:
+        """(R, H, W), bool: a copy of the mask of each box."""
+        return self.bits[self.index]
+
+    @property
+    def device(self) -> torch.device:
+        return self.bits.device
+
+    def to(self, *args, **kwargs) -> "SharedMasks":
+        bits = self.bits.to(*args, **kwargs)
+        return SharedMasks(bits, self.index.to(bits.device))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, item) -> "SharedMasks":
+        return SharedMasks(self.bits, self.index[item].reshape(-1))
+
+    def __iter__(self):
+        return (self.bits[k] for k in self.index)
+
+    def __repr__(self) -> str:
+        return f"SharedMasks({len(self)} boxes, {len(self.bits)} objects)"
+
+    def nonempty(self) -> Tensor:
+        return self.bits.flatten(1).any(dim=1)[self.index]
+
+    def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
+        """As `BitMasks.crop_and_resize`; see `labels_in_boxes`."""
+        return labels_in_boxes(self, boxes, mask_size)
+
+
+def shared_masks(instances: Instances) -> SharedMasks:
+    """The ground-truth masks of the boxes of one image.
+
+    Args:
+        instances: R boxes with ``gt_masks`` as `SharedMasks`, `BitMasks` or `PolygonMasks`.
+
+    Raises:
+        InputError: there are boxes, but no masks.
+    """
+    if not instances.has("gt_masks"):
+        if len(instances) == 0:
+            # Proposals of an image without objects carry no ground truth at all.
+            return SharedMasks(torch.zeros(0, *instances.image_size, dtype=torch.bool))
+        raise InputError(
+            "Training masks needs ground-truth masks, but there are objects without: annotate "
+            "them ('segmentation'), or set MODEL.MASK_ON to False to train boxes alone."
+        )
+    masks = instances.gt_masks
+    if isinstance(masks, SharedMasks):
+        return masks
+    if isinstance(masks, BitMasks):
+        return SharedMasks(masks.tensor)
+    if isinstance(masks, PolygonMasks):
+        return _rasterised(masks, *instances.image_size)
+    raise InputError(
+        f"Ground-truth masks are a {type(masks).__name__}; they are BitMasks, PolygonMasks or "
+        "SharedMasks (pointrend_seg.point_labels)."
+    )
+
+
+def _rasterised(masks: PolygonMasks, height: int, width: int) -> SharedMasks:
+    """Each object once: boxes of one object share its list of polygons."""
+    objects = {id(polygons): polygons for polygons in masks.polygons}
+    number = {key: k for k, key in enumerate(objects)}
+    bits = BitMasks.from_polygon_masks(list(objects.values()), height, width).tensor
+    index = [number[id(polygons)] for polygons in masks.polygons]
+    return SharedMasks(bits, torch.tensor(index, dtype=torch.int64))
+
+
+def labels_at_points(masks: SharedMasks, coords: Tensor) -> Tensor:
+    """Read masks at points, bilinearly; beyond the image there is nothing (0).
+
+    Args:
+        masks: of R boxes.
+        coords: (R, P, 2), float32, (x, y) in pixels of the image, (0, 0) its outer corner.
+
+    Returns:
+        (R, P), float32, in [0, 1] and on the device of ``coords``: a fraction within half a pixel
+        of a mask's edge.
+    """
+    height, width = masks.image_size
+    bits, index = masks.bits.to(coords.device), masks.index.to(coords.device)
+    x = _pixel_position(coords[..., 0], width)
+    y = _pixel_position(coords[..., 1], height)
+    left, top = x.floor(), y.floor()
+    to_right, to_bottom = x - left, y - top
+    to_left, to_top = 1.0 - to_right, 1.0 - to_bottom
+
+    def bit(row: Tensor, column: Tensor) -> Tensor:
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        row, column = row.where(inside, 0).long(), column.where(inside, 0).long()
+        return bits[index[:, None], row, column] & inside
+
+    return (
+        bit(top, left) * (to_top * to_left)
+        + bit(top, left + 1) * (to_top * to_right)
+        + bit(top + 1, left) * (to_bottom * to_left)
+        + bit(top + 1, left + 1) * (to_bottom * to_right)
+    )
+
+
+def _pixel_position(coords: Tensor, size: int) -> Tensor:
+    """Where points lie, counted in pixel centres, with the rounding of grid_sample.
+
+    Detectron2 reads its labels by grid_sample, whose last step is a fused multiply-add: one
+    rounding, which doubles give.
+    """
+    normalised = 2.0 * (coords / size) - 1.0
+    return ((normalised + 1.0).double() * (size / 2) - 0.5).float()
+
+
+def labels_in_boxes(masks: SharedMasks, boxes: Tensor, size: int) -> Tensor:
+    """What of a mask lies in a box, on an M x M grid: which cells are at least half covered.
+
+    It is Mask R-CNN's target, RoIAlign of the mask with a threshold of 0.5, and equal to
+    `BitMasks.crop_and_resize`. Only windows around the boxes become floats. Where a cell is so
+    nearly half covered that the rounding decides, and that depends on where the window begins,
+    the whole mask is taken, as Detectron2 does.
+
+    Args:
+        masks: of R boxes.
+        boxes: (R, 4), float, x1, y1, x2, y2 in pixels of the image.
+        size: M.
+
+    Returns:
+        (R, M, M), bool, on the device of ``boxes``.
+    """
+    boxes = boxes.float()
+    bits, index = masks.bits.to(boxes.device), masks.index.to(boxes.device)
+    covered = boxes.new_zeros(len(boxes), size, size)
+    for chosen, height, width in _windows(boxes, *masks.image_size):
+        corner = boxes[chosen, :2].floor() - 1
+        left = corner[:, 0].clamp(0, masks.image_size[1] - width).long()
+        top = corner[:, 1].clamp(0, masks.image_size[0] - height).long()
+        rows = top[:, None] + torch.arange(height, device=boxes.device)
+        columns = left[:, None] + torch.arange(width, device=boxes.device)
+        window = bits[index[chosen, None, None], rows[:, :, None], columns[:, None, :]]
+        shift = torch.stack((left, top, left, top), dim=1)
+        covered[chosen] = _align(window, boxes[chosen] - shift, size)
+    ties = ((covered - 0.5).abs() < _NEAR_TIE).flatten(1).any(1).nonzero().flatten()
+    for k in ties.split(1):
+        covered[k] = _align(bits[index[k]], boxes[k], size)
+    return covered >= 0.5
+
+
+def _windows(boxes: Tensor, height: int, width: int):
+    """Boxes in groups of like size: their numbers, and the height and width of their windows.
+
+    A window holds a box and a pixel or more around it, but ends where the image does: there
+    RoIAlign has a rule of its own.
+    """
+    x1, y1, x2, y2 = boxes.cpu().unbind(1)
+    heights = (y2.ceil() - y1.floor() + 3).clamp(1, height).int().tolist()
+    widths = (x2.ceil() - x1.floor() + 3).clamp(1, width).int().tolist()
+    order = sorted(range(len(heights)), key=lambda k: heights[k] * widths[k])
+    start = 0
+    while start < len(order):
+        stop, tallest, widest = start, 0, 0
+        while stop < len(order):
+            tall, wide = max(tallest, heights[order[stop]]), max(widest, widths[order[stop]])
+            if stop > start and (stop + 1 - start) * tall * wide > _WINDOW_PIXELS:
+                break
+            stop, tallest, widest = stop + 1, tall, wide
+        yield torch.tensor(order[start:stop], device=boxes.device), tallest, widest
+        start = stop
+
+
+def _align(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """RoIAlign of each mask (k, h, w) in its own box (k, 4): (k, size, size), float32."""
+    numbers = torch.arange(len(boxes), dtype=boxes.dtype, device=boxes.device)[:, None]
+    rois = torch.cat((numbers, boxes), dim=1)
+    return roi_align(masks[:, None].float(), rois, (size, size), 1.0, 0, True)[:, 0]

@@ -1,0 +1,173 @@
+"""The mask heads against Detectron2's: same config, same weights, same seed, whole models."""
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+from detectron2.projects.point_rend import add_pointrend_config as add_builtin_config
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+from conftest import small_instance_cfg
+from pointrend_seg import adopt_config
+
+STANDARD = ("PointRendMaskHead", "StandardPointHead")
+IMPLICIT = ("ImplicitPointRendMaskHead", "ImplicitPointHead")
+
+
+def builtin_cfg(mask_head, point_head, opts=()):
+    """A config as it is written for Detectron2's PointRend: without a key of ours."""
+    cfg = get_cfg()
+    add_builtin_config(cfg)
+    small = small_instance_cfg(opts=opts)
+
+    def copy(old, new):
+        for key, value in old.items():
+            if isinstance(value, dict):
+                copy(value, new[key])
+            else:
+                old[key] = new[key]
+
+    copy(cfg, small)
+    cfg.MODEL.ROI_MASK_HEAD.NAME, cfg.MODEL.POINT_HEAD.NAME = mask_head, point_head
+    if "Implicit" in mask_head:
+        cfg.MODEL.POINT_HEAD.SUBDIVISION_STEPS = 3
+    return cfg
+
+
+def models(cfg):
+    """The built-in's model and ours, built from its config with the same seed."""
+    torch.manual_seed(0)
+    theirs = build_model(cfg)
+    torch.manual_seed(0)
+    ours = build_model(adopt_config(cfg.clone()))
+    assert type(ours.roi_heads.mask_head).__module__.startswith("pointrend_seg.")
+    return theirs, ours
+
+
+def wake_up(model):
+    """Make the predictions differ from 0, as those of a trained model do."""
+    with torch.no_grad():
+        head = model.roi_heads.mask_head
+        if hasattr(head, "coarse_head"):
+            head.coarse_head.prediction.weight.mul_(100)
+            head.point_head.predictor.weight.mul_(300)
+        else:
+            head.parameter_head.prediction.weight.mul_(5)
+            head.parameter_head.prediction.bias.normal_(std=0.05)
+
+
+def blobs(number, height, width, generator):
+    coarse = torch.randn(number, 1, 6, 8, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")[:, 0] > 0
+
+
+def batch(seed, sizes=((96, 128), (80, 110))):
+    """Images with objects whose masks are blobs, cut at their boxes."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = []
+    for height, width in sizes:
+        corners = torch.rand(4, 2, 2, generator=generator).sort(dim=1).values
+        boxes = (corners * torch.tensor([width - 20, height - 20])).flatten(1)
+        boxes[:, 2:] += 16.4
+        instances = Instances((height, width))
+        instances.gt_boxes = Boxes(boxes)
+        instances.gt_classes = torch.randint(0, 5, (4,), generator=generator)
+        instances.gt_masks = BitMasks(blobs(4, height, width, generator))
+        image = torch.rand(3, height, width, generator=generator) * 255
+        inputs.append({"image": image, "instances": instances})
+    return inputs
+
+
+def train(model, lr, steps=4):
+    """Losses, and what was logged, of each step."""
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    history = []
+    for step in range(steps):
+        torch.manual_seed(step)
+        with EventStorage() as storage:
+            losses = model(batch(step))
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            optimizer.step()
+            logged = {name: value[0] for name, value in storage.latest().items()}
+        history.append(({name: loss.item() for name, loss in losses.items()}, logged))
+    return history
+
+
+def test_construction_draws_the_same_weights():
+    for names in (STANDARD, IMPLICIT):
+        theirs, ours = (model.state_dict() for model in models(builtin_cfg(*names)))
+        assert list(theirs) == list(ours)
+        assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    ("names", "lr"), [(STANDARD, 1e-3), (IMPLICIT, 1e-5)], ids=["standard", "implicit"]
+)
+def test_training_step_by_step(names, lr):
+    """Every loss of every step to the last bit, and every weight after them."""
+    theirs, ours = models(builtin_cfg(*names))
+    wake_up(theirs)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    for (want, want_logged), (got, got_logged) in zip(
+        train(theirs, lr), train(ours, lr), strict=True
+    ):
+        assert got == want
+        assert 0.1 < got["loss_mask_point"] < 10
+        for name in ("accuracy", "false_positive", "false_negative"):
+            key = f"mask_rcnn/{name}"
+            assert got_logged.get(key, 0) == pytest.approx(want_logged.get(key, 0), abs=1e-6)
+    theirs, ours = theirs.state_dict(), ours.state_dict()
+    assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+
+
+@pytest.fixture(params=[STANDARD, IMPLICIT], ids=["standard", "implicit"])
+def trained(request):
+    theirs, ours = models(builtin_cfg(*request.param))
+    wake_up(theirs)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return theirs.eval(), ours.eval()
+
+
+@torch.no_grad()
+def test_inference(trained):
+    """All outputs: boxes, scores and classes to the bit, masks after the threshold.
+
+    Ours computes one class for each box and puts the coarse logits in later, so logits differ in
+    their last digits. Where two points are equally uncertain but for these, another one is
+    refined; so medians are compared, and where masks end.
+    """
+    theirs, ours = trained
+    for model in trained:
+        model.roi_heads.box_predictor.test_score_thresh = 0.0
+    for want, got in zip(theirs(batch(9)), ours(batch(9)), strict=True):
+        want, got = want["instances"], got["instances"]
+        assert len(want) > 10
+        assert torch.equal(want.pred_boxes.tensor, got.pred_boxes.tensor)
+        assert torch.equal(want.scores, got.scores)
+        assert torch.equal(want.pred_classes, got.pred_classes)
+        assert want.pred_masks.any() and not want.pred_masks.all()
+        assert (want.pred_masks == got.pred_masks).float().mean() > 0.9999
+    features = ours.backbone(ours.preprocess_image(batch(9)).tensor)
+    masks = []
+    for model in trained:
+        masks.append(model.roi_heads.mask_head(features, some_boxes())[0].pred_masks)
+    assert masks[0].shape == masks[1].shape == (30, 1, 224, 224)
+    assert 0.05 < (masks[0] > 0.5).float().mean() < 0.95
+    assert (masks[0] - masks[1]).abs().median() < 1e-6
+    assert ((masks[0] > 0.5) == (masks[1] > 0.5)).float().mean() > 0.9999
+
+
+def some_boxes():
+    """30 detections in the first of two images, none in the second."""
+    generator = torch.Generator().manual_seed(3)
+    corners = torch.rand(30, 2, 2, generator=generator).sort(dim=1).values
+    some = Instances((96, 128))
+    some.pred_boxes = Boxes((corners * torch.tensor([128.0, 96.0])).flatten(1))
+    some.pred_classes = torch.randint(0, 5, (30,), generator=generator)
+    none = Instances((80, 110))
+    none.pred_boxes = Boxes(torch.zeros(0, 4))
+    none.pred_classes = torch.zeros(0, dtype=torch.int64)
+    return [some, none]
