@@ -1,0 +1,126 @@
+#!/usr/bin/env python
+"""Print what a checkpoint holds, and whether it fits a config, without running code from it.
+
+    python tools/inspect_checkpoint.py model_final.pkl
+    python tools/inspect_checkpoint.py model_final.pkl --config-file … MODEL.ROI_HEADS.NUM_CLASSES 8
+
+Ends with status 0 if it fits (or no config is given), 1 if it does not, 2 if it cannot be read.
+"""
+
+import argparse
+import sys
+
+from detectron2.config import CfgNode
+
+from pointrend_seg.engine import Trainer, load_config, run_tool
+from pointrend_seg.errors import InputError
+from pointrend_seg.inspection.contents import Contents, describe
+from pointrend_seg.inspection.fit import Fit, fit, settings_that_differ
+from pointrend_seg.inspection.reading import CheckpointFile, read_checkpoint
+
+SHOWN = 5  # names of each kind
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", help="a checkpoint: .pkl, .pth, .pt")
+    parser.add_argument("--config-file", default="", help="the config that it should fit")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to the config")
+    args = parser.parse_intermixed_args()
+    if args.opts and not args.config_file:
+        parser.error("KEY VALUE changes a config: give --config-file too")
+    return args
+
+
+def main() -> None:
+    args = parse()
+    file = read_checkpoint(args.file)
+    contents = describe(file.model)
+    print_contents(file, contents)
+    if args.config_file and not check(file, contents, args.config_file, args.opts):
+        sys.exit(1)
+
+
+def print_contents(file: CheckpointFile, contents: Contents) -> None:
+    numbers = sum(weight.numel() for weight in file.model.values())
+    dtypes = sorted({str(weight.dtype).removeprefix("torch.") for weight in file.model.values()})
+    rows = {
+        "file": file.path,
+        "format": f"{file.kind}, {file.size / 1e6:.1f} MB",
+        **file.details,
+        "also in it": ", ".join(file.others) or "nothing",
+        "weights": f"{len(file.model)} arrays of {numbers:,} numbers ({', '.join(dtypes)})",
+        "names": contents.names,
+        "task": "; ".join(contents.tasks),
+        **contents.facts,
+    }
+    print_rows(rows)
+    print("\nthe shapes tell")
+    print_rows(dict(sorted(contents.settings.items())) or {"nothing": ""})
+
+
+def check(file: CheckpointFile, contents: Contents, config_file: str, opts: list[str]) -> bool:
+    cfg = load_config(config_file, opts)
+    result = load(file, cfg)
+    print(f"\n{config_file}{' with ' if opts else ''}{' '.join(opts)}")
+    print_fit(result, verdict="fits" if result else "does not fit")
+    if result:
+        return True
+    changes = settings_that_differ(contents, cfg)
+    if changes:
+        print("\nthe config and the checkpoint differ in")
+        print_rows({key: f"{old} -> {new}" for key, (old, new) in changes.items()})
+        needed = [str(item) for key, (_, new) in changes.items() for item in (key, new)]
+        print_with_changes(file, config_file, [*opts, *needed])
+    return False
+
+
+def print_with_changes(file: CheckpointFile, config_file: str, opts: list[str]) -> None:
+    """Whether the changes are enough, found out by making them."""
+    try:
+        result = load(file, load_config(config_file, opts))
+    except InputError as error:
+        print(f"\nwith these values no model can be built: {error}")
+        return
+    print()
+    print_fit(result, verdict=f"with these values it {'fits' if result else 'does not fit yet'}")
+
+
+def load(file: CheckpointFile, cfg: CfgNode) -> Fit:
+    cfg.MODEL.DEVICE = "cpu"
+    return fit(file, Trainer.build_model(cfg))
+
+
+def print_fit(result: Fit, verdict: str) -> None:
+    wrong = [f"{name}: {there} in the file, {here} here" for name, there, here in result.wrong]
+    print(f"{verdict}: {result.loaded} of the model's weights are in the file")
+    for title, names in (
+        ("missing", result.missing),
+        ("unexpected", result.unexpected),
+        ("of another shape", wrong),
+    ):
+        if names:
+            print(f"  {len(names)} {title}")
+        for name in names[:SHOWN]:
+            print(f"    {printable(name)}")
+        if len(names) > SHOWN:
+            print(f"    and {len(names) - SHOWN} more")
+
+
+def print_rows(rows: dict) -> None:
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"  {printable(name):{width}}  {printable(value)}")
+
+
+def printable(value: object) -> str:
+    """A text of the file's without what a terminal would obey, and not too long."""
+    text = str(value)
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= 200 else f"{text[:200]} …"
+
+
+if __name__ == "__main__":
+    run_tool(main)
