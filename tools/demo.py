@@ -8,54 +8,16 @@ Everything is written below the output folder: the data, the model, `summary.jso
 """
 
 import argparse
-import hashlib
 import json
-import os
-import shutil
 import subprocess
 import sys
-import time
-import warnings
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from demo_steps import ROOT, make_data, prepare, say, train
+
 CONFIG = ROOT / "configs" / "quick" / "pointrend_deeplabv3_R_18_OS16.yaml"
 NUM_TRAIN, NUM_VAL, SEED = 200, 40, 1
 DATASET = "cityscapes_fine_sem_seg_val"
-
-
-def say(text: str) -> None:
-    print(f"\n=== {text}", flush=True)
-
-
-def make_data(root: Path) -> None:
-    command = [sys.executable, str(ROOT / "tools" / "make_synthetic_data.py")]
-    command += ["--layout", "cityscapes", "--output", str(root), "--seed", str(SEED)]
-    subprocess.run([*command, "--train", str(NUM_TRAIN), "--val", str(NUM_VAL)], check=True)
-
-
-def train(output: Path) -> float | None:
-    """Train, or go on with a training of the same config, or find it done.
-
-    Returns:
-        the seconds that training and evaluation took; None when they were interrupted.
-    """
-    stamp, done = output / "config.sha256", output / "seconds.json"
-    digest = hashlib.sha256(CONFIG.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != digest:
-        shutil.rmtree(output, ignore_errors=True)
-        output.mkdir(parents=True)
-        stamp.write_text(digest)
-    if done.exists():
-        print(f"{output}: is there already")
-        return json.loads(done.read_text())
-    interrupted = (output / "last_checkpoint").exists()
-    start = time.monotonic()
-    command = [sys.executable, str(ROOT / "tools" / "train_net.py"), "--resume"]
-    subprocess.run([*command, "--config-file", str(CONFIG), "OUTPUT_DIR", str(output)], check=True)
-    seconds = None if interrupted else round(time.monotonic() - start)
-    done.write_text(json.dumps(seconds))
-    return seconds
 
 
 def evaluate(model, loader) -> dict:
@@ -112,18 +74,11 @@ def print_table(scores: dict) -> None:
 
 
 def run(output: Path) -> None:
-    # Detectron2 reads this when it is imported, so the imports that need it come after.
-    os.environ["DETECTRON2_DATASETS"] = str(output / "datasets")
-    # Threads that spin while they wait make a training several times slower where something else
-    # runs on the same cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # What Detectron2 calls is deprecated in PyTorch and setuptools; nobody who runs a demo can act.
-    os.environ["PYTHONWARNINGS"] = "ignore::FutureWarning,ignore::UserWarning"
-    warnings.simplefilter("ignore")
+    prepare(output)
     say(f"1/4  Making {NUM_TRAIN} + {NUM_VAL} images with exact labels (about 20 seconds)")
-    make_data(output / "datasets")
+    make_data(output / "datasets", layout="cityscapes", train=NUM_TRAIN, val=NUM_VAL, seed=SEED)
     say("2/4  Training on them and scoring with the Cityscapes scripts (4 to 8 minutes)")
-    seconds = train(output / "model")
+    seconds = train(output / "model", CONFIG)
 
     from pointrend_seg.engine import Trainer, load_config, load_model
 

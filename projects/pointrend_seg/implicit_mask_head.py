@@ -35,8 +35,8 @@ class ImplicitPointRendInstanceHead(nn.Module):
     """Masks from points alone, by a point head whose parameters are predicted for each box.
 
     State-dict names are those of Detectron2's `ImplicitPointRendMaskHead`: ``point_head`` and
-    ``parameter_head``. It reads the feature maps itself, so ``MODEL.ROI_MASK_HEAD.POOLER_TYPE`` must
-    be "".
+    ``parameter_head``. It reads the feature maps itself, so
+    ``MODEL.ROI_MASK_HEAD.POOLER_TYPE`` must be "".
     """
 
     @configurable

@@ -135,3 +135,58 @@ def tile(rows: list[list[np.ndarray]], titles: list[str], margin: int = 6) -> np
             top += height + margin
         left += widths[column] + margin
     return np.asarray(canvas)
+
+
+def draw_masks(image: np.ndarray, masks: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Masks in colours over a copy of an image, each with its outline.
+
+    Args:
+        masks: (N, H, W), bool; later ones lie over earlier ones.
+        colors: (N, 3) RGB, 0 to 255.
+    """
+    picture = image.astype(np.float32)
+    for mask, color in zip(masks, colors, strict=True):
+        inside = mask.astype(np.uint8)
+        outline = inside > cv2.erode(inside, np.ones((3, 3), np.uint8))
+        picture[mask] = 0.45 * picture[mask] + 0.55 * np.asarray(color)
+        picture[outline] = color
+    return picture.astype(np.uint8)
+
+
+def largest_mask_gain(
+    truth: np.ndarray, before: np.ndarray, after: np.ndarray, margin: int = 8
+) -> tuple[slice, slice]:
+    """The window around the object whose mask gets better by the most pixels.
+
+    Args:
+        truth, before, after: (N, H, W) bool masks of the objects and of two predictions, each with
+            a number of masks of its own; an object's prediction is the one of the highest IoU.
+        margin: pixels around the object.
+
+    Returns:
+        rows and columns of a window with the proportions of the image; of the whole image where
+        nothing gets better.
+    """
+    height, width = truth.shape[1:]
+    gains = []
+    for mask in truth:
+        errors = [_errors(mask, predictions) for predictions in (before, after)]
+        gains.append(0 if None in errors else errors[0] - errors[1])
+    if not gains or max(gains) <= 0:
+        return slice(0, height), slice(0, width)
+    rows, columns = np.nonzero(truth[int(np.argmax(gains))])
+    tall = max(np.ptp(rows), np.ptp(columns) * height / width) + 2 * margin
+    tall = min(height, round(tall))
+    wide = min(width, round(tall * width / height))
+    top = int(np.clip(rows.mean() - tall / 2, 0, height - tall))
+    left = int(np.clip(columns.mean() - wide / 2, 0, width - wide))
+    return slice(top, top + tall), slice(left, left + wide)
+
+
+def _errors(mask: np.ndarray, predictions: np.ndarray) -> int | None:
+    """Wrong pixels of what predicts an object best; None where nothing does."""
+    overlap = (predictions & mask).sum((1, 2))
+    if not overlap.any():
+        return None
+    best = np.argmax(overlap / np.maximum((predictions | mask).sum((1, 2)), 1))
+    return int((predictions[best] ^ mask).sum())
