@@ -1,11 +1,14 @@
 """Weights that cannot be read or do not fit."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from detectron2.modeling import build_model
 from torch import nn
 
+from conftest import small_instance_cfg
 from pointrend_seg.checkpoint import Checkpointer, load_weights
 from pointrend_seg.errors import InputError
 
@@ -82,3 +85,24 @@ def test_nothing_to_evaluate(model):
     with pytest.raises(InputError, match="no weights to evaluate. Set MODEL.WEIGHTS"):
         load(model, "")
     load(model, "", complete=False)
+
+
+def test_weights_of_the_oldest_format(tmp_path, caplog):
+    """PointRendROIHeads' spelling, from before Detectron2's mask heads pooled by themselves."""
+    model = build_model(small_instance_cfg())
+    old = {}
+    for name, value in model.state_dict().items():
+        name = name.replace("mask_head.coarse_head.fc", "mask_head.coarse_head.coarse_mask_fc")
+        for part in ("coarse", "point"):
+            name = name.replace(f"mask_head.{part}_head", f"mask_{part}_head")
+        old[name] = value.numpy() + 1
+    assert "roi_heads.mask_coarse_head.coarse_mask_fc1.weight" in old
+    file = tmp_path / "model_final_000000.pkl"
+    file.write_bytes(pickle.dumps({"model": old, "__author__": "somebody"}))
+    checkpointer = Checkpointer(model)
+    with caplog.at_level("INFO"):
+        load_weights(checkpointer, str(file), resume=False, complete=True)
+    assert not checkpointer.incompatible.missing_keys
+    assert not checkpointer.incompatible.unexpected_keys
+    assert "older format" in caplog.text
+    assert model.roi_heads.mask_head.coarse_head.fc1.bias.min() == 1

@@ -1,10 +1,14 @@
 """Loading weights, with an answer when they cannot be reached or do not fit."""
 
+import logging
 import os
 
 from detectron2.checkpoint import DetectionCheckpointer
 
+from .checkpoint_names import upgrade_names
 from .errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -53,6 +57,12 @@ class Checkpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None
 
     def _load_model(self, checkpoint):
+        weights = upgrade_names(checkpoint["model"])
+        if list(weights) != list(checkpoint["model"]):
+            logger.info(
+                "The checkpoint is of an older format: its weights get their present names."
+            )
+        checkpoint["model"] = weights
         self.incompatible = super()._load_model(checkpoint)
         return self.incompatible
 
