@@ -254,5 +254,5 @@ def test_damaged(tmp_path, data):
 def test_cut_off_anywhere(tmp_path):
     data = pickle.dumps({"model": {"w": np.ones(3)}, "__author__": "x"}, 2)
     for length in range(1, len(data)):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match="no pickle of weights, or not all of it"):
             load(tmp_path, data[:length])

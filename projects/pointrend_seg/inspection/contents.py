@@ -91,8 +91,10 @@ def _backbone(shapes: Shapes, contents: Contents) -> None:
             convs = max(convs, "abc".index(conv) + 1 if conv in "abc" else int(conv))
     counts = tuple(blocks[stage] for stage in sorted(blocks))
     settings = contents.settings
-    if (counts, convs) in _DEPTHS:
-        settings["MODEL.RESNETS.DEPTH"] = _DEPTHS[counts, convs]
+    # A backbone ends with the last stage that is used.
+    depths = [d for (all_, n), d in _DEPTHS.items() if (all_[: len(counts)], n) == (counts, convs)]
+    if len(depths) == 1:
+        settings["MODEL.RESNETS.DEPTH"] = depths[0]
     grouped = shapes.first(r"(?:^|\.)res2\.0\.conv2\.weight$|^res2_0_branch2b_w$")
     if grouped and convs == 3:
         settings["MODEL.RESNETS.NUM_GROUPS"] = grouped[0] // grouped[1]

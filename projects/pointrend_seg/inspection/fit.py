@@ -35,8 +35,8 @@ def fit(file: CheckpointFile, model: nn.Module) -> Fit:
     """Load a checkpoint into a model, whose weights it changes, and say what did not go.
 
     It is loaded as in training and evaluation: names of older formats are converted, those of
-    Caffe2 are matched, and what Detectron2 does not mind (``pixel_mean``, anchors) counts neither
-    as missing nor as unexpected.
+    Caffe2 are matched. Anchors, ``pixel_mean`` and ``pixel_std`` count neither as missing nor as
+    unexpected: some versions of Detectron2 saved them, but they come from the config.
     """
     content = file.for_checkpointer()
     content["model"] = upgrade_names(content["model"])
@@ -47,7 +47,8 @@ def fit(file: CheckpointFile, model: nn.Module) -> Fit:
     # A weight of another shape is not loaded, and PyTorch calls it missing.
     missing = sorted(set(incompatible.missing_keys) - {name for name, *_ in wrong})
     loaded = len(model.state_dict()) - len(missing) - len(wrong)
-    return Fit(missing, sorted(incompatible.unexpected_keys), wrong, loaded)
+    unexpected = sorted(set(incompatible.unexpected_keys) - {"pixel_mean", "pixel_std"})
+    return Fit(missing, unexpected, wrong, loaded)
 
 
 def settings_that_differ(contents: Contents, cfg: CfgNode) -> dict[str, tuple[object, object]]:

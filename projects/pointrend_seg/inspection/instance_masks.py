@@ -55,10 +55,7 @@ def _pointrend(coarse: Shapes, point: Shapes, num_classes: int | None) -> tuple[
         settings[f"{POINTS}.FC_DIM"] = layers.width
         settings[f"{POINTS}.NUM_FC"] = layers.hidden
         settings[f"{POINTS}.COARSE_PRED_EACH_LAYER"] = layers.repeated > 0
-        if num_classes != 1:
-            settings[f"{POINTS}.CLS_AGNOSTIC_MASK"] = layers.outputs == 1
-            # Either of the two keys makes masks class-agnostic.
-            settings[f"{HEAD}.CLS_AGNOSTIC_MASK"] = layers.outputs == 1
+        settings.update(_agnostic(layers.outputs, num_classes))
         # A class-agnostic point head can stand behind a class-specific coarse head.
         coarse_classes = layers.repeated or (layers.outputs if layers.outputs > 1 else None)
     coarse_classes, side = _coarse_masks(coarse, coarse_classes, num_classes)
@@ -71,6 +68,13 @@ def _pointrend(coarse: Shapes, point: Shapes, num_classes: int | None) -> tuple[
             facts["classes of the masks at points"] = layers.outputs
             facts["fine feature channels"] = layers.inputs - coarse_classes
     return task, settings, facts
+
+
+def _agnostic(classes: int, num_classes: int | None) -> dict:
+    """Either of two keys makes masks class-agnostic; neither may where they are not."""
+    if classes > 1:
+        return {f"{POINTS}.CLS_AGNOSTIC_MASK": False, f"{HEAD}.CLS_AGNOSTIC_MASK": False}
+    return {} if num_classes == 1 else {f"{POINTS}.CLS_AGNOSTIC_MASK": True}
 
 
 def _coarse_masks(
@@ -109,9 +113,7 @@ def _implicit(
         settings[f"{POINTS}.FC_DIM"] = width
         settings[f"{POINTS}.NUM_FC"] = hidden
         settings[f"{IMPLICIT}.IMAGE_FEATURE_ENABLED"] = fine > 0
-        if num_classes not in (None, 1):
-            settings[f"{POINTS}.CLS_AGNOSTIC_MASK"] = classes == 1
-            settings[f"{HEAD}.CLS_AGNOSTIC_MASK"] = classes == 1
+        settings.update(_agnostic(classes, num_classes))
         facts["classes of the masks at points"] = classes
         facts["fine feature channels"] = fine
     return "instance segmentation, Implicit PointRend", settings, facts
@@ -122,12 +124,12 @@ def _implicit_mlps(
 ) -> list[tuple[int, int, int, int]]:
     """All (C, hidden layers, their width, fine channels) with that number of parameters.
 
-    The fine channels are those of 0 to 4 feature maps.
+    The widths are multiples of 8, and the fine channels those of 0 to 4 feature maps.
     """
     found = []
     for classes in sorted({num_classes, 1}):
         for hidden in range(1, 7):
-            for width in range(8, 1025):
+            for width in range(8, 1025, 8):
                 between = (hidden - 1) * (width + 1) * width
                 rest = count - between - width - (width + 1) * classes
                 inputs, remainder = divmod(rest, width)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
-from .restricted_pickle import PickledArray, load_pickle, wanted_global
+from .restricted_pickle import PickledArray, first_line, load_pickle, wanted_global
 
 # How a file of torch.save begins: a zip archive, or a pickle whose first item is a magic number.
 _ZIP = b"PK\x03\x04"
@@ -102,13 +102,13 @@ def _load_torch(path: Path):
         raise InputError(
             f"{path} was not read: it wants {wanted_global(error)}, which PyTorch does not allow "
             "in a file of weights (torch.load with weights_only=True), because it could run code. "
-            "If you trust where it comes from, save its weights alone: "
-            "torch.save({'model': state_dict}, file)."
+            "If the file may be cut off, fetch it again. If you trust where it comes from, save "
+            "its weights alone: torch.save({'model': state_dict}, file)."
         ) from None
     except Exception as error:
         raise InputError(
-            f"{path} is no file of torch.save, or not all of it ({type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0]}). Fetch it again and compare its size."
+            f"{path} is no file of torch.save, or not all of it ({first_line(error)}). Fetch it "
+            "again and compare its size."
         ) from error
 
 

@@ -36,6 +36,9 @@ def load_pickle(path: str | Path):
     try:
         # Mapped, so that a length that the file claims and does not have allocates nothing.
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            # Cut off within a name, it would be refused for what is left of the name.
+            if data[-1:] != pickle.STOP:
+                raise EOFError("the end of the pickle is missing")
             return _Unpickler(data, encoding="latin1").load()
     except _Refused as refused:
         raise InputError(
@@ -46,7 +49,7 @@ def load_pickle(path: str | Path):
     except Exception as error:
         raise InputError(
             f"{path} is no pickle of weights, or not all of it: it begins with {_start(path)!r} "
-            f"and ends in {type(error).__name__}: {error}. Fetch it again and compare its size."
+            f"and ends in {first_line(error)}. Fetch it again and compare its size."
         ) from error
 
 
@@ -176,7 +179,13 @@ def _rebuild_parameter(array: PickledArray, *_) -> PickledArray:
 def wanted_global(error: Exception) -> str:
     """The name that PyTorch's error of ``weights_only`` complains about, or its first line."""
     named = re.search(r"(?:GLOBAL|class|global) [`'\"]?([\w.]+\.\w+)", str(error))
-    return named.group(1) if named else str(error).strip().splitlines()[0]
+    return named.group(1) if named else first_line(error)
+
+
+def first_line(error: Exception) -> str:
+    """An error's type and the first line of its message, if it has one."""
+    lines = str(error).strip().splitlines()
+    return ": ".join([type(error).__name__, *lines[:1]])
 
 
 def _ndarray(*_):
@@ -205,6 +214,8 @@ for core in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
 # bytes can make as large as the machine's memory.
 class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> _Name:
+        if not name:
+            raise EOFError("the pickle ends within a name")
         wanted = f"{module}.{name}"
         if wanted not in _ALLOWED:
             raise _Refused(wanted)
