@@ -2,17 +2,9 @@
 
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
 from torch.multiprocessing import ProcessRaisedException
 
-from pointrend_seg.engine import (
-    MergedEvaluators,
-    Trainer,
-    build_evaluator,
-    load_config,
-    run_tool,
-)
+from pointrend_seg.engine import Trainer, load_config, run_tool
 from pointrend_seg.errors import InputError
 
 no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -59,28 +51,6 @@ def test_a_yaml_file_that_is_none(tmp_path):
     path.write_text("MODEL: [unclosed\n")
     with pytest.raises(InputError, match="broken.yaml"):
         load_config(str(path))
-
-
-class Says(DatasetEvaluator):
-    def __init__(self, results):
-        self.results = results
-
-    def evaluate(self):
-        return self.results
-
-
-def test_metrics_of_one_task_stand_side_by_side():
-    merged = MergedEvaluators([Says({"sem_seg": {"IoU": 1}}), Says({"sem_seg": {"mIoU": 2}})])
-    assert merged.evaluate() == {"sem_seg": {"IoU": 1, "mIoU": 2}}
-    assert MergedEvaluators([Says(None), Says(None)]).evaluate() == {}  # not the main process
-
-
-def test_an_evaluator_type_that_is_not_known():
-    name = "pointrend_test_unknown_type"
-    DatasetCatalog.register(name, list)
-    MetadataCatalog.get(name).evaluator_type = "keypoints"
-    with pytest.raises(InputError, match="evaluator_type 'keypoints'.*'sem_seg' or"):
-        build_evaluator(load_config("", ["MODEL.DEVICE", "cpu"]), name)
 
 
 WRAPPED = "Caught it in worker 0.\nTraceback:\npointrend_seg.errors.InputError: Mend it."

@@ -1,4 +1,4 @@
-"""What the tools share: the config from the command line, the trainer, evaluators by data set."""
+"""What the tools share: the config from the command line, the trainer, evaluation."""
 
 import argparse
 import logging
@@ -11,13 +11,8 @@ from collections.abc import Callable
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import (
-    MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import DefaultTrainer, default_setup
-from detectron2.evaluation import CityscapesSemSegEvaluator, DatasetEvaluator, DatasetEvaluators
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from detectron2.projects.deeplab import build_lr_scheduler
@@ -30,10 +25,9 @@ from torch.multiprocessing import ProcessRaisedException
 from .checkpoint import Checkpointer, load_weights
 from .config import add_pointrend_config, adopt_config
 from .data.checks import check_sem_seg_dataset
-from .data.cityscapes import check_cityscapes_evaluation, ensure_cityscapes_importable
 from .data.mapper import SemanticMapper
 from .errors import InputError
-from .evaluation.semantic import SemanticSegmentationEvaluator
+from .evaluation.build import build_evaluator
 from .registry import look_up
 
 logger = logging.getLogger(__name__)
@@ -154,45 +148,6 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None):
         return build_evaluator(cfg, dataset_name, output_folder)
-
-
-class MergedEvaluators(DatasetEvaluators):
-    """Several evaluators of one task: their metrics of the same task stand side by side.
-
-    Detectron2's `DatasetEvaluators` allows each task once.
-    """
-
-    def evaluate(self) -> OrderedDict:
-        merged = OrderedDict()
-        for evaluator in self._evaluators:
-            for task, metrics in (evaluator.evaluate() or {}).items():
-                merged.setdefault(task, OrderedDict()).update(metrics)
-        return merged
-
-
-def build_evaluator(
-    cfg: CfgNode, dataset_name: str, output_folder: str | None = None
-) -> DatasetEvaluator:
-    """The evaluator that fits a data set's ``evaluator_type``.
-
-    Cityscapes is scored by its own scripts, and IoU and Boundary IoU come beside theirs.
-
-    Raises:
-        InputError: the type is none that this package scores.
-    """
-    output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
-    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
-    if kind == "sem_seg":
-        return SemanticSegmentationEvaluator(dataset_name, output_dir=output_folder)
-    if kind == "cityscapes_sem_seg":
-        ensure_cityscapes_importable()
-        check_cityscapes_evaluation()
-        ours = SemanticSegmentationEvaluator(dataset_name, output_dir=output_folder)
-        return MergedEvaluators([CityscapesSemSegEvaluator(dataset_name), ours])
-    raise InputError(
-        f"The data set '{dataset_name}' has evaluator_type '{kind}', which has no evaluator here. "
-        "Set it with MetadataCatalog.get(name).evaluator_type to 'sem_seg' or 'cityscapes_sem_seg'."
-    )
 
 
 def check_dataset(cfg: CfgNode, name: str) -> None:
