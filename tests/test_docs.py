@@ -40,6 +40,13 @@ def test_the_python_of_the_readme(monkeypatch):
     assert type(names["model"].sem_seg_head).__name__ == "PointRendSemanticHead"
 
 
+def test_the_python_of_moving_over():
+    (code,) = examples("docs/moving-over.md")
+    names = {}
+    exec(code, names)
+    assert names["cfg"].MODEL.ROI_MASK_HEAD.NAME == "PointRendInstanceHead"
+
+
 def test_the_sampler_of_the_docs():
     (code,) = examples("docs/samplers.md")
     try:
@@ -67,8 +74,10 @@ def test_every_key_is_in_the_docs():
     cfg = get_cfg()
     add_pointrend_config(cfg)
     text = (REPOSITORY / "docs/configuration.md").read_text()
-    for key in cfg.MODEL.SEM_SEG_POINT_HEAD:
-        assert f"`{key}`" in text or f"{key}`" in text, key
+    for node in ("SEM_SEG_POINT_HEAD", "POINT_HEAD", "IMPLICIT_POINTREND"):
+        (section,) = re.findall(rf"^## `MODEL.{node}`.*?(?=^## )", text, re.DOTALL | re.MULTILINE)
+        for key in cfg.MODEL[node]:
+            assert f"`{key}`" in section, (node, key)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
