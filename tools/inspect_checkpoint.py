@@ -10,8 +10,6 @@ Ends with status 0 if it fits (or no config is given), 1 if it does not, 2 if it
 import argparse
 import sys
 
-from detectron2.config import CfgNode
-
 from pointrend_seg.engine import Trainer, load_config, run_tool
 from pointrend_seg.errors import InputError
 from pointrend_seg.inspection.contents import Contents, describe
@@ -19,6 +17,7 @@ from pointrend_seg.inspection.fit import Fit, fit, settings_that_differ
 from pointrend_seg.inspection.reading import CheckpointFile, read_checkpoint
 
 SHOWN = 5  # names of each kind
+ON_CPU = ("MODEL.DEVICE", "cpu")
 
 
 def parse() -> argparse.Namespace:
@@ -62,8 +61,8 @@ def print_contents(file: CheckpointFile, contents: Contents) -> None:
 
 
 def check(file: CheckpointFile, contents: Contents, config_file: str, opts: list[str]) -> bool:
-    cfg = load_config(config_file, opts)
-    result = load(file, cfg)
+    cfg = load_config(config_file, [*opts, *ON_CPU])
+    result = fit(file, Trainer.build_model(cfg))
     print(f"\n{config_file}{' with ' if opts else ''}{' '.join(opts)}")
     print_fit(result, verdict="fits" if result else "does not fit")
     if result:
@@ -80,17 +79,12 @@ def check(file: CheckpointFile, contents: Contents, config_file: str, opts: list
 def print_with_changes(file: CheckpointFile, config_file: str, opts: list[str]) -> None:
     """Whether the changes are enough, found out by making them."""
     try:
-        result = load(file, load_config(config_file, opts))
+        result = fit(file, Trainer.build_model(load_config(config_file, [*opts, *ON_CPU])))
     except InputError as error:
         print(f"\nwith these values no model can be built: {error}")
         return
     print()
     print_fit(result, verdict=f"with these values it {'fits' if result else 'does not fit yet'}")
-
-
-def load(file: CheckpointFile, cfg: CfgNode) -> Fit:
-    cfg.MODEL.DEVICE = "cpu"
-    return fit(file, Trainer.build_model(cfg))
 
 
 def print_fit(result: Fit, verdict: str) -> None:

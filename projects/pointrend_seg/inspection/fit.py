@@ -6,7 +6,6 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from ..checkpoint import Checkpointer
-from ..checkpoint_names import upgrade_names
 from .contents import Contents
 from .reading import CheckpointFile
 
@@ -38,9 +37,7 @@ def fit(file: CheckpointFile, model: nn.Module) -> Fit:
     Caffe2 are matched. Anchors, ``pixel_mean`` and ``pixel_std`` count neither as missing nor as
     unexpected: some versions of Detectron2 saved them, but they come from the config.
     """
-    content = file.for_checkpointer()
-    content["model"] = upgrade_names(content["model"])
-    incompatible = Checkpointer(model)._load_model(content)
+    incompatible = Checkpointer(model)._load_model(file.for_checkpointer())
     wrong = [
         (name, tuple(there), tuple(here)) for name, there, here in incompatible.incorrect_shapes
     ]
