@@ -10,14 +10,17 @@ Ends with status 0 if it fits (or no config is given), 1 if it does not, 2 if it
 import argparse
 import sys
 
+from detectron2.config import CfgNode
+
 from pointrend_seg.engine import Trainer, load_config, run_tool
 from pointrend_seg.errors import InputError
 from pointrend_seg.inspection.contents import Contents, describe
 from pointrend_seg.inspection.fit import Fit, fit, settings_that_differ
 from pointrend_seg.inspection.reading import CheckpointFile, read_checkpoint
+from pointrend_seg.inspection.restricted_pickle import first_line
 
 SHOWN = 5  # names of each kind
-ON_CPU = ("MODEL.DEVICE", "cpu")
+ARCHITECTURE = "MODEL.META_ARCHITECTURE"
 
 
 def parse() -> argparse.Namespace:
@@ -57,20 +60,23 @@ def print_contents(file: CheckpointFile, contents: Contents) -> None:
     }
     print_rows(rows)
     print("\nthe shapes tell")
-    print_rows(dict(sorted(contents.settings.items())) or {"nothing": ""})
+    settings = sorted(contents.settings.items())
+    print_rows({key: repr(value) for key, value in settings} or {"nothing": ""})
 
 
 def check(file: CheckpointFile, contents: Contents, config_file: str, opts: list[str]) -> bool:
-    cfg = load_config(config_file, [*opts, *ON_CPU])
-    result = fit(file, Trainer.build_model(cfg))
+    cfg, result = load_and_fit(file, config_file, opts)
     print(f"\n{config_file}{' with ' if opts else ''}{' '.join(opts)}")
     print_fit(result, verdict="fits" if result else "does not fit")
     if result:
         return True
     changes = settings_that_differ(contents, cfg)
-    if changes:
+    if ARCHITECTURE in changes:
+        here, there = changes[ARCHITECTURE]
+        print(f"\nthe config is for another kind of model: {ARCHITECTURE} is {here}, not {there}")
+    elif changes:
         print("\nthe config and the checkpoint differ in")
-        print_rows({key: f"{old} -> {new}" for key, (old, new) in changes.items()})
+        print_rows({key: f"{old!r} -> {new!r}" for key, (old, new) in changes.items()})
         needed = [str(item) for key, (_, new) in changes.items() for item in (key, new)]
         print_with_changes(file, config_file, [*opts, *needed])
     return False
@@ -79,12 +85,25 @@ def check(file: CheckpointFile, contents: Contents, config_file: str, opts: list
 def print_with_changes(file: CheckpointFile, config_file: str, opts: list[str]) -> None:
     """Whether the changes are enough, found out by making them."""
     try:
-        result = fit(file, Trainer.build_model(load_config(config_file, [*opts, *ON_CPU])))
+        _, result = load_and_fit(file, config_file, opts)
     except InputError as error:
-        print(f"\nwith these values no model can be built: {error}")
+        print(f"\nwith these values alone, {error}")
         return
     print()
     print_fit(result, verdict=f"with these values it {'fits' if result else 'does not fit yet'}")
+
+
+def load_and_fit(file: CheckpointFile, config_file: str, opts: list[str]) -> tuple[CfgNode, Fit]:
+    cfg = load_config(config_file, [*opts, "MODEL.DEVICE", "cpu"])
+    try:
+        model = Trainer.build_model(cfg)
+    except InputError:
+        raise
+    except Exception as error:  # of any type, where keys do not go together
+        raise InputError(
+            f"no model can be built from {config_file} {' '.join(opts)}: {first_line(error)}"
+        ) from error
+    return cfg, fit(file, model)
 
 
 def print_fit(result: Fit, verdict: str) -> None:

@@ -125,6 +125,32 @@ def test_a_semantic_checkpoint_of_torch(inspect, tmp_path):
     assert told["task"] == "semantic segmentation, PointRend over DeepLabV3Head"
     other = inspect(path, "--config-file", INSTANCE)
     assert other.returncode == 1 and "does not fit" in other.stdout, other.stderr
+    assert "MODEL.META_ARCHITECTURE is GeneralizedRCNN, not SemanticSegmentor" in other.stdout
+
+
+def test_another_mask_head(inspect, old):
+    result = inspect(old, "--config-file", "configs/quick/mask_rcnn_R_18_FPN.yaml")
+    assert result.returncode == 1, result.stderr
+    told = rows(result.stdout)["MODEL.ROI_MASK_HEAD.NAME"]
+    assert told == "'MaskRCNNConvUpsampleHead' -> 'PointRendInstanceHead'"
+    assert "\nwith these values it fits: " in result.stdout
+
+
+def test_what_to_set_is_not_always_enough(inspect, old, tmp_path):
+    """Shapes do not tell how a Mask R-CNN pools its features."""
+    cfg = load_config(str(REPOSITORY / "configs/quick/mask_rcnn_R_18_FPN.yaml"))
+    cfg.MODEL.DEVICE = "cpu"
+    path = tmp_path / "model.pth"
+    torch.save(Trainer.build_model(cfg).state_dict(), path)
+    result = inspect(path, "--config-file", INSTANCE)
+    assert result.returncode == 1, result.stderr
+    assert "with these values alone, no model can be built from configs/quick/" in result.stdout
+
+
+def test_a_config_without_a_model(inspect, old):
+    result = inspect(old, "--config-file", INSTANCE, "MODEL.ROI_BOX_HEAD.NAME", "NoSuchHead")
+    assert result.returncode == 2
+    assert "error: no model can be built from configs/quick/" in result.stderr
 
 
 def test_code_in_it_does_not_run(tmp_path):

@@ -42,7 +42,7 @@ def describe_masks(
 def _pointrend(coarse: Shapes, point: Shapes, num_classes: int | None) -> tuple[str, dict, dict]:
     settings = {
         "MODEL.MASK_ON": True,
-        f"{HEAD}.NAME": "PointRendInstanceHead",
+        **_named("PointRendInstanceHead"),
         f"{HEAD}.POINT_HEAD_ON": bool(point),
         **_conv_fc(coarse),
     }
@@ -68,6 +68,11 @@ def _pointrend(coarse: Shapes, point: Shapes, num_classes: int | None) -> tuple[
             facts["classes of the masks at points"] = layers.outputs
             facts["fine feature channels"] = layers.inputs - coarse_classes
     return task, settings, facts
+
+
+def _named(head: str) -> dict:
+    """These heads read the feature maps themselves, so they go with no pooler."""
+    return {f"{HEAD}.NAME": head, f"{HEAD}.POOLER_TYPE": ""}
 
 
 def _agnostic(classes: int, num_classes: int | None) -> dict:
@@ -97,7 +102,7 @@ def _implicit(
     encoded = "positional_encoding_gaussian_matrix" in point
     settings = {
         "MODEL.MASK_ON": True,
-        f"{HEAD}.NAME": "ImplicitPointRendInstanceHead",
+        **_named("ImplicitPointRendInstanceHead"),
         **_conv_fc(head),
         f"{POINTS}.NAME": "ImplicitPointMLP",
         f"{IMPLICIT}.POS_ENC_ENABLED": encoded,
