@@ -5,10 +5,10 @@ PYTEST_ARGS ?=
 RUN = $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint demo wheelhouse clean
+.PHONY: help setup test test-slow lint demo demo-instance wheelhouse clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  VENV=$(VENV)      another place for the environment, or one that exists"
 	@echo "  PYTHON=$(PYTHON)  the interpreter that a new environment is made from (3.10 or newer)"
@@ -28,6 +28,9 @@ lint: setup  ## check the code's rules and its format
 
 demo: setup  ## make data, train a small model, show what PointRend gains (output/demo)
 	"$(RUN)" tools/demo.py
+
+demo-instance: setup  ## the same for instances, against a Mask R-CNN (output/demo-instance)
+	"$(RUN)" tools/demo_instance.py
 
 wheelhouse: setup  ## gather wheels for a GPU machine without network (WHEELHOUSE_ARGS="--help")
 	"$(RUN)" tools/make_wheelhouse.py $(WHEELHOUSE_ARGS)

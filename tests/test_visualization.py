@@ -1,6 +1,7 @@
 """Pictures as arrays."""
 
 import numpy as np
+import pytest
 import torch
 from detectron2.modeling import build_model
 
@@ -53,3 +54,36 @@ def test_a_table_of_pictures():
     picture = vis.tile([[small, wide], [small, wide]], ["a", "b"])
     assert (picture == (200, 0, 9)).all(axis=2).sum() == 2 * 80 + 2 * 240
     assert vis.enlarge(small, 24).shape == (24, 30, 3)
+
+
+def test_masks_are_drawn_with_outlines():
+    image = np.zeros((20, 30, 3), np.uint8)
+    masks = np.zeros((2, 20, 30), bool)
+    masks[0, 2:12, 2:12] = True
+    masks[1, 8:18, 8:18] = True
+    colors = np.array([[200, 0, 0], [0, 100, 0]])
+    picture = vis.draw_masks(image, masks, colors)
+    assert picture.dtype == np.uint8 and not image.any()
+    assert picture[2, 2].tolist() == [200, 0, 0]  # outline
+    assert picture[5, 5].tolist() == [110, 0, 0]  # inside, mixed with the image
+    assert picture[8, 8].tolist() == [0, 100, 0]  # the later one lies on top
+    assert picture[0, 0].tolist() == [0, 0, 0]
+    none = vis.draw_masks(image, masks[:0], colors[:0])
+    assert np.array_equal(none, image)
+
+
+def test_the_window_of_the_mask_that_gains_most():
+    truth = np.zeros((2, 60, 90), bool)
+    truth[0, 5:15, 5:15] = True
+    truth[1, 30:50, 60:80] = True
+    before, after = truth[::-1].copy(), truth.copy()  # in another order than the objects
+    before[0, 30:40, 60:70] = False  # the second object's: 100 pixels are wrong
+    before[1, 5:8, 5:8] = False  # the first one's: 9
+    rows, columns = vis.largest_mask_gain(truth, before, after)
+    assert rows.start <= 25 and rows.stop >= 55 and columns.start <= 55 and columns.stop >= 85
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    assert width / height == pytest.approx(1.5, abs=0.05) and columns.stop <= 90
+    whole = (slice(0, 60), slice(0, 90))
+    assert vis.largest_mask_gain(truth, after, before) == whole
+    assert vis.largest_mask_gain(truth, before[:0], after) == whole
+    assert vis.largest_mask_gain(truth[:0], before, after) == whole

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train and evaluate a model that a config file describes.
 
-    python tools/train_net.py --config-file configs/quick/semantic.yaml
+    python tools/train_net.py --config-file configs/quick/pointrend_rcnn_R_18_FPN.yaml
     python tools/train_net.py --config-file … --num-gpus 8 SOLVER.IMS_PER_BATCH 16
     python tools/train_net.py --config-file … --eval-only MODEL.WEIGHTS output/model_final.pth
 
