@@ -116,12 +116,12 @@ def shared_masks(instances: Instances) -> SharedMasks:
 
 
 def _rasterised(masks: PolygonMasks, height: int, width: int) -> SharedMasks:
-    """Each object once: boxes of one object share its list of polygons."""
-    objects = {id(polygons): polygons for polygons in masks.polygons}
+    """Each object once; Detectron2 copies its polygons for each of its boxes."""
+    keys = [tuple(polygon.tobytes() for polygon in polygons) for polygons in masks.polygons]
+    objects = dict(zip(keys, masks.polygons, strict=True))
     number = {key: k for k, key in enumerate(objects)}
     bits = BitMasks.from_polygon_masks(list(objects.values()), height, width).tensor
-    index = [number[id(polygons)] for polygons in masks.polygons]
-    return SharedMasks(bits, torch.tensor(index, dtype=torch.int64))
+    return SharedMasks(bits, torch.tensor([number[key] for key in keys], dtype=torch.int64))
 
 
 def labels_at_points(masks: SharedMasks, coords: Tensor) -> Tensor:

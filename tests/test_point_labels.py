@@ -1,0 +1,385 @@
+"""Labels read from masks against Detectron2's, which copies them, and by hand."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.roi_heads import StandardROIHeads
+from detectron2.projects.point_rend.point_features import sample_point_labels
+from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
+from detectron2.utils.events import EventStorage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mask_inputs import Allocated, blobs, random_boxes
+from pointrend_seg import point_labels
+from pointrend_seg.errors import InputError
+from pointrend_seg.point_labels import (
+    SharedMasks,
+    labels_at_points,
+    labels_in_boxes,
+    shared_masks,
+)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def instances_of(masks, height, width, boxes=None):
+    instances = Instances((height, width))
+    instances.gt_masks = masks
+    if boxes is not None:
+        instances.proposal_boxes = Boxes(boxes)
+    return instances
+
+
+# --- at points ------------------------------------------------------------------------------
+
+
+def test_labels_at_points_by_hand():
+    """Pixel centres are the pixels; between them it is bilinear, and beyond there is nothing."""
+    masks = SharedMasks(torch.tensor([[[1, 0, 0], [1, 1, 0]]]))
+    expected = {
+        (0.5, 0.5): 1.0,
+        (1.5, 0.5): 0.0,
+        (1.5, 1.5): 1.0,
+        (1.0, 0.5): 0.5,
+        (1.0, 1.0): 0.75,
+        (0.0, 0.0): 0.25,
+        (0.0, 0.5): 0.5,
+        (0.5, 2.0): 0.5,
+        (-0.5, 0.5): 0.0,
+        (90.0, -70.0): 0.0,
+    }
+    labels = labels_at_points(masks, torch.tensor([list(expected)]))
+    assert labels.dtype == torch.float32
+    assert labels[0].tolist() == pytest.approx(list(expected.values()))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (37, 53), (480, 641), (800, 1216)])
+def test_labels_at_points_are_detectron2s_to_the_bit(height, width):
+    generator = seeded()
+    bits = blobs(6, generator, height, width)
+    extent = torch.tensor([width, height])
+    coords = (torch.rand(6, 211, 2, generator=generator) * 1.4 - 0.2) * extent
+    # Centres, corners and the image's own edge.
+    coords[:, :50] = (coords[:, :50] * 2).round() / 2
+    coords[0, :4] = torch.tensor([[0, 0], [width, 0], [0, height], [width, height]]).float()
+    want = sample_point_labels([instances_of(BitMasks(bits), height, width)], coords)
+    got = labels_at_points(SharedMasks(bits), coords)
+    assert torch.equal(got, want)
+    if height > 1:
+        assert 0 < ((got > 0) & (got < 1)).float().mean() < 1
+
+
+def test_boxes_of_one_object_read_its_bits():
+    generator = seeded()
+    bits, index = blobs(3, generator, 20, 30), torch.tensor([2, 0, 2, 2, 1])
+    coords = torch.rand(5, 9, 2, generator=generator) * 20
+    got = labels_at_points(SharedMasks(bits, index), coords)
+    assert torch.equal(got, labels_at_points(SharedMasks(bits[index]), coords))
+
+
+def test_no_boxes_no_labels():
+    none = SharedMasks(torch.zeros(0, 8, 9, dtype=torch.bool))
+    assert labels_at_points(none, torch.zeros(0, 5, 2)).shape == (0, 5)
+    assert labels_in_boxes(none, torch.zeros(0, 4), 7).shape == (0, 7, 7)
+    some = SharedMasks(torch.ones(2, 8, 9, dtype=torch.bool))[[]]
+    assert labels_at_points(some, torch.zeros(0, 5, 2)).shape == (0, 5)
+    assert labels_in_boxes(some, torch.zeros(0, 4), 7).shape == (0, 7, 7)
+
+
+def test_reading_at_points_makes_no_mask():
+    """Detectron2 makes every proposal's mask a float map of the image, 4 bytes for each pixel."""
+    height, width, boxes = 400, 600, 32
+    bits = blobs(4, seeded(), height, width)
+    masks = SharedMasks(bits, torch.arange(boxes) % 4)
+    coords = torch.rand(boxes, 196, 2, generator=seeded()) * 400
+    with Allocated() as ours:
+        labels_at_points(masks, coords)
+    assert ours.largest == boxes * 196 * 8  # an index for each point
+    copied = instances_of(BitMasks(bits[masks.index]), height, width)
+    with Allocated() as theirs:
+        sample_point_labels([copied], coords)
+    assert theirs.largest == boxes * height * width * 4
+
+
+# --- in boxes -------------------------------------------------------------------------------
+
+
+def awkward_boxes(height, width):
+    """Boxes without area, beyond the image, of the whole image, and on its pixels' edges."""
+    h, w = float(height), float(width)
+    return torch.tensor(
+        [
+            [3.0, 4.0, 3.0, 9.0],
+            [3.2, 4.7, 3.2, 4.7],
+            [0.0, 0.0, 0.0, 0.0],
+            [w, h, w, h],
+            [-20.0, -30.0, -4.0, -6.0],
+            [w + 5, h + 5, w + 30, h + 9],
+            [-15.5, 2.0, w + 15.5, 6.0],
+            [5.0, -9.0, 9.0, h + 40],
+            [0.0, 0.0, w, h],
+            [-3 * w, -3 * h, 4 * w, 4 * h],
+            [w - 1, h - 1, w, h],
+            [w - 2.5, 1.0, w + 2.5, h + 1],
+            [2.0, 2.0, 16.0, 16.0],
+            [1.0, 1.0, 8.0, 8.0],
+            [0.25, 0.25, 0.5, 0.5],
+        ]
+    )
+
+
+def assert_as_detectron2(bits, index, boxes, size):
+    want = BitMasks(bits[index]).crop_and_resize(boxes, size)
+    got = labels_in_boxes(SharedMasks(bits, index), boxes, size)
+    assert got.dtype == torch.bool
+    assert torch.equal(got, want)
+    return got
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (24, 31), (97, 64), (251, 340)])
+@pytest.mark.parametrize("size", [1, 7, 28])
+def test_labels_in_boxes_are_detectron2s(height, width, size):
+    generator = seeded()
+    boxes = torch.rand(40, 2, 2, generator=generator).sort(dim=1).values * 1.3 - 0.15
+    boxes = (boxes * torch.tensor([width, height])).flatten(1)
+    boxes = torch.cat((boxes, boxes.round(), awkward_boxes(height, width)))
+    index = torch.randint(0, 3, (len(boxes),), generator=generator)
+    got = assert_as_detectron2(blobs(3, generator, height, width), index, boxes, size)
+    assert height == 1 or 0.1 < got.float().mean() < 0.9
+
+
+def test_cells_that_are_half_covered_are_decided_as_detectron2_does():
+    """Straight edges through the middle of cells, at coordinates that floats do not hold."""
+    bits = torch.zeros(2, 700, 900, dtype=torch.bool)
+    bits[0, :, 450:] = True
+    bits[1, 350:, :] = True
+    generator = seeded()
+    size = torch.randint(1, 40, (60, 1), generator=generator) * 7.0
+    boxes = torch.cat((450 - size / 2, 350 - size / 2, 450 + size / 2, 350 + size / 2), dim=1)
+    boxes = torch.cat((boxes, boxes + 1 / 3, boxes + 0.1, boxes - 0.7))
+    index = torch.arange(len(boxes)) % 2
+    assert_as_detectron2(bits, index, boxes, 7)
+
+
+@st.composite
+def masks_and_boxes(draw):
+    height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    seed = draw(st.integers(0, 2**16))
+    bits = torch.rand(2, height, width, generator=seeded(seed)) < draw(st.floats(0, 1))
+    coordinate = st.floats(-60, 100, width=32) | st.integers(-10, 50).map(float)
+    corners = st.tuples(coordinate, coordinate, coordinate, coordinate)
+    boxes = torch.tensor(draw(st.lists(corners, min_size=1, max_size=6)))
+    low, high = torch.minimum(boxes[:, :2], boxes[:, 2:]), torch.maximum(boxes[:, :2], boxes[:, 2:])
+    return bits, torch.cat((low, high), dim=1)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(masks_and_boxes(), st.integers(1, 9))
+def test_any_masks_and_boxes(masks_and_boxes, size):
+    bits, boxes = masks_and_boxes
+    assert_as_detectron2(bits, torch.arange(len(boxes)) % 2, boxes, size)
+
+
+@pytest.mark.parametrize("pixels", [1, 500, 10**4])
+def test_windows_of_any_size_give_the_same(monkeypatch, pixels):
+    monkeypatch.setattr(point_labels, "_WINDOW_PIXELS", pixels)
+    generator = seeded()
+    boxes = torch.cat((random_boxes(20, generator, 60, 80), awkward_boxes(60, 80)))
+    assert_as_detectron2(blobs(2, generator, 60, 80), torch.arange(len(boxes)) % 2, boxes, 7)
+
+
+def test_reading_in_boxes_makes_windows_alone():
+    """Detectron2 copies the mask of each proposal and makes it a float map of the image."""
+    height, width = 400, 600
+    bits = blobs(4, seeded(), height, width)
+    boxes = random_boxes(64, seeded(), 60, 80) + 100
+    masks = SharedMasks(bits, torch.arange(64) % 4)
+    with Allocated() as ours:
+        labels_in_boxes(masks, boxes, 7)
+    whole = height * width * 4  # at the most one at a time, where rounding decides
+    assert ours.largest < 64 * 85 * 65 * 8 < 64 * whole / 20
+    with Allocated() as theirs:
+        BitMasks(masks.tensor).crop_and_resize(boxes, 7)
+    assert theirs.largest == 64 * whole
+
+
+# --- ground truth of any kind ---------------------------------------------------------------
+
+POLYGONS = [
+    [np.array([4.0, 5.0, 40.0, 8.0, 33.0, 36.0, 8.0, 30.0])],
+    [np.array([10.2, 3.1, 20.7, 3.9, 15.5, 20.4]), np.array([30.0, 20.0, 45.0, 22.0, 38.0, 38.0])],
+]
+
+
+def as_run_lengths(polygons, height, width):
+    """What COCO calls RLE, decoded as mappers do."""
+    from pycocotools import mask as mask_utils
+
+    return mask_utils.decode(
+        mask_utils.merge(mask_utils.frPyObjects([list(p) for p in polygons], height, width))
+    )
+
+
+def test_polygons_run_lengths_and_bits_give_the_same_labels():
+    height, width = 40, 50
+    polygons = PolygonMasks(POLYGONS)
+    bits = BitMasks.from_polygon_masks(polygons, height, width)
+    decoded = np.stack([as_run_lengths(each, height, width) for each in POLYGONS])
+    boxes, generator = polygons.get_bounding_boxes().tensor, seeded()
+    coords = torch.rand(2, 200, 2, generator=generator) * 40
+    labels = []
+    for masks in (bits, polygons, SharedMasks(bits.tensor), BitMasks(decoded)):
+        shared = shared_masks(instances_of(masks, height, width))
+        labels.append((labels_at_points(shared, coords), labels_in_boxes(shared, boxes, 7)))
+    assert 0.2 < labels[0][0].mean() < 0.8
+    for at_points, in_boxes in labels[1:]:
+        assert torch.equal(at_points, labels[0][0]) and torch.equal(in_boxes, labels[0][1])
+
+
+def test_detectron2_refuses_polygons():
+    with pytest.raises(AssertionError, match="bitmask"):
+        sample_point_labels([instances_of(PolygonMasks(POLYGONS), 40, 50)], torch.zeros(2, 3, 2))
+
+
+def test_an_object_of_many_boxes_is_rasterised_once(monkeypatch):
+    seen, original = [], BitMasks.from_polygon_masks
+
+    def counting(polygons, height, width):
+        seen.append(len(polygons))
+        return original(polygons, height, width)
+
+    monkeypatch.setattr(BitMasks, "from_polygon_masks", staticmethod(counting))
+    index = torch.tensor([1, 0, 1, 1, 0, 1])
+    shared = shared_masks(instances_of(PolygonMasks(POLYGONS)[index], 40, 50))
+    assert seen == [2] and len(shared) == 6
+    assert torch.equal(shared.tensor, original(POLYGONS, 40, 50).tensor[index])
+
+
+def test_no_polygons():
+    shared = shared_masks(instances_of(PolygonMasks([]), 40, 50))
+    assert shared.tensor.shape == (0, 40, 50)
+
+
+def test_an_image_without_objects_has_no_masks_at_all():
+    empty = Instances((40, 50))
+    empty.proposal_boxes = Boxes(torch.zeros(0, 4))
+    assert shared_masks(empty).tensor.shape == (0, 40, 50)
+
+
+def test_objects_without_masks():
+    instances = Instances((40, 50))
+    instances.proposal_boxes = Boxes(torch.zeros(2, 4))
+    with pytest.raises(InputError, match="objects without.*annotate.*MASK_ON"):
+        shared_masks(instances)
+
+
+def test_masks_of_another_kind():
+    instances = Instances((40, 50))
+    instances.gt_masks = [1, 2]
+    with pytest.raises(InputError, match="are a list; they are BitMasks, PolygonMasks or Shared"):
+        shared_masks(instances)
+    with pytest.raises(InputError, match=r"\(objects, H, W\), not \(40, 50\)"):
+        SharedMasks(torch.zeros(40, 50))
+
+
+# --- SharedMasks in the place of BitMasks ---------------------------------------------------
+
+
+@pytest.fixture
+def shared():
+    return SharedMasks(blobs(3, seeded(), 12, 17), torch.tensor([2, 0, 0, 1]))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        1,
+        -1,
+        slice(1, 3),
+        slice(2, 2),
+        torch.tensor([True, False, False, True]),
+        torch.zeros(4, dtype=torch.bool),
+        torch.tensor([3, 0, 0]),
+        torch.zeros(0, dtype=torch.int64),
+    ],
+    ids=repr,
+)
+def test_taking_boxes_out_copies_no_mask(shared, item):
+    taken, want = shared[item], BitMasks(shared.tensor)[item]
+    assert torch.equal(taken.tensor.view(-1, 12, 17), want.tensor.view(-1, 12, 17))
+    assert len(taken) == len(taken.tensor)
+    assert taken.bits.data_ptr() == shared.bits.data_ptr()
+
+
+def test_what_bitmasks_can(shared):
+    plain = BitMasks(shared.tensor)
+    assert isinstance(shared, BitMasks)
+    assert len(shared) == len(plain) == 4
+    assert tuple(shared.image_size) == (12, 17)
+    assert shared.device == plain.device
+    assert torch.equal(torch.stack(list(shared)), plain.tensor)
+    assert torch.equal(shared.get_bounding_boxes().tensor, plain.get_bounding_boxes().tensor)
+    boxes = random_boxes(4, seeded(), 12, 17)
+    assert torch.equal(shared.crop_and_resize(boxes, 5), plain.crop_and_resize(boxes, 5))
+    assert torch.equal(shared.to("cpu").tensor, plain.tensor)
+    assert torch.equal(copy.deepcopy(shared).tensor, plain.tensor)
+    assert repr(shared) == "SharedMasks(4 boxes, 3 objects)"
+
+
+def test_nonempty():
+    bits = torch.zeros(3, 4, 5, dtype=torch.bool)
+    bits[1, 3, 4] = True
+    assert SharedMasks(bits, torch.tensor([1, 0, 1, 2])).nonempty().tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, bool])
+def test_arrays_of_any_type(dtype):
+    array = (np.arange(24).reshape(2, 3, 4) % 3 == 0).astype(dtype)
+    shared = SharedMasks(array)
+    assert shared.bits.dtype == torch.bool
+    assert np.array_equal(shared.tensor.numpy(), array.astype(bool))
+
+
+def test_in_instances(shared):
+    instances = instances_of(shared, 12, 17)
+    taken = instances[torch.tensor([True, False, True, True])]
+    together = Instances.cat([taken, instances[0], instances.to("cpu")])
+    assert together.gt_masks.bits.dtype == torch.bool
+    parts = [shared.tensor[[0, 2, 3]], shared.tensor[:1], shared.tensor]
+    assert torch.equal(together.gt_masks.tensor, torch.cat(parts))
+
+
+def test_sampling_of_proposals_copies_no_mask():
+    """64 boxes of 3 objects; Detectron2's `BitMasks` are 64 masks afterwards."""
+    generator = seeded()
+    bits = blobs(3, generator, 60, 80)
+    targets = Instances((60, 80))
+    targets.gt_boxes = BitMasks(bits).get_bounding_boxes()
+    targets.gt_classes = torch.tensor([0, 1, 1])
+    targets.gt_masks = SharedMasks(bits)
+    boxes = targets.gt_boxes.tensor.repeat(60, 1)
+    proposals = Instances((60, 80))
+    proposals.proposal_boxes = Boxes(boxes + torch.rand(180, 4, generator=generator))
+    proposals.objectness_logits = torch.zeros(180)
+    heads = StandardROIHeads(
+        box_in_features=[],
+        box_pooler=None,
+        box_head=None,
+        box_predictor=None,
+        num_classes=2,
+        batch_size_per_image=128,
+        positive_fraction=0.5,
+        proposal_matcher=Matcher([0.5], [0, 1]),
+    )
+    with EventStorage():
+        sampled = heads.label_and_sample_proposals([proposals], [targets])[0]
+    assert len(sampled) == 64  # all of them foreground
+    assert sampled.gt_masks.bits.data_ptr() == bits.data_ptr()
+    overlap = (sampled.gt_masks.get_bounding_boxes().tensor - sampled.proposal_boxes.tensor).abs()
+    assert overlap.max() < 1
