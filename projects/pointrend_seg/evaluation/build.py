@@ -9,7 +9,13 @@ from detectron2.evaluation import CityscapesSemSegEvaluator, DatasetEvaluator, D
 
 from ..data.cityscapes import check_cityscapes_evaluation, ensure_cityscapes_importable
 from ..errors import InputError
+from .average_precision import IOU_TYPES
+from .cityscapes import CityscapesInstanceEvaluator
+from .coco import CocoInstanceEvaluator
+from .lvis import LvisInstanceEvaluator
 from .semantic import SemanticSegmentationEvaluator
+
+INSTANCE_EVALUATORS = {"coco": CocoInstanceEvaluator, "lvis": LvisInstanceEvaluator}
 
 
 class MergedEvaluators(DatasetEvaluators):
@@ -31,10 +37,11 @@ def build_evaluator(
 ) -> DatasetEvaluator:
     """The evaluator that fits a data set's ``evaluator_type``.
 
-    Cityscapes is scored by its own scripts, and IoU and Boundary IoU come beside theirs.
+    Cityscapes is scored by its own scripts; of semantic labels, IoU and Boundary IoU come beside
+    theirs. Masks are expected, and NaN where there are none, if ``MODEL.MASK_ON``.
 
     Raises:
-        InputError: the type is none that this package scores.
+        InputError: the type is none that this package scores, or what scores it is not installed.
     """
     output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
@@ -45,7 +52,14 @@ def build_evaluator(
         check_cityscapes_evaluation()
         ours = SemanticSegmentationEvaluator(dataset_name, output_dir=output_folder)
         return MergedEvaluators([CityscapesSemSegEvaluator(dataset_name), ours])
+    if kind == "cityscapes_instance":
+        return CityscapesInstanceEvaluator(dataset_name)
+    if kind in INSTANCE_EVALUATORS:
+        tasks = IOU_TYPES if cfg.MODEL.MASK_ON else None
+        return INSTANCE_EVALUATORS[kind](dataset_name, tasks, output_dir=output_folder)
+    known = ["sem_seg", "cityscapes_sem_seg", "cityscapes_instance", *INSTANCE_EVALUATORS]
     raise InputError(
         f"The data set '{dataset_name}' has evaluator_type '{kind}', which has no evaluator here. "
-        "Set it with MetadataCatalog.get(name).evaluator_type to 'sem_seg' or 'cityscapes_sem_seg'."
+        f"Set MetadataCatalog.get('{dataset_name}').evaluator_type to one of "
+        f"{', '.join(known)}."
     )

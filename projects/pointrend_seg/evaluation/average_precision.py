@@ -1,0 +1,195 @@
+"""Average precision of boxes, masks and mask boundaries, by either of two back ends.
+
+faster-coco-eval is used where it is installed, pycocotools elsewhere. Both give the same numbers:
+what pycocotools lacks, Boundary AP and LVIS' rules, is added to it here.
+
+Shapes:
+    T: IoU thresholds, 0.50, 0.55 ... 0.95
+    R: recall thresholds, 0, 0.01 ... 1
+    K: categories, in the order of their ids
+    A: areas: all, small (below 32²), medium, large (above 96² pixels)
+    M: limits on the number of detections per image and category
+"""
+
+import contextlib
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+import pycocotools.mask as mask_util
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ..errors import InputError
+from .boundary import boundary_distance, boundary_region
+
+IOU_TYPES = ("bbox", "segm", "boundary")
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Precision at each recall, and the recall that is reached.
+
+    Attributes:
+        precision: T x R x K x A, -1 where a category has no annotation that counts. It is taken
+            at the last, and largest, limit on the number of detections.
+        recall: T x K x A x M, -1 likewise.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+
+    def average_precision(self, categories: Sequence[int] | None = None) -> float:
+        """AP in percent over ``categories`` (indices into K; all if None); NaN if none counts."""
+        chosen = slice(None) if categories is None else list(categories)
+        return mean_percent(self.precision[:, :, chosen, 0])
+
+    def metrics(self) -> dict[str, float]:
+        """AP, AP50, AP75, APs, APm and APl in percent; NaN where no annotation counts."""
+        p = self.precision
+        parts = {"AP": p[..., 0], "AP50": p[0, ..., 0], "AP75": p[5, ..., 0]}
+        parts.update(APs=p[..., 1], APm=p[..., 2], APl=p[..., 3])
+        return {name: mean_percent(part) for name, part in parts.items()}
+
+
+def mean_percent(values: np.ndarray) -> float:
+    """100 times the mean of what is not -1, NaN if everything is."""
+    counted = values[values > -1]
+    return 100.0 * float(counted.mean()) if counted.size else float("nan")
+
+
+def installed_backend() -> str:
+    """``"faster_coco_eval"`` where it is installed, else ``"pycocotools"``."""
+    return "faster_coco_eval" if find_spec("faster_coco_eval") else "pycocotools"
+
+
+def precision_recall(
+    dataset: dict,
+    detections: list[dict],
+    iou_type: str,
+    *,
+    max_dets: Sequence[int] = (1, 10, 100),
+    federated: bool = False,
+    image_ids: Sequence | None = None,
+    backend: str | None = None,
+) -> Curves:
+    """Match detections with annotations and draw the curves.
+
+    Args:
+        dataset: content of a COCO JSON file. Annotations need ``id`` (from 1), ``area`` and
+            ``iscrowd``, and a ``segmentation`` unless ``iou_type`` is ``"bbox"``.
+        detections: in COCO's result format, at least one, with category ids of the data set. Not
+            changed.
+        iou_type: ``"bbox"``, ``"segm"``, or ``"boundary"`` for Boundary IoU: the smaller of mask
+            IoU and the IoU of the boundary regions ("Boundary IoU", CVPR 2021, section 5). A
+            crowd, whose outline is no object's, is compared by its mask alone.
+        max_dets: M limits, ascending.
+        federated: LVIS' rules. Detections of a category count only in the images that are
+            annotated for it, by an annotation or by ``neg_category_ids``; where it is in
+            ``not_exhaustive_category_ids``, one that matches nothing is left out.
+        image_ids: images to evaluate on; all if None.
+        backend: ``"faster_coco_eval"`` or ``"pycocotools"``; :func:`installed_backend` if None.
+
+    Raises:
+        InputError: ``iou_type`` or ``backend`` is none of these.
+    """
+    run = {"faster_coco_eval": _run_faster_coco_eval, "pycocotools": _run_pycocotools}
+    backend = backend or installed_backend()
+    for what, value, known in [("task", iou_type, IOU_TYPES), ("back end", backend, tuple(run))]:
+        if value not in known:
+            raise InputError(f"'{value}' is no {what} of AP: it is one of {', '.join(known)}.")
+    # Areas decide what is small and large: a mask's comes from the mask only without a box.
+    geometry = "bbox" if iou_type == "bbox" else "segmentation"
+    keys = ("image_id", "category_id", "score", geometry)
+    detections = [{key: detection[key] for key in keys} for detection in detections]
+    curves = run[backend](dataset, detections, iou_type, list(max_dets), federated, image_ids)
+    return Curves(precision=curves["precision"][..., -1], recall=curves["recall"])
+
+
+def _run_faster_coco_eval(dataset, detections, iou_type, max_dets, federated, image_ids):
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    if federated:  # it wants to know how frequent a category is, which changes no curve
+        categories = [{"frequency": "f", **category} for category in dataset["categories"]]
+        dataset = {**dataset, "categories": categories}
+    truth = COCO(dataset)
+    evaluation = COCOeval_faster(
+        truth,
+        truth.loadRes(detections),
+        iou_type,
+        lvis_style=federated,
+        print_function=lambda *_: None,
+    )
+    return _run(evaluation, max_dets, image_ids)
+
+
+def _run_pycocotools(dataset, detections, iou_type, max_dets, federated, image_ids):
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        truth = COCO()
+        truth.dataset = {"info": {}, **dataset}
+        truth.createIndex()
+        evaluation = _Evaluation(truth, truth.loadRes(detections), iou_type, federated)
+        return _run(evaluation, max_dets, image_ids)
+
+
+def _run(evaluation, max_dets, image_ids) -> dict:
+    evaluation.params.maxDets = max_dets
+    if image_ids is not None:
+        evaluation.params.imgIds = list(image_ids)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation.eval
+
+
+class _Evaluation(COCOeval):
+    """pycocotools' evaluation with Boundary IoU and LVIS' rules; see :func:`precision_recall`."""
+
+    def __init__(self, truth: COCO, detections: COCO, iou_type: str, federated: bool):
+        super().__init__(truth, detections, "bbox" if iou_type == "bbox" else "segm")
+        self._boundary = iou_type == "boundary"
+        self._federated = federated
+
+    def _prepare(self):
+        super()._prepare()
+        if self._federated:
+            negative = self._categories_by_image("neg_category_ids")
+            annotated = {
+                (image, category): detections
+                for (image, category), detections in self._dts.items()
+                if category in negative[image] or self._gts.get((image, category))
+            }
+            self._dts = defaultdict(list, annotated)
+            self._incomplete = self._categories_by_image("not_exhaustive_category_ids")
+
+    def _categories_by_image(self, key: str) -> dict:
+        return {i: set(image.get(key) or ()) for i, image in self.cocoGt.imgs.items()}
+
+    def computeIoU(self, imgId, catId):
+        ious = super().computeIoU(imgId, catId)
+        if not self._boundary or len(ious) == 0:
+            return ious
+        # The rows: detections in order of their scores, up to the limit.
+        detections = self._dts[imgId, catId]
+        order = np.argsort([-detection["score"] for detection in detections], kind="mergesort")
+        of_detections = [_boundary_rle(detections[i]) for i in order[: len(ious)]]
+        annotations = self._gts[imgId, catId]
+        of_annotations = [_boundary_rle(annotation) for annotation in annotations]
+        crowd = np.array([bool(annotation["iscrowd"]) for annotation in annotations])
+        no_crowd = [0] * len(annotations)
+        boundary_ious = mask_util.iou(of_detections, of_annotations, no_crowd)
+        return np.where(crowd, ious, np.minimum(ious, boundary_ious))
+
+    def evaluateImg(self, imgId, catId, aRng, maxDet):
+        matches = super().evaluateImg(imgId, catId, aRng, maxDet)
+        if matches and self._federated and catId in self._incomplete[imgId]:
+            matches["dtIgnore"] |= matches["dtMatches"] == 0
+        return matches
+
+
+def _boundary_rle(annotation: dict) -> dict:
+    mask = mask_util.decode(annotation["segmentation"])
+    region = boundary_region(mask, boundary_distance(*mask.shape))
+    return mask_util.encode(np.asfortranarray(region, dtype=np.uint8))

@@ -1,0 +1,306 @@
+"""The evaluator of instance segmentation in COCO's format: box, mask and Boundary AP.
+
+Shapes:
+    N: number of detections of an image
+    H, W: height and width of an image
+"""
+
+import contextlib
+import io
+import itertools
+import json
+import logging
+import os
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+import pycocotools.mask as mask_util
+import torch
+from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import Instances
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import create_small_table
+from tabulate import tabulate
+
+from ..errors import InputError
+from .average_precision import (
+    IOU_TYPES,
+    Curves,
+    installed_backend,
+    mean_percent,
+    precision_recall,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class CocoInstanceEvaluator(COCOEvaluator):
+    """Detectron2's ``COCOEvaluator`` with Boundary AP beside box and mask AP.
+
+    A drop-in, with the same keys for the same numbers and the same files; keypoints are left to
+    Detectron2's own. Annotations may lack ``iscrowd`` and ``area``, and their ids may be anything:
+    pycocotools takes an id of 0 for "nothing matched".
+    """
+
+    _results_file = "coco_instances_results.json"
+    _federated = False
+
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: Iterable[str] | None = None,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        max_dets_per_image: int | None = None,
+        backend: str | None = None,
+    ):
+        """
+        Args:
+            dataset_name: registered, with ``json_file`` in its metadata, or else its records are
+                converted to COCO's format, which takes an ``output_dir``.
+            tasks: of ``"bbox"``, ``"segm"`` and ``"boundary"``; None for boxes, and masks and
+                boundaries if they are predicted.
+            distributed: gather the predictions of all ranks; else evaluate this process's only.
+            output_dir: where to write ``coco_instances_results.json`` and
+                ``instances_predictions.pth``; None writes nothing.
+            max_dets_per_image: the limit on detections of a category; None for COCO's 100.
+            backend: see `precision_recall`.
+
+        Raises:
+            InputError: ``tasks`` has another name in it.
+        """
+        unknown = set(tasks or ()) - set(IOU_TYPES)
+        if unknown:
+            raise InputError(
+                f"tasks are {', '.join(IOU_TYPES)}, got {', '.join(sorted(unknown))}. Keypoints "
+                "are scored by Detectron2's COCOEvaluator."
+            )
+        super().__init__(
+            dataset_name,
+            tuple(tasks) if tasks else None,
+            distributed,
+            output_dir,
+            max_dets_per_image=max_dets_per_image,
+            use_fast_impl=False,
+            allow_cached_coco=False,
+        )
+        self._dataset_name = dataset_name
+        self._backend = backend or installed_backend()
+        self._without_mask = _complete_annotations(self._coco_api)
+        self._category_ids = {i: category for category, i in self._contiguous_ids().items()}
+
+    def _contiguous_ids(self) -> dict[int, int]:
+        """Class indices by category ids; without metadata, as Detectron2 numbers them."""
+        known = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        return known or {c: i for i, c in enumerate(sorted(self._coco_api.getCatIds()))}
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """
+        Args:
+            inputs: records with ``image_id`` as in the data set.
+            outputs: dicts with ``instances``: N ``pred_boxes``, ``scores`` and ``pred_classes``,
+                and unless the model predicts none, ``pred_masks``, N x H x W bool.
+
+        Raises:
+            InputError: an image, a class or a mask's size that is not in the data set.
+        """
+        for record, output in zip(inputs, outputs, strict=True):
+            if "instances" not in output:
+                super().process([record], [output])
+                continue
+            instances = output["instances"].to("cpu")
+            self._check(record, instances)
+            encoded = encode_instances(instances, record["image_id"])
+            self._predictions.append({"image_id": record["image_id"], "instances": encoded})
+
+    def _check(self, record: dict, instances: Instances) -> None:
+        image = self._coco_api.imgs.get(record["image_id"])
+        if image is None:
+            raise InputError(
+                f"{record.get('file_name', 'an image')}: image_id {record['image_id']!r} is not "
+                f"in {self._metadata.json_file}. Evaluate with the data set that the images come "
+                "from."
+            )
+        wrong = set(instances.pred_classes.tolist()) - set(self._category_ids)
+        if wrong:
+            count = len(self._category_ids)
+            raise InputError(
+                f"The model predicts class {min(wrong)}, but data set '{self._dataset_name}' has "
+                f"{count} classes (0 to {count - 1}). Set MODEL.ROI_HEADS.NUM_CLASSES to {count}, "
+                "or DATASETS.TEST to a data set with the classes that the model was trained for."
+            )
+        size = (image["height"], image["width"])
+        if instances.has("pred_masks") and tuple(instances.pred_masks.shape[-2:]) != size:
+            got = " x ".join(map(str, instances.pred_masks.shape[-2:]))
+            raise InputError(
+                f"{record.get('file_name', image)}: the predicted masks are {got}, but "
+                f"{self._metadata.json_file} says that the image is {size[0]} x {size[1]} (height "
+                "x width). Give 'height' and 'width' of the image in the model's input."
+            )
+
+    def evaluate(self, img_ids=None) -> dict:
+        """Score all images since :meth:`reset`, or of ``img_ids`` if it is given.
+
+        Returns:
+            ``{task: scores}`` on the main rank, an empty dict on the others and where the data
+            set has no annotations. Scores are in percent: AP, AP50, AP75, APs, APm, APl, and of
+            two classes or more AP-<class>. What cannot be computed is NaN, and the log says why.
+        """
+        results = super().evaluate(img_ids)
+        main = not self._distributed or comm.is_main_process()
+        if not results and main and self._do_evaluation:  # no image was processed
+            results = {task: self._score(task, [], img_ids) for task in self._tasks or IOU_TYPES}
+        return results
+
+    def _eval_predictions(self, predictions, img_ids=None):
+        detections = [
+            {**detection, "category_id": self._category_ids[detection["category_id"]]}
+            for detection in itertools.chain(*(p["instances"] for p in predictions))
+        ]
+        if self._output_dir:
+            path = os.path.join(self._output_dir, self._results_file)
+            logger.info("Saving results to %s", path)
+            with PathManager.open(path, "w") as file:
+                json.dump(detections, file)
+        if not self._do_evaluation:
+            logger.info("%s has no annotations to evaluate with.", self._metadata.json_file)
+            return
+        logger.info("Evaluating predictions with %s", self._backend)
+        for task in self._tasks or self._tasks_from_predictions(detections):
+            self._results[task] = self._score(task, detections, img_ids)
+
+    def _tasks_from_predictions(self, predictions):
+        if any("keypoints" in prediction for prediction in predictions):
+            logger.warning("Keypoints are not scored: use Detectron2's COCOEvaluator for them.")
+        with_masks = not predictions or any("segmentation" in p for p in predictions)
+        return IOU_TYPES if with_masks else ("bbox",)
+
+    def _score(self, task: str, detections: list[dict], img_ids) -> dict[str, float]:
+        names = self._class_names()
+        missing = self._why_not(task, detections)
+        if missing:
+            logger.warning("%s AP cannot be computed and is NaN: %s", task, missing)
+            curves = _no_curves(len(names), len(self._max_dets_per_image))
+        else:
+            curves = precision_recall(
+                self._coco_api.dataset,
+                self._limited(detections),
+                task,
+                max_dets=self._max_dets_per_image,
+                federated=self._federated,
+                image_ids=img_ids,
+                backend=self._backend,
+            )
+        metrics = self._metrics(curves)
+        logger.info("Evaluation results for %s:\n%s", task, create_small_table(metrics))
+        logger.info("Recall for %s:\n%s", task, create_small_table(self._recall(curves)))
+        per_class = self._per_class(curves, names)
+        if per_class:
+            logger.info("Per-category %s AP:\n%s", task, _table(per_class))
+        return {**metrics, **{f"AP-{name}": ap for name, ap in per_class.items()}}
+
+    def _why_not(self, task: str, detections: list[dict]) -> str:
+        if not detections:
+            return "the model made no predictions."
+        if task != "bbox" and not all("segmentation" in d for d in detections):
+            return "the model predicts no masks (is MODEL.MASK_ON False?)."
+        if task != "bbox" and self._without_mask:
+            return f"{self._metadata.json_file}: {self._without_mask}"
+        return ""
+
+    def _limited(self, detections: list[dict]) -> list[dict]:
+        return detections
+
+    def _metrics(self, curves: Curves) -> dict[str, float]:
+        return curves.metrics()
+
+    def _recall(self, curves: Curves) -> dict[str, float]:
+        limits = enumerate(self._max_dets_per_image)
+        recall = {f"AR@{limit}": mean_percent(curves.recall[:, :, 0, i]) for i, limit in limits}
+        for area, name in enumerate("sml", start=1):
+            recall[f"AR{name}"] = mean_percent(curves.recall[:, :, area, -1])
+        return recall
+
+    def _per_class(self, curves: Curves, names: list[str]) -> dict[str, float]:
+        if len(names) < 2:
+            return {}
+        return {name: curves.average_precision([k]) for k, name in enumerate(names)}
+
+    def _class_names(self) -> list[str]:
+        """In the order of the category ids."""
+        classes, contiguous = self._metadata.get("thing_classes") or (), self._contiguous_ids()
+        return [
+            classes[contiguous[category]]
+            if contiguous.get(category, len(classes)) < len(classes)
+            else self._coco_api.cats[category]["name"]
+            for category in sorted(self._coco_api.getCatIds())
+        ]
+
+
+def encode_instances(instances: Instances, image_id) -> list[dict]:
+    """The detections of an image in COCO's result format, with class indices as categories.
+
+    Args:
+        instances: as in :meth:`CocoInstanceEvaluator.process`, on the CPU.
+    """
+    fields = instances.get_fields()
+    masks = fields.get("pred_masks")
+    others = {name: value for name, value in fields.items() if name != "pred_masks"}
+    detections = instances_to_coco_json(Instances(instances.image_size, **others), image_id)
+    if masks is not None:
+        for detection, rle in zip(detections, encode_masks(masks), strict=True):
+            detection["segmentation"] = rle
+    return detections
+
+
+def encode_masks(masks: torch.Tensor) -> list[dict]:
+    """Run-length encode masks, ready for JSON.
+
+    Args:
+        masks: N x H x W bool, on the CPU.
+    """
+    # RLE runs down the columns. The transposition takes most of the time unless it is OpenCV's;
+    # one call for all masks, by contrast, gains nothing over a call for each.
+    pixels = masks.to(torch.bool).contiguous().numpy().view(np.uint8)
+    rles = [mask_util.encode(cv2.transpose(mask).T) for mask in pixels]
+    return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in rles]
+
+
+def _complete_annotations(coco_api) -> str:
+    """Put in what both back ends want. Returns what is wrong with the masks, "" if nothing."""
+    without_mask = ""
+    for number, annotation in enumerate(coco_api.dataset.get("annotations", ()), start=1):
+        if not annotation.get("segmentation"):
+            without_mask = without_mask or (
+                f"annotation {annotation.get('id')} of image {annotation['image_id']} has no "
+                "'segmentation'."
+            )
+        if "area" not in annotation:
+            annotation["area"] = _area(coco_api, annotation)
+        annotation.setdefault("iscrowd", 0)
+        annotation["id"] = number
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco_api.createIndex()
+    return without_mask
+
+
+def _area(coco_api, annotation: dict) -> float:
+    if annotation.get("segmentation"):
+        return float(mask_util.area(coco_api.annToRLE(annotation)))
+    return annotation["bbox"][2] * annotation["bbox"][3]
+
+
+def _no_curves(categories: int, limits: int) -> Curves:
+    return Curves(np.full((10, 101, categories, 4), -1.0), np.full((10, categories, 4, limits), -1))
+
+
+def _table(values: dict[str, float]) -> str:
+    cells = list(itertools.chain(*values.items()))
+    columns = min(6, len(cells))
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    headers = ["category", "AP"] * (columns // 2)
+    return tabulate(rows, headers, tablefmt="pipe", floatfmt=".3f", numalign="left")
