@@ -79,10 +79,10 @@ def precision_recall(
     """Match detections with annotations and draw the curves.
 
     Args:
-        dataset: content of a COCO JSON file. Annotations need ``id`` (from 1), ``area`` and
-            ``iscrowd``, and a ``segmentation`` unless ``iou_type`` is ``"bbox"``.
-        detections: in COCO's result format, at least one, with category ids of the data set. Not
-            changed.
+        dataset: content of a COCO JSON file. Annotations need an ``area``, and a ``segmentation``
+            unless ``iou_type`` is ``"bbox"``. Not changed.
+        detections: in COCO's result format, at least one, with image and category ids of the data
+            set. Not changed.
         iou_type: ``"bbox"``, ``"segm"``, or ``"boundary"`` for Boundary IoU: the smaller of mask
             IoU and the IoU of the boundary regions ("Boundary IoU", CVPR 2021, section 5). A
             crowd, whose outline is no object's, is compared by its mask alone.
@@ -101,12 +101,35 @@ def precision_recall(
     for what, value, known in [("task", iou_type, IOU_TYPES), ("back end", backend, tuple(run))]:
         if value not in known:
             raise InputError(f"'{value}' is no {what} of AP: it is one of {', '.join(known)}.")
+    numbers = {i: k for k, i in enumerate(sorted(image["id"] for image in dataset["images"]))}
+    images = None if image_ids is None else [numbers[i] for i in image_ids]
+    dataset = _numbered(dataset, numbers)
     # Areas decide what is small and large: a mask's comes from the mask only without a box.
     geometry = "bbox" if iou_type == "bbox" else "segmentation"
-    keys = ("image_id", "category_id", "score", geometry)
-    detections = [{key: detection[key] for key in keys} for detection in detections]
-    curves = run[backend](dataset, detections, iou_type, list(max_dets), federated, image_ids)
+    detections = [
+        {
+            "image_id": numbers[detection["image_id"]],
+            "category_id": detection["category_id"],
+            "score": detection["score"],
+            geometry: detection[geometry],
+        }
+        for detection in detections
+    ]
+    curves = run[backend](dataset, detections, iou_type, list(max_dets), federated, images)
     return Curves(precision=curves["precision"][..., -1], recall=curves["recall"])
+
+
+def _numbered(dataset: dict, numbers: dict) -> dict:
+    """A copy with ids that both back ends work with.
+
+    faster-coco-eval wants integers for images, and both take annotation 0 for "nothing matched".
+    """
+    annotations = [
+        {"iscrowd": 0, **annotation, "id": k, "image_id": numbers[annotation["image_id"]]}
+        for k, annotation in enumerate(dataset["annotations"], start=1)
+    ]
+    images = [{**image, "id": numbers[image["id"]]} for image in dataset["images"]]
+    return {"info": {}, **dataset, "images": images, "annotations": annotations}
 
 
 def _run_faster_coco_eval(dataset, detections, iou_type, max_dets, federated, image_ids):
@@ -129,7 +152,7 @@ def _run_faster_coco_eval(dataset, detections, iou_type, max_dets, federated, im
 def _run_pycocotools(dataset, detections, iou_type, max_dets, federated, image_ids):
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         truth = COCO()
-        truth.dataset = {"info": {}, **dataset}
+        truth.dataset = dataset
         truth.createIndex()
         evaluation = _Evaluation(truth, truth.loadRes(detections), iou_type, federated)
         return _run(evaluation, max_dets, image_ids)

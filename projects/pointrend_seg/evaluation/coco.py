@@ -5,8 +5,6 @@ Shapes:
     H, W: height and width of an image
 """
 
-import contextlib
-import io
 import itertools
 import json
 import logging
@@ -41,8 +39,8 @@ class CocoInstanceEvaluator(COCOEvaluator):
     """Detectron2's ``COCOEvaluator`` with Boundary AP beside box and mask AP.
 
     A drop-in, with the same keys for the same numbers and the same files; keypoints are left to
-    Detectron2's own. Annotations may lack ``iscrowd`` and ``area``, and their ids may be anything:
-    pycocotools takes an id of 0 for "nothing matched".
+    Detectron2's own. Annotations may lack ``iscrowd`` and ``area``, and ids may be anything: an
+    annotation's id of 0 means "nothing matched" to pycocotools.
     """
 
     _results_file = "coco_instances_results.json"
@@ -271,9 +269,9 @@ def encode_masks(masks: torch.Tensor) -> list[dict]:
 
 
 def _complete_annotations(coco_api) -> str:
-    """Put in what both back ends want. Returns what is wrong with the masks, "" if nothing."""
+    """Put in the areas that are not there. Returns what is wrong with the masks, "" if nothing."""
     without_mask = ""
-    for number, annotation in enumerate(coco_api.dataset.get("annotations", ()), start=1):
+    for annotation in coco_api.dataset.get("annotations", ()):
         if not annotation.get("segmentation"):
             without_mask = without_mask or (
                 f"annotation {annotation.get('id')} of image {annotation['image_id']} has no "
@@ -281,10 +279,6 @@ def _complete_annotations(coco_api) -> str:
             )
         if "area" not in annotation:
             annotation["area"] = _area(coco_api, annotation)
-        annotation.setdefault("iscrowd", 0)
-        annotation["id"] = number
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco_api.createIndex()
     return without_mask
 
 

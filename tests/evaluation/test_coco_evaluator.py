@@ -1,0 +1,284 @@
+"""COCO's evaluator against Detectron2's, against what must come out, and with what goes wrong."""
+
+import json
+import math
+
+import coco_sets
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+import torch
+from coco_sets import predictions, random_predictions, random_set, register, run
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOEvaluator
+from detectron2.structures import BoxMode
+from detectron2.utils import comm
+from pycocotools.coco import COCO
+
+from pointrend_seg.errors import InputError
+from pointrend_seg.evaluation.coco import CocoInstanceEvaluator, encode_masks
+
+TASKS = ("bbox", "segm", "boundary")
+METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+KEYS = METRICS + [f"AP-class{category}" for category in coco_sets.CATEGORY_IDS]
+
+
+@pytest.fixture(params=["pycocotools", "faster_coco_eval"])
+def backend(request):
+    pytest.importorskip(request.param)
+    return request.param
+
+
+def same(results, expected):
+    return list(results) == list(expected) and all(
+        results[task] == pytest.approx(expected[task], nan_ok=True) for task in expected
+    )
+
+
+def test_perfect_predictions_are_perfect(tmp_path, backend):
+    dataset, masks = random_set()
+    name = register(tmp_path, dataset)
+    evaluator = CocoInstanceEvaluator(name, output_dir=str(tmp_path), backend=backend)
+    results = run(evaluator, *predictions(dataset, masks))
+    assert list(results) == list(TASKS)
+    for task in TASKS:
+        assert list(results[task]) == KEYS
+        assert math.isnan(results[task].pop("APl"))  # nothing is large
+        assert all(value == pytest.approx(100) for value in results[task].values())
+
+
+def test_blurred_outlines_cost_boundary_ap_most(tmp_path):
+    dataset, masks = random_set(1)
+    grown = predictions(dataset, masks, lambda mask, _: mask | np.roll(mask, 3, axis=1))
+    results = run(CocoInstanceEvaluator(register(tmp_path, dataset)), *grown)
+    assert 10 < results["boundary"]["AP"] < results["segm"]["AP"] - 5 < 95
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("limit", [None, 3, 200])
+def test_box_and_mask_ap_are_detectron2s(tmp_path, backend, seed, limit):
+    dataset, masks = random_set(seed)
+    name = register(tmp_path, dataset)
+    inputs, outputs = random_predictions(dataset, masks, seed)
+    options = {"max_dets_per_image": limit}
+    ours = run(CocoInstanceEvaluator(name, backend=backend, **options), inputs, outputs)
+    theirs = run(COCOEvaluator(name, use_fast_impl=False, **options), inputs, outputs)
+    for task in ("bbox", "segm"):
+        assert list(ours[task]) == list(theirs[task])
+        assert ours[task] == pytest.approx(theirs[task], abs=1e-6, nan_ok=True)
+        assert 1 < ours[task]["AP"] < 99
+
+
+def test_the_files_are_detectron2s(tmp_path):
+    dataset, masks = random_set(2)
+    inputs, outputs = random_predictions(dataset, masks)
+    written = []
+    for kind in (CocoInstanceEvaluator, COCOEvaluator):
+        folder = tmp_path / kind.__name__
+        run(kind(register(tmp_path, dataset), output_dir=str(folder)), inputs, outputs)
+        written.append(json.loads((folder / "coco_instances_results.json").read_text()))
+        assert (folder / "instances_predictions.pth").is_file()
+    ours, theirs = written
+    assert ours == theirs and {r["category_id"] for r in ours} <= set(coco_sets.CATEGORY_IDS)
+    truth = COCO(str(tmp_path / "instances.json"))
+    assert len(truth.loadRes(str(folder / "coco_instances_results.json")).anns) == len(ours)
+
+
+def test_two_ranks_give_what_one_gives(tmp_path, monkeypatch):
+    dataset, masks = random_set(3)
+    name = register(tmp_path, dataset)
+    inputs, outputs = random_predictions(dataset, masks)
+    expected = run(CocoInstanceEvaluator(name), inputs, outputs)
+    ranks = [CocoInstanceEvaluator(name) for _ in range(2)]
+    for start, evaluator in enumerate(ranks):
+        evaluator.reset()
+        evaluator.process(inputs[start::2], outputs[start::2])
+    gathered = [evaluator._predictions for evaluator in ranks]
+    monkeypatch.setattr(comm, "gather", lambda data, dst: gathered)
+    assert same(ranks[0].evaluate(), expected)
+    monkeypatch.setattr(comm, "get_rank", lambda: 1)
+    assert ranks[1].evaluate() == {}
+
+
+def test_evaluating_twice_gives_the_same(tmp_path):
+    dataset, masks = random_set(3)
+    evaluator = CocoInstanceEvaluator(register(tmp_path, dataset))
+    first = run(evaluator, *random_predictions(dataset, masks))
+    assert same(evaluator.evaluate(), first)
+
+
+def all_nan(scores, keys=KEYS):
+    return list(scores) == keys and all(map(math.isnan, scores.values()))
+
+
+def test_without_predictions_it_says_so(tmp_path, caplog):
+    dataset, _ = random_set()
+    evaluator = CocoInstanceEvaluator(register(tmp_path, dataset))
+    outputs = [
+        {"instances": coco_sets.instances(image["height"], image["width"])}
+        for image in dataset["images"]
+    ]
+    inputs = [{"image_id": image["id"]} for image in dataset["images"]]
+    for none in ((inputs, outputs), ([], [])):
+        caplog.clear()
+        results = run(evaluator, *none)
+        assert list(results) == list(TASKS) and all(all_nan(results[task]) for task in TASKS)
+        assert "boundary AP cannot be computed and is NaN: the model made no pred" in caplog.text
+
+
+def test_a_model_without_masks(tmp_path, caplog):
+    dataset, masks = random_set()
+    name = register(tmp_path, dataset)
+    boxes = predictions(dataset, masks, with_masks=False)
+    results = run(CocoInstanceEvaluator(name), *boxes)
+    assert list(results) == ["bbox"] and results["bbox"]["AP"] == pytest.approx(100)
+    results = run(CocoInstanceEvaluator(name, TASKS), *boxes)
+    assert results["bbox"]["AP"] == pytest.approx(100)
+    assert all_nan(results["segm"]) and all_nan(results["boundary"])
+    assert "segm AP cannot be computed and is NaN: the model predicts no masks" in caplog.text
+
+
+def test_a_data_set_without_masks(tmp_path, caplog):
+    dataset, masks = random_set()
+    del dataset["annotations"][4]["segmentation"]
+    results = run(CocoInstanceEvaluator(register(tmp_path, dataset)), *predictions(dataset, masks))
+    assert results["bbox"]["AP"] == pytest.approx(100)
+    assert all_nan(results["segm"]) and all_nan(results["boundary"])
+    image_id = dataset["annotations"][4]["image_id"]
+    assert f"annotation 5 of image {image_id} has no 'segmentation'" in caplog.text
+    assert "instances.json" in caplog.text
+
+
+def test_only_images_without_objects(tmp_path, backend):
+    dataset, masks = random_set()
+    inputs, outputs = predictions(dataset, masks)
+    name = register(tmp_path, {**dataset, "annotations": []})
+    results = run(CocoInstanceEvaluator(name, backend=backend), inputs, outputs)
+    assert all(all_nan(results[task]) for task in TASKS)
+
+
+def test_an_image_without_predictions_counts(tmp_path, backend):
+    dataset, masks = random_set(crowds=False)
+    inputs, outputs = predictions(dataset, masks)
+    outputs[0] = {"instances": outputs[0]["instances"][:0]}
+    name = register(tmp_path, dataset)
+    results = run(CocoInstanceEvaluator(name, backend=backend), inputs, outputs)
+    assert all(0 < results[task]["AP"] < 90 for task in TASKS)
+
+
+def test_empty_masks_match_nothing(tmp_path, backend):
+    dataset, masks = random_set()
+    empty = predictions(dataset, masks, lambda mask, _: np.zeros_like(mask))
+    name = register(tmp_path, dataset)
+    results = run(CocoInstanceEvaluator(name, backend=backend), *empty)
+    assert results["segm"]["AP"] == results["boundary"]["AP"] == 0
+
+
+@pytest.mark.parametrize("lacking", ["iscrowd", "area", "info"])
+def test_what_annotations_may_lack(tmp_path, backend, lacking):
+    dataset, masks = random_set(crowds=False)
+    inputs, outputs = random_predictions(dataset, masks)
+    options = {"backend": backend}
+    expected = run(CocoInstanceEvaluator(register(tmp_path, dataset), **options), inputs, outputs)
+    for annotation in dataset["annotations"]:
+        annotation.pop(lacking, None)
+    dataset.pop(lacking, None)
+    results = run(CocoInstanceEvaluator(register(tmp_path, dataset), **options), inputs, outputs)
+    assert same(results, expected)
+
+
+def test_annotation_ids_may_start_at_zero(tmp_path, backend):
+    """pycocotools marks what is unmatched by 0."""
+    dataset, masks = random_set()
+    for annotation in dataset["annotations"]:
+        annotation["id"] -= 1
+    name = register(tmp_path, dataset)
+    inputs, outputs = predictions(dataset, masks)
+    results = run(CocoInstanceEvaluator(name, backend=backend), inputs, outputs)
+    assert all(results[task]["AP"] == pytest.approx(100) for task in TASKS)
+
+
+def test_without_metadata_categories_count_as_detectron2_counts_them(tmp_path):
+    dataset, masks = random_set()
+    name = register(tmp_path, dataset)
+    MetadataCatalog.remove(name)
+    MetadataCatalog.get(name).set(json_file=str(tmp_path / "instances.json"))
+    results = run(CocoInstanceEvaluator(name), *predictions(dataset, masks))
+    assert list(results["segm"]) == KEYS and results["segm"]["AP"] == pytest.approx(100)
+
+
+def test_records_without_a_json_file(tmp_path):
+    """Registered as Detectron2's plain dicts, with polygons; another set may have been there."""
+    name = "pointrend_test_plain_dicts"
+    image = {"file_name": "1.jpg", "image_id": "first", "height": 60, "width": 90}
+    polygon = [10, 10, 50, 10, 50, 40, 10, 40]
+    for left in (0, 20):
+        shifted = [x + left * (k % 2 == 0) for k, x in enumerate(polygon)]
+        box = [10 + left, 10, 50 + left, 40]
+        annotation = {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "segmentation": [shifted]}
+        record = {**image, "annotations": [{**annotation, "category_id": 1}]}
+        for catalog in (DatasetCatalog, MetadataCatalog):
+            if name in catalog.list():
+                catalog.remove(name)
+        DatasetCatalog.register(name, lambda record=record: [record])
+        MetadataCatalog.get(name).set(thing_classes=["a", "b"])
+        evaluator = CocoInstanceEvaluator(name, output_dir=str(tmp_path))
+        mask = np.zeros((60, 90), bool)
+        mask[10:40, 10 + left : 50 + left] = True
+        predicted = coco_sets.instances(60, 90, [mask], [1], [0.9])
+        results = run(evaluator, [image], [{"instances": predicted}])
+        assert results["segm"]["AP"] == results["boundary"]["AP-b"] == pytest.approx(100)
+        assert math.isnan(results["segm"]["AP-a"])
+
+
+def test_a_class_that_the_data_set_has_not(tmp_path):
+    dataset, masks = random_set()
+    evaluator = CocoInstanceEvaluator(register(tmp_path, dataset))
+    inputs, outputs = predictions(dataset, masks)
+    outputs[0]["instances"].pred_classes[0] = 3
+    with pytest.raises(InputError, match=r"class 3, but data set.*has 3 classes \(0 to 2\).*NUM_"):
+        run(evaluator, inputs, outputs)
+
+
+def test_an_image_that_the_data_set_has_not(tmp_path):
+    dataset, masks = random_set()
+    inputs, outputs = predictions(dataset, masks)
+    inputs[1]["image_id"] = 999
+    with pytest.raises(InputError, match="11.jpg: image_id 999 is not in .*instances.json"):
+        run(CocoInstanceEvaluator(register(tmp_path, dataset)), inputs, outputs)
+
+
+def test_masks_of_another_size(tmp_path):
+    dataset, masks = random_set()
+    inputs, outputs = predictions(dataset, masks)
+    dataset["images"][0].update(height=121)
+    with pytest.raises(InputError, match="10.jpg: the predicted masks are 120 x 160, but .*121 x"):
+        run(CocoInstanceEvaluator(register(tmp_path, dataset)), inputs, outputs)
+
+
+def test_a_task_that_is_not_known(tmp_path):
+    name = register(tmp_path, random_set()[0])
+    with pytest.raises(InputError, match="tasks are bbox, segm, boundary, got keypoints"):
+        CocoInstanceEvaluator(name, ("bbox", "keypoints"))
+
+
+def test_a_data_set_without_annotations_writes_results_only(tmp_path, caplog):
+    dataset, masks = random_set()
+    name = register(tmp_path, {k: v for k, v in dataset.items() if k != "annotations"})
+    evaluator = CocoInstanceEvaluator(name, output_dir=str(tmp_path))
+    with caplog.at_level("INFO"):
+        assert run(evaluator, *predictions(dataset, masks)) == {}
+    assert "no annotations to evaluate with" in caplog.text
+    assert len(json.loads((tmp_path / "coco_instances_results.json").read_text())) == len(masks)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 7), (3, 1, 1), (4, 1, 9), (4, 9, 1), (5, 33, 20)])
+def test_masks_are_encoded_as_pycocotools_does(shape):
+    masks = torch.rand(shape, generator=torch.Generator().manual_seed(0)) > 0.5
+    for given in (masks, masks.transpose(1, 2).contiguous().transpose(1, 2), masks.to(torch.uint8)):
+        rles = encode_masks(given)
+        assert len(rles) == shape[0]
+        for rle, mask in zip(rles, masks.numpy(), strict=True):
+            assert json.loads(json.dumps(rle)) == rle
+            np.testing.assert_array_equal(mask_util.decode(rle), mask)
+            assert rle == coco_sets.mask_rle(mask)
