@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from conftest import small_instance_cfg
+from test_instance_parity import STANDARD, builtin_cfg
 
 HEIGHT, WIDTH = 96, 128
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
@@ -77,6 +78,12 @@ def mask_head(opts=(), num_classes=5, channels=32):
             if head.point_head is not None:
                 head.point_head.predictor.weight.mul_(300)
     return head
+
+
+def builtin_head(opts=(), names=STANDARD):
+    """Detectron2's mask head from the same config."""
+    shapes = {name: ShapeSpec(channels=32, stride=s) for name, s in STRIDES.items()}
+    return build_mask_head(builtin_cfg(*names, opts=opts), shapes)
 
 
 def losses_of(head, features, instances):
