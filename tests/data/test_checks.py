@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_sem_seg
 from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
 
-from pointrend_seg.data import checks
+from pointrend_seg.data import dataset_files
 from pointrend_seg.data.checks import check_sem_seg_dataset
 from pointrend_seg.errors import InputError
 
@@ -314,7 +314,7 @@ def test_masks_of_0_and_255_are_told_of(folder_pair, caplog):
 
 def test_large_sets_are_listed_not_looked_at_file_by_file(folder_pair, monkeypatch):
     calls = []
-    monkeypatch.setattr(checks, "_MOST_SIZES", 3)
-    monkeypatch.setattr(checks.os.path, "getsize", lambda path: calls.append(path) or 1)
+    monkeypatch.setattr(dataset_files, "MOST_SIZES", 3)
+    monkeypatch.setattr(dataset_files.os.path, "getsize", lambda path: calls.append(path) or 1)
     check_sem_seg_dataset(folder_pair[1], 5, 255)
     assert len(calls) == 3
