@@ -135,7 +135,7 @@ class PointMLP(nn.Module):
         kernel = self.predictor.weight[classes].transpose(1, 2)
         of_fine, of_coarse = kernel[:, :, : x.shape[1]], kernel[:, :, x.shape[1] :]
         logits = of_fine @ x + self.predictor.bias[classes, None, None]
-        if self.coarse_pred_each_layer:
+        if self.num_fc == 0 or self.coarse_pred_each_layer:
             logits = logits + (of_coarse @ cells) @ weights
         return logits.squeeze(1)
 
@@ -187,14 +187,23 @@ def class_logits(
 
 
 def _is_plain(head: nn.Module) -> bool:
-    """Nothing but the convolutions that it was made with, which may be taken apart."""
-    if type(head) is not PointMLP:
-        return False
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
-    return all(
-        type(layer) is nn.Conv1d and not any(getattr(layer, name) for name in hooks)
-        for layer in head.layers
-    ) and not any(getattr(head, name) for name in hooks)
+    """Nothing but convolutions such as it was made with, which may be taken apart."""
+    return (
+        type(head) is PointMLP
+        and all(
+            type(layer) is nn.Conv1d
+            and layer.weight.shape[1:] == (layer.in_channels, 1)
+            and layer.bias is not None
+            for layer in head.layers
+        )
+        and all(_is_untouched(module) for module in (head, *head.layers))
+    )
+
+
+def _is_untouched(module: nn.Module) -> bool:
+    """No hook, and no forward of its own, by which a call does more than its class says."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" not in vars(module) and not any(getattr(module, name) for name in hooks)
 
 
 def build_point_head(
