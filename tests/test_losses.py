@@ -4,10 +4,15 @@ import math
 
 import pytest
 import torch
+from detectron2.modeling.roi_heads.mask_head import mask_rcnn_loss
+from detectron2.projects.point_rend.point_head import roi_mask_point_loss
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
 from torch.nn import functional as F
 
 from pointrend_seg.losses import (
     labels_or_zero,
+    mask_error_rates,
     mask_point_accuracy,
     mask_point_loss,
     semantic_loss,
@@ -132,3 +137,66 @@ def test_accuracy_counts_fractions_by_their_side():
     logits = torch.tensor([[1.0, 1.0, -1.0, -1.0, 5.0]])
     labels = torch.tensor([[0.75, 0.25, 0.25, 0.5, -1.0]])
     assert mask_point_accuracy(logits, labels).item() == pytest.approx(2 / 4)
+
+
+def test_detectron2_counts_fractions_wrong():
+    logits, labels = torch.tensor([[1.0, 1.0, -1.0]]), torch.tensor([[0.75, 0.9, 0.25]])
+    with EventStorage() as storage:
+        roi_mask_point_loss(logits.unsqueeze(1), [[]], labels)
+        assert storage.latest()["point/accuracy"][0] == pytest.approx(1 / 3)
+    assert mask_point_accuracy(logits, labels) == 1
+
+
+def test_ignored_points_do_not_thin_the_loss():
+    """Detectron2 divides by them too."""
+    logits, labels = torch.randn(2, 6), torch.rand(2, 6)
+    want = mask_point_loss(logits[:, :3], labels[:, :3])
+    labels[:, 3:] = -1
+    torch.testing.assert_close(mask_point_loss(logits, labels), want)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_mask_losses_of_half_precision_are_float(dtype):
+    logits = torch.full((1, 70000), 0.5, dtype=dtype)
+    loss = mask_point_loss(logits, torch.ones(1, 70000))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-0.5)), rel=1e-4)
+
+
+def test_mask_error_rates_by_hand():
+    logits = torch.tensor([[[2.0, -1.0, 0.0], [3.0, -2.0, 1.0]]])
+    labels = torch.tensor([[[1, 1, 1], [0, 0, 0]]], dtype=torch.bool)
+    rates = mask_error_rates(logits, labels)
+    # Inside one of three is found (0 is not above the threshold), outside two of three are wrong.
+    assert rates["accuracy"].item() == pytest.approx(2 / 6)
+    assert rates["false_negative"].item() == pytest.approx(2 / 3)
+    assert rates["false_positive"].item() == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "want"),
+    [
+        ([], [], (1, 0, 0)),
+        ([1.0, 1.0], [True, True], (1, 0, 0)),
+        ([-1.0, -1.0], [True, True], (0, 0, 1)),
+        ([1.0, -1.0], [False, False], (0.5, 0.5, 0)),
+    ],
+)
+def test_mask_error_rates_where_there_is_nothing_of_a_kind(logits, labels, want):
+    rates = mask_error_rates(torch.tensor(logits), torch.tensor(labels, dtype=torch.bool))
+    got = [float(rates[name]) for name in ("accuracy", "false_positive", "false_negative")]
+    assert got == pytest.approx(want)
+
+
+def test_mask_error_rates_are_what_detectron2_logs():
+    torch.manual_seed(0)
+    logits, bits = torch.randn(4, 1, 7, 7), torch.rand(4, 30, 40) < 0.5
+    instances = Instances((30, 40))
+    instances.proposal_boxes = Boxes(torch.tensor([[3.0, 4.0, 31.0, 28.0]] * 4))
+    instances.gt_masks = BitMasks(bits)
+    with EventStorage() as storage:
+        mask_rcnn_loss(logits, [instances])
+        want = {name: value[0] for name, value in storage.latest().items()}
+    labels = instances.gt_masks.crop_and_resize(instances.proposal_boxes.tensor, 7)
+    for name, value in mask_error_rates(logits[:, 0], labels).items():
+        assert value.item() == pytest.approx(want[f"mask_rcnn/{name}"], abs=1e-6)

@@ -6,7 +6,12 @@ from torch.nn import functional as F
 
 from pointrend_seg.points import grid_point_coords
 from pointrend_seg.sampling import class_uncertainty
-from pointrend_seg.subdivision import most_uncertain_points, subdivide
+from pointrend_seg.subdivision import (
+    most_uncertain_points,
+    skip_complete_steps,
+    subdivide,
+    subdivide_from_grid,
+)
 
 
 def wave(coords):
@@ -89,3 +94,73 @@ def test_no_region():
         uncertainty=class_uncertainty,
     )
     assert got.shape == (0, 3, 16, 16)
+
+
+# --- from a grid of points alone ------------------------------------------------------------
+
+
+def of_place(coords):
+    return 3 * torch.sin(9 * coords[..., 0]) + torch.cos(7 * coords[..., 1])
+
+
+@pytest.mark.parametrize(("side", "steps"), [(1, 0), (4, 0), (3, 2), (7, 1)])
+def test_from_a_grid_points_that_cover_it_predict_every_pixel(side, steps):
+    asked = []
+
+    def predict(coords):
+        asked.append(coords.shape[1])
+        return of_place(coords)
+
+    got = subdivide_from_grid(
+        2, side=side, num_steps=steps, num_points=10**6, predict=predict, device="cpu"
+    )
+    final = side * 2**steps
+    coords = grid_point_coords(torch.arange(final**2).expand(2, -1), final, final)
+    torch.testing.assert_close(got, of_place(coords).view(2, 1, final, final), atol=1e-5, rtol=1e-5)
+    assert asked == [(side * 2**k) ** 2 for k in range(steps + 1)]
+
+
+def test_from_a_grid_the_logits_nearest_to_the_threshold_are_refined():
+    steps = []
+    subdivide_from_grid(
+        1,
+        side=8,
+        num_steps=2,
+        num_points=12,
+        predict=lambda coords: coords[..., 0] - 0.5,  # the mask's edge is the middle column
+        device="cpu",
+        on_step=lambda logits, coords: steps.append(coords),
+    )
+    assert len(steps) == 2
+    assert all((coords[..., 0] - 0.5).abs().max() < 1 / 16 for coords in steps)
+
+
+def test_from_a_grid_without_regions():
+    got = subdivide_from_grid(
+        0, side=7, num_steps=2, num_points=50, predict=lambda x: x[..., 0], device="cpu"
+    )
+    assert got.shape == (0, 1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("start", "want"),
+    [
+        ((7, 5, 784), (28, 3)),
+        ((7, 5, 783), (14, 4)),
+        ((7, 1, 784), (14, 0)),  # Detectron2 goes on to -1 steps, and fails
+        ((7, 0, 784), (7, 0)),
+        ((14, 4, 784), (28, 3)),
+        ((10, 2, 100), (10, 2)),
+    ],
+)
+def test_steps_that_predict_their_whole_grid_are_skipped(start, want):
+    assert skip_complete_steps(*start) == want
+
+
+def test_skipping_steps_does_not_change_the_result():
+    settings = {"num_points": 150, "predict": of_place, "device": "cpu"}
+    skipped, steps = skip_complete_steps(3, 3, 150)
+    assert (skipped, steps) == (12, 1)
+    got = subdivide_from_grid(2, side=skipped, num_steps=steps, **settings)
+    want = subdivide_from_grid(2, side=3, num_steps=3, **settings)
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
