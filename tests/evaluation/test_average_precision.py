@@ -177,6 +177,25 @@ def test_images_can_be_chosen(backend):
     )
 
 
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({}, 100),  # nobody looked for the category in the second image
+        ({"neg_category_ids": [5]}, 50),  # it is not there: precision 1/2 at every recall
+        ({"neg_category_ids": [5], "not_exhaustive_category_ids": [5]}, 100),
+    ],
+)
+@pytest.mark.parametrize("iou_type", IOU_TYPES)
+def test_lvis_rules_by_hand(known, expected, iou_type, backend):
+    dataset = one_image((5, square(0, 0, 40)))
+    second = {"id": 2, "neg_category_ids": [], "not_exhaustive_category_ids": []}
+    dataset["images"].append({**dataset["images"][0], **second, **known})
+    detections = [detection(1, 5, square(0, 0, 40), 0.5), detection(2, 5, square(9, 9, 40), 0.9)]
+    ap = metrics(dataset, detections, iou_type, backend, federated=True)["AP"]
+    assert ap == pytest.approx(expected)
+    assert metrics(dataset, detections, iou_type, backend)["AP"] == pytest.approx(50)
+
+
 def federated_set(seed):
     """Rare, common and frequent categories, some of them unknown or incomplete in some images."""
     dataset, detections = random_detections(seed)

@@ -1,5 +1,6 @@
 """Which evaluator a data set gets, and how several become one."""
 
+import coco_sets
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
@@ -7,6 +8,9 @@ from detectron2.evaluation import DatasetEvaluator
 from pointrend_seg.engine import load_config
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.build import MergedEvaluators, build_evaluator
+from pointrend_seg.evaluation.cityscapes import CityscapesInstanceEvaluator
+from pointrend_seg.evaluation.coco import CocoInstanceEvaluator
+from pointrend_seg.evaluation.lvis import LvisInstanceEvaluator
 
 
 class Says(DatasetEvaluator):
@@ -29,3 +33,26 @@ def test_an_evaluator_type_that_is_not_known():
     MetadataCatalog.get(name).evaluator_type = "keypoints"
     with pytest.raises(InputError, match="evaluator_type 'keypoints'.*_instance, coco, lvis"):
         build_evaluator(load_config("", ["MODEL.DEVICE", "cpu"]), name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "evaluator"), [("coco", CocoInstanceEvaluator), ("lvis", LvisInstanceEvaluator)]
+)
+@pytest.mark.parametrize("mask_on", [True, False])
+def test_instances(tmp_path, kind, evaluator, mask_on):
+    name = coco_sets.register(tmp_path, coco_sets.random_set()[0], evaluator_type=kind)
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.MASK_ON", mask_on, "OUTPUT_DIR", str(tmp_path)]
+    built = build_evaluator(load_config("", opts), name)
+    assert type(built) is evaluator
+    built.reset()
+    assert list(built.evaluate()) == ["bbox", "segm", "boundary"]  # all NaN: nothing predicted
+    inputs, outputs = coco_sets.predictions(*coco_sets.random_set(), with_masks=False)
+    assert ("segm" in coco_sets.run(built, inputs, outputs)) == mask_on
+    assert (tmp_path / "inference" / name / f"{kind}_instances_results.json").is_file()
+
+
+def test_cityscapes_instances():
+    pytest.importorskip("cityscapesscripts")
+    cfg = load_config("", ["MODEL.DEVICE", "cpu"])
+    evaluator = build_evaluator(cfg, "cityscapes_fine_instance_seg_val")
+    assert type(evaluator) is CityscapesInstanceEvaluator

@@ -187,6 +187,20 @@ def test_what_annotations_may_lack(tmp_path, backend, lacking):
     assert same(results, expected)
 
 
+def test_boxes_alone_may_lack_areas(tmp_path, backend):
+    dataset, masks = random_set(crowds=False)
+    for annotation in dataset["annotations"]:
+        annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+        del annotation["segmentation"]
+    inputs, outputs = random_predictions(dataset, masks)
+    options = {"tasks": ("bbox",), "backend": backend}
+    expected = run(CocoInstanceEvaluator(register(tmp_path, dataset), **options), inputs, outputs)
+    for annotation in dataset["annotations"]:
+        del annotation["area"]
+    results = run(CocoInstanceEvaluator(register(tmp_path, dataset), **options), inputs, outputs)
+    assert same(results, expected)
+
+
 def test_annotation_ids_may_start_at_zero(tmp_path, backend):
     """pycocotools marks what is unmatched by 0."""
     dataset, masks = random_set()

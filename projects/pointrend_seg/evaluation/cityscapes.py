@@ -29,7 +29,7 @@ class CityscapesInstanceEvaluator(detectron2_evaluation.CityscapesInstanceEvalua
             InputError: the Cityscapes scripts are not installed or do not fit NumPy, or a class
                 of the data set is none that they score.
         """
-        ensure_cityscapes_importable(instances=True)
+        ensure_cityscapes_importable()
         check_cityscapes_evaluation()
         super().__init__(dataset_name)
         labels = importlib.import_module("cityscapesscripts.helpers.labels").labels

@@ -35,6 +35,7 @@ class LvisInstanceEvaluator(CocoInstanceEvaluator):
         """
         limit = max_dets_per_image or 300
         super().__init__(dataset_name, *args, max_dets_per_image=limit, **options)
+        self._groups = self._frequency_groups()
 
     def _contiguous_ids(self) -> dict[int, int]:
         known = self._metadata.get("thing_dataset_id_to_contiguous_id")
@@ -47,18 +48,25 @@ class LvisInstanceEvaluator(CocoInstanceEvaluator):
         return [d for _, of_image in by_image for d in itertools.islice(of_image, limit)]
 
     def _metrics(self, curves: Curves) -> dict[str, float]:
-        """With APr, APc and APf: AP of rare, common and frequent categories."""
+        groups = {name: curves.average_precision(group) for name, group in self._groups.items()}
+        return {**curves.metrics(), **groups}
+
+    def _frequency_groups(self) -> dict[str, list[int]]:
+        """The categories, in the order of their ids, of which APr, APc and APf are the AP."""
         categories = sorted(self._coco_api.dataset["categories"], key=lambda c: c["id"])
-        if any("frequency" not in category for category in categories):
+        frequencies = [category.get("frequency") for category in categories]
+        if None in frequencies:
             logger.warning(
-                "APr, APc and APf are NaN: not all categories in %s have a 'frequency'.",
+                "APr, APc and APf cannot be computed and are NaN: category '%s' in %s has no "
+                "'frequency'.",
+                categories[frequencies.index(None)]["name"],
                 self._metadata.json_file,
             )
-        metrics = curves.metrics()
-        for metric, frequency in FREQUENCIES.items():
-            group = [k for k, c in enumerate(categories) if c.get("frequency") == frequency]
-            metrics[metric] = curves.average_precision(group)
-        return metrics
+            frequencies = []
+        return {
+            name: [k for k, frequency in enumerate(frequencies) if frequency == letter]
+            for name, letter in FREQUENCIES.items()
+        }
 
     def _per_class(self, curves: Curves, names: list[str]) -> dict[str, float]:
         return {}  # more than a thousand, as Detectron2's leaves them out
