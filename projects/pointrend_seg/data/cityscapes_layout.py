@@ -10,21 +10,16 @@ With ``DETECTRON2_DATASETS=ROOT``, Detectron2's own ``cityscapes_fine_*`` data s
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from ..errors import InputError
 from .rendering import render_image, render_labels
 from .scenes import Scene, SceneObject, generate_scene
-
-MANIFEST = "synthetic.json"
+from .trees import Progress, save_picture, without_progress, write_tree
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ def write_cityscapes(
     parameters: TreeParameters,
     *,
     workers: int = 1,
-    progress: Callable[[Iterable, int], Iterable] = lambda items, total: items,
+    progress: Progress = without_progress,
 ) -> bool:
     """Write a tree of synthetic scenes to ``root``/cityscapes.
 
@@ -91,37 +86,14 @@ def write_cityscapes(
     Raises:
         InputError: something else is there. It is left as it is.
     """
-    target = Path(root) / "cityscapes"
-    if target.exists():
-        _check_same(target, parameters)
-        return False
-    unfinished = target.with_name("cityscapes.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    jobs = list(_jobs(parameters))
-    write = partial(_write_image, unfinished, parameters)
-    if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
-            list(progress(pool.map(write, jobs, chunksize=4), len(jobs)))
-    else:
-        list(progress(map(write, jobs), len(jobs)))
-    (unfinished / MANIFEST).write_text(json.dumps(asdict(parameters), indent=2) + "\n")
-    unfinished.rename(target)
-    return True
-
-
-def _check_same(target: Path, parameters: TreeParameters) -> None:
-    manifest = target / MANIFEST
-    if not manifest.exists():
-        raise InputError(
-            f"{target} exists and is no synthetic tree (it has no {MANIFEST}): nothing was "
-            "written. Choose another output folder."
-        )
-    made_from = json.loads(manifest.read_text())
-    if made_from != asdict(parameters):
-        raise InputError(
-            f"{target} was made from other parameters ({made_from}): nothing was written. Delete "
-            "it, or choose another output folder."
-        )
+    return write_tree(
+        Path(root) / "cityscapes",
+        asdict(parameters),
+        partial(_write_image, parameters),
+        list(_jobs(parameters)),
+        workers=workers,
+        progress=progress,
+    )
 
 
 def _jobs(parameters: TreeParameters) -> Iterable[tuple[str, str, int]]:
@@ -131,7 +103,7 @@ def _jobs(parameters: TreeParameters) -> Iterable[tuple[str, str, int]]:
         yield from ((split, cities[i % len(cities)], i) for i in range(count))
 
 
-def _write_image(root: Path, parameters: TreeParameters, job: tuple[str, str, int]) -> None:
+def _write_image(parameters: TreeParameters, root: Path, job: tuple[str, str, int]) -> None:
     split, city, number = job
     seed = (parameters.seed, list(CITIES).index(split), number)
     scene = generate_scene(seed, parameters.height, parameters.width)
@@ -139,17 +111,11 @@ def _write_image(root: Path, parameters: TreeParameters, job: tuple[str, str, in
     images, truth = (root / folder / split / city for folder in ("leftImg8bit", "gtFine"))
     for folder in (images, truth):
         folder.mkdir(parents=True, exist_ok=True)
-    _save(images / f"{stem}_leftImg8bit.png", render_image(scene))
+    save_picture(images / f"{stem}_leftImg8bit.png", render_image(scene))
     for name, picture in label_images(scene).items():
-        _save(truth / f"{stem}_gtFine_{name}.png", picture)
+        save_picture(truth / f"{stem}_gtFine_{name}.png", picture)
     polygons = json.dumps(polygon_annotation(scene))
     (truth / f"{stem}_gtFine_polygons.json").write_text(polygons)
-
-
-def _save(path: Path, picture: np.ndarray) -> None:
-    picture = picture[:, :, ::-1] if picture.ndim == 3 else picture  # OpenCV writes BGR
-    if not cv2.imwrite(str(path), picture):
-        raise OSError(f"cannot write {path}")
 
 
 def label_images(scene: Scene) -> dict[str, np.ndarray]:
@@ -196,7 +162,7 @@ def polygon_annotation(scene: Scene) -> dict:
     for item in scene.objects:
         label = CLASSES[item.kind].name + ("group" if _is_group(item) else "")
         for shape in item.shapes:
-            rings = [_clip(ring, scene.height, scene.width) for ring in shape]
+            rings = [clip_ring(ring, scene.height, scene.width) for ring in shape]
             rings = [ring for ring in rings if len(ring) > 2]
             if rings:
                 polygon = np.round(_join(rings), 4).tolist()
@@ -204,7 +170,7 @@ def polygon_annotation(scene: Scene) -> dict:
     return {"imgHeight": scene.height, "imgWidth": scene.width, "objects": objects}
 
 
-def _clip(ring: np.ndarray, height: int, width: int) -> np.ndarray:
+def clip_ring(ring: np.ndarray, height: int, width: int) -> np.ndarray:
     """The part of a ring within the image (Sutherland and Hodgman 1974)."""
     for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
         depth = sign * (ring[:, axis] - limit)

@@ -70,11 +70,13 @@ class SceneObject:
     Attributes:
         kind: one of KINDS.
         shapes: each a list of rings, see `shapes.py`. More than one where parts overlap.
+        is_crowd: it is a heap of small things, which nobody would outline one by one.
     """
 
     kind: str
     shapes: list[Shape]
     surface: Surface
+    is_crowd: bool = False
 
 
 @dataclass
@@ -98,13 +100,25 @@ class Scene:
     kinds: tuple[str, ...] = KINDS
 
 
-def generate_scene(seed: int | tuple[int, ...], height: int = 256, width: int = 512) -> Scene:
+def generate_scene(
+    seed: int | tuple[int, ...],
+    height: int = 256,
+    width: int = 512,
+    *,
+    object_scale: float = 1.0,
+    crowds: float = 0.0,
+    deserted: float = 0.0,
+) -> Scene:
     """The scene of a seed: the same seed gives the same scene.
 
     Args:
         seed: a number, or several, as `numpy.random.default_rng` takes them.
         height, width: of the image, in pixels. Details are 4 to 14 pixels wide at any size, and
             a larger image has more of them.
+        object_scale: makes objects larger and fewer. Their details are as wide as before, and
+            there are more of them.
+        crowds: the part of the scenes that have a heap of small stars.
+        deserted: the part of the scenes that have a background only.
     """
     rng = np.random.default_rng(seed)
     scene = Scene(
@@ -117,12 +131,16 @@ def generate_scene(seed: int | tuple[int, ...], height: int = 256, width: int = 
     )
     horizon = height * rng.uniform(0.42, 0.52)
     _add_background(scene, horizon, rng)
-    slots = _places(scene, rng)
+    if deserted and rng.random() < deserted:
+        return scene
+    slots = _places(scene, object_scale, rng)
     makers = [_MAKERS[kind] for kind in rng.permutation(list(_MAKERS))]
     for number, (x, y) in enumerate(slots):
-        kind, parts = makers[number % len(makers)](rng)
+        kind, parts = makers[number % len(makers)](rng, object_scale)
         angle = 0.0 if kind in ("pole", "car") else rng.uniform(-0.5, 0.5)
         _add(scene, kind, [place(part, x, y, angle) for part in parts], rng)
+    if crowds and rng.random() < crowds:
+        _add_crowd(scene, rng)
     hood = shapes.circle(width * rng.uniform(0.3, 0.5), 0.12)
     _add(scene, "hood", [place([hood], width * rng.uniform(0.4, 0.6), height, 0)], rng)
     return scene
@@ -145,9 +163,21 @@ def _add_background(scene: Scene, horizon: float, rng: np.random.Generator) -> N
     _add(scene, "path", [place(path, 0, 0)], rng)
 
 
-def _places(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+def _add_crowd(scene: Scene, rng: np.random.Generator) -> None:
+    """Small stars, one over another, within a few dozen pixels."""
+    middle = rng.uniform(0.2, 0.8, 2) * (scene.width, scene.height)
+    stars = []
+    for _ in range(int(rng.integers(8, 15))):
+        x, y = middle + rng.normal(0, (22, 12))
+        stars.append(place(shapes.star(rng.uniform(7, 12), 6, 0.55), x, y, rng.uniform(0, 1)))
+    _add(scene, "star", stars, rng)
+    scene.objects[-1].is_crowd = True
+
+
+def _places(scene: Scene, scale: float, rng: np.random.Generator) -> np.ndarray:
     """Where the objects go: a jittered grid of about 64 x 80 pixels, in random order."""
-    rows, columns = max(1, scene.height // 64), max(1, scene.width // 80)
+    rows = max(1, int(scene.height // (64 * scale)))
+    columns = max(1, int(scene.width // (80 * scale)))
     row, column = np.divmod(rng.permutation(rows * columns), columns)
     x = (column + rng.uniform(0.1, 0.9, len(column))) * scene.width / columns
     y = (row + rng.uniform(0.15, 0.85, len(row))) * scene.height / rows
@@ -180,48 +210,57 @@ def _surface(kind: str, rng: np.random.Generator) -> Surface:
 Parts = tuple[str, list[Shape]]
 
 
-def _star(rng: np.random.Generator) -> Parts:
-    return "star", [shapes.star(rng.uniform(16, 36), int(rng.integers(5, 10)), 0.62)]
+def _more(count: int, scale: float) -> int:
+    """How many details there are along an outline that is ``scale`` times as long."""
+    return int(round(count * scale))
 
 
-def _ring(rng: np.random.Generator) -> Parts:
-    return "ring", [shapes.ring(rng.uniform(13, 27), rng.uniform(4, 7))]
+def _star(rng: np.random.Generator, scale: float) -> Parts:
+    radius = rng.uniform(16, 36) * scale
+    return "star", [shapes.star(radius, _more(rng.integers(5, 10), scale**0.5), 0.62)]
 
 
-def _gear(rng: np.random.Generator) -> Parts:
-    radius = rng.uniform(18, 34)
-    teeth = int(rng.integers(7, 12))
+def _ring(rng: np.random.Generator, scale: float) -> Parts:
+    return "ring", [shapes.ring(rng.uniform(13, 27) * scale, rng.uniform(4, 7))]
+
+
+def _gear(rng: np.random.Generator, scale: float) -> Parts:
+    radius = rng.uniform(18, 34) * scale
+    teeth = _more(rng.integers(7, 12), scale)
     return "gear", [shapes.gear(radius, teeth, rng.uniform(5, 9), radius * rng.uniform(0.25, 0.4))]
 
 
-def _comb(rng: np.random.Generator) -> Parts:
+def _comb(rng: np.random.Generator, scale: float) -> Parts:
     tooth, gap = rng.uniform(4, 7, 2)
-    fence = shapes.comb(int(rng.integers(5, 10)), tooth, gap, rng.uniform(26, 50), 5.0)
-    return "comb", [fence]
+    teeth = _more(rng.integers(5, 10), scale)
+    return "comb", [shapes.comb(teeth, tooth, gap, rng.uniform(26, 50) * scale, 5.0)]
 
 
-def _letter(rng: np.random.Generator) -> Parts:
-    return "letter", shapes.letter(rng.uniform(32, 56), rng.uniform(4.5, 8), rng)
+def _letter(rng: np.random.Generator, scale: float) -> Parts:
+    return "letter", shapes.letter(rng.uniform(32, 56) * scale, rng.uniform(4.5, 8), rng)
 
 
-def _pole(rng: np.random.Generator) -> Parts:
-    mast = shapes.pole(rng.uniform(60, 120), rng.uniform(4, 6.5), int(rng.integers(1, 4)))
-    return "pole", [[mast[0] + (0, 40)]]
+def _pole(rng: np.random.Generator, scale: float) -> Parts:
+    height = rng.uniform(60, 120) * scale**0.5
+    mast = shapes.pole(height, rng.uniform(4, 6.5), int(rng.integers(1, 4)))
+    return "pole", [[mast[0] + (0, 40 * scale**0.5)]]
 
 
-def _bush(rng: np.random.Generator) -> Parts:
-    return "bush", [shapes.bush(rng.uniform(18, 36), int(rng.integers(8, 15)), rng)]
+def _bush(rng: np.random.Generator, scale: float) -> Parts:
+    radius = rng.uniform(18, 36) * scale
+    return "bush", [shapes.bush(radius, _more(rng.integers(8, 15), scale**0.5), rng)]
 
 
-def _car(rng: np.random.Generator) -> Parts:
-    return "car", [shapes.car(rng.uniform(48, 84), rng.uniform(0.5, 0.62), rng.uniform(5, 8))]
+def _car(rng: np.random.Generator, scale: float) -> Parts:
+    length = rng.uniform(48, 84) * scale
+    return "car", [shapes.car(length, rng.uniform(0.5, 0.62), rng.uniform(5, 8))]
 
 
-def _bicycle(rng: np.random.Generator) -> Parts:
-    return "bicycle", shapes.bicycle(rng.uniform(11, 18), rng.uniform(3.5, 5))
+def _bicycle(rng: np.random.Generator, scale: float) -> Parts:
+    return "bicycle", shapes.bicycle(rng.uniform(11, 18) * scale, rng.uniform(3.5, 5))
 
 
-_MAKERS: dict[str, Callable[[np.random.Generator], Parts]] = {
+_MAKERS: dict[str, Callable[[np.random.Generator, float], Parts]] = {
     "star": _star,
     "ring": _ring,
     "gear": _gear,

@@ -1,0 +1,27 @@
+"""The synthetic instance data sets, under names of their own.
+
+``synthetic_instances_train`` and ``synthetic_instances_val`` are what `coco_layout.py` writes, with
+just the nine classes there are.
+"""
+
+import os
+
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_instances
+
+from .coco_layout import SPLITS
+
+
+def register_synthetic(root: str | None = None) -> None:
+    """Register the two data sets; a second call changes nothing.
+
+    Args:
+        root: the folder that has ``coco``; None for DETECTRON2_DATASETS, or "datasets".
+    """
+    root = root or os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
+    for split in SPLITS:
+        name = f"synthetic_instances_{split}"
+        if name not in DatasetCatalog:
+            annotations = os.path.join(root, "coco", "annotations", f"{name}.json")
+            images = os.path.join(root, "coco", f"{split}2017")
+            register_coco_instances(name, {}, annotations, images)
