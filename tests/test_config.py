@@ -2,8 +2,10 @@
 
 import pytest
 from detectron2.config import get_cfg
+from detectron2.modeling import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
 from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.projects.point_rend import add_pointrend_config as add_builtin_config
+from detectron2.projects.point_rend.point_head import POINT_HEAD_REGISTRY
 
 from pointrend_seg import InputError, add_pointrend_config, adopt_config
 
@@ -84,3 +86,166 @@ def test_class_counts_that_differ():
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, cfg.MODEL.POINT_HEAD.NUM_CLASSES = 19, 80
     with pytest.raises(InputError, match="POINT_HEAD.NUM_CLASSES is 80 .* is 19.*Set both"):
         adopt_config(cfg)
+
+
+# --- instance configs -----------------------------------------------------------------------
+
+NAMES = [
+    ("MODEL.ROI_MASK_HEAD.NAME", "PointRendMaskHead", "PointRendInstanceHead"),
+    ("MODEL.ROI_MASK_HEAD.NAME", "CoarseMaskHead", "PointRendInstanceHead"),
+    ("MODEL.ROI_MASK_HEAD.NAME", "ImplicitPointRendMaskHead", "ImplicitPointRendInstanceHead"),
+    ("MODEL.ROI_HEADS.NAME", "PointRendROIHeads", "StandardROIHeads"),
+    ("MODEL.POINT_HEAD.NAME", "StandardPointHead", "PointMLP"),
+    ("MODEL.POINT_HEAD.NAME", "ImplicitPointHead", "ImplicitPointMLP"),
+    ("MODEL.SEM_SEG_POINT_HEAD.NAME", "StandardPointHead", "PointMLP"),
+]
+
+
+@pytest.mark.parametrize(("key", "old", "new"), NAMES)
+def test_every_name_is_translated_and_logged(key, old, new, caplog):
+    cfg = with_ours()
+    cfg.merge_from_list([key, old])
+    before = flat(cfg)
+    with caplog.at_level("INFO"):
+        adopt_config(cfg)
+    assert f"{key}: {old} -> {new}" in caplog.text
+    allowed = {key: new}
+    if key == "MODEL.ROI_MASK_HEAD.NAME":
+        allowed["MODEL.ROI_MASK_HEAD.POOLER_TYPE"] = ""
+    assert changes(before, cfg) == allowed
+
+
+def flat(cfg, prefix=""):
+    values = {}
+    for key, value in cfg.items():
+        if isinstance(value, dict):
+            values |= flat(value, f"{prefix}{key}.")
+        else:
+            values[prefix + key] = value
+    return values
+
+
+def changes(before, cfg):
+    return {key: value for key, value in flat(cfg).items() if before.get(key, None) != value}
+
+
+def test_every_head_of_detectron2s_pointrend_has_a_translation():
+    registered = {
+        name
+        for registry in (ROI_MASK_HEAD_REGISTRY, ROI_HEADS_REGISTRY, POINT_HEAD_REGISTRY)
+        for name, entry in registry
+        if entry.__module__.startswith("detectron2.projects.point_rend")
+    }
+    assert registered == {old for _, old, _ in NAMES} - {"CoarseMaskHead"}
+    ours = dict(ROI_MASK_HEAD_REGISTRY)
+    for _, _, new in NAMES[:3]:
+        assert ours[new].__module__.startswith("pointrend_seg.")
+
+
+def test_the_older_spelling_reads_the_feature_maps_by_itself(caplog):
+    cfg = with_ours()
+    cfg.MODEL.ROI_HEADS.NAME = "PointRendROIHeads"
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "CoarseMaskHead"
+    assert cfg.MODEL.ROI_MASK_HEAD.POOLER_TYPE == "ROIAlignV2"
+    with caplog.at_level("INFO"):
+        adopt_config(cfg)
+    assert cfg.MODEL.ROI_HEADS.NAME == "StandardROIHeads"
+    assert cfg.MODEL.ROI_MASK_HEAD.NAME == "PointRendInstanceHead"
+    assert cfg.MODEL.ROI_MASK_HEAD.POOLER_TYPE == ""
+    assert "MODEL.ROI_MASK_HEAD.POOLER_TYPE: ROIAlignV2 -> ''" in caplog.text
+
+
+def test_a_config_without_a_key_of_ours():
+    """Made by the function of Detectron2's PointRend alone."""
+    cfg = get_cfg()
+    add_builtin_config(cfg)
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "PointRendMaskHead"
+    cfg.MODEL.POINT_HEAD.TRAIN_NUM_POINTS = 99
+    before = flat(cfg)
+    adopt_config(cfg)
+    assert cfg.MODEL.POINT_HEAD.PADDING_MODE == "zeros"
+    assert {key: flat(cfg)[key] for key in before if flat(cfg)[key] != before[key]} == {
+        "MODEL.ROI_MASK_HEAD.NAME": "PointRendInstanceHead",
+        "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "",
+        "MODEL.POINT_HEAD.NAME": "PointMLP",
+    }
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_frozen_configs_stay_so(is_frozen):
+    cfg = with_ours()
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "PointRendMaskHead"
+    if is_frozen:
+        cfg.freeze()
+    assert adopt_config(cfg) is cfg
+    assert cfg.is_frozen() is is_frozen
+    assert cfg.MODEL.POINT_HEAD.is_frozen() is is_frozen
+    assert cfg.MODEL.ROI_MASK_HEAD.NAME == "PointRendInstanceHead"
+
+
+def test_a_config_that_cannot_be_adopted_stays_frozen():
+    cfg = with_ours()
+    cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
+    cfg.freeze()
+    with pytest.raises(InputError):
+        adopt_config(cfg)
+    assert cfg.is_frozen()
+
+
+@pytest.mark.parametrize(("key", "old", "new"), NAMES)
+def test_adopting_twice_changes_nothing(key, old, new, caplog):
+    cfg = with_ours()
+    cfg.merge_from_list([key, old])
+    before = adopt_config(cfg).dump()
+    with caplog.at_level("INFO"):
+        caplog.clear()
+        assert adopt_config(cfg).dump() == before
+    assert not caplog.text
+
+
+def test_a_yaml_file_and_its_bases(tmp_path, caplog):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "Base-All.yaml").write_text(
+        "MODEL:\n  META_ARCHITECTURE: GeneralizedRCNN\n  MASK_ON: True\n"
+        "  ROI_HEADS:\n    NAME: PointRendROIHeads\n    NUM_CLASSES: 3\n"
+    )
+    (tmp_path / "deep" / "Base-PointRend.yaml").write_text(
+        '_BASE_: "../Base-All.yaml"\nMODEL:\n  ROI_MASK_HEAD:\n    NAME: CoarseMaskHead\n'
+        "    POINT_HEAD_ON: True\n  POINT_HEAD:\n    NAME: StandardPointHead\n    FC_DIM: 128\n"
+    )
+    leaf = tmp_path / "deep" / "mine.yaml"
+    leaf.write_text(
+        '_BASE_: "Base-PointRend.yaml"\nMODEL:\n  POINT_HEAD:\n    IN_FEATURES: ["p2", "p3"]\n'
+    )
+    with caplog.at_level("INFO"):
+        cfg = adopt_config(str(leaf))
+    assert adopt_config(leaf).dump() == cfg.dump()
+    model = cfg.MODEL
+    assert (model.ROI_HEADS.NAME, model.ROI_HEADS.NUM_CLASSES) == ("StandardROIHeads", 3)
+    assert model.ROI_MASK_HEAD.NAME == "PointRendInstanceHead"
+    assert (model.ROI_MASK_HEAD.POOLER_TYPE, model.ROI_MASK_HEAD.POINT_HEAD_ON) == ("", True)
+    assert (model.POINT_HEAD.NAME, model.POINT_HEAD.FC_DIM) == ("PointMLP", 128)
+    assert model.POINT_HEAD.IN_FEATURES == ("p2", "p3")
+    assert caplog.text.count(" -> ") == 2 * 4
+
+
+def test_a_panoptic_config_with_both_branches():
+    """One node there, two here: each branch gets what was written in the one."""
+    cfg = with_ours()
+    cfg.MODEL.META_ARCHITECTURE = "PanopticFPN"
+    cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "PointRendMaskHead"
+    cfg.MODEL.POINT_HEAD.NAME = "StandardPointHead"
+    cfg.MODEL.POINT_HEAD.FC_DIM = 77
+    cfg.MODEL.POINT_HEAD.NUM_CLASSES = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 54
+    adopt_config(cfg)
+    for node in (cfg.MODEL.POINT_HEAD, cfg.MODEL.SEM_SEG_POINT_HEAD):
+        assert (node.NAME, node.FC_DIM) == ("PointMLP", 77)
+
+
+def test_a_mask_rcnn_of_detectron2_is_left_as_it_is():
+    cfg = with_ours()
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+    before = cfg.dump()
+    assert adopt_config(cfg).dump() == before
+    assert cfg.MODEL.ROI_MASK_HEAD.POOLER_TYPE == "ROIAlignV2"

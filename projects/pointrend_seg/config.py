@@ -157,6 +157,15 @@ def adopt_config(cfg: CN | str | os.PathLike) -> CN:
         cfg.merge_from_file(path)
     frozen = cfg.is_frozen()
     cfg.defrost()
+    try:
+        _adopt(cfg)
+    finally:
+        if frozen:
+            cfg.freeze()
+    return cfg
+
+
+def _adopt(cfg: CN) -> None:
     add_pointrend_config(cfg)
     if cfg.MODEL.SEM_SEG_HEAD.NAME in _NAMES["MODEL.SEM_SEG_HEAD.NAME"]:
         _move_semantic_point_head(cfg)
@@ -165,9 +174,6 @@ def adopt_config(cfg: CN | str | os.PathLike) -> CN:
     for key, names in _NAMES.items():
         old = _get(cfg, key)
         _translate(cfg, key, names.get(old, old))
-    if frozen:
-        cfg.freeze()
-    return cfg
 
 
 def _move_semantic_point_head(cfg: CN) -> None:
