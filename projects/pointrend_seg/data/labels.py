@@ -1,4 +1,4 @@
-"""Reading label files, and finding what is wrong with them while the file's name is known."""
+"""Reading images and labels, and finding what is wrong with them while the file's name is known."""
 
 import numpy as np
 from detectron2.data import detection_utils
@@ -29,6 +29,26 @@ def read_file(file_name: str, what: str, image_format: str | None) -> np.ndarray
         raise InputError(
             f"The {what} {file_name} cannot be read: {error}. Copy it anew."
         ) from error
+
+
+def check_image_size(image: np.ndarray, record: dict) -> None:
+    """Raises unless an image has the size that its data set dict states; fills it in else.
+
+    Args:
+        image: H x W or H x W x channels.
+        record: with `file_name`; `height` and `width` are set where they are missing.
+
+    Raises:
+        InputError: names both sizes.
+    """
+    height, width = image.shape[:2]
+    expected = record.setdefault("height", height), record.setdefault("width", width)
+    if expected != (height, width):
+        number = f" (image id {record['image_id']})" if "image_id" in record else ""
+        raise InputError(
+            f"{record['file_name']} is {width} x {height} (width x height), but the data set says "
+            f"{expected[1]} x {expected[0]}{number}. Replace the image, or correct the data set."
+        )
 
 
 def read_labels(label_file: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from detectron2.data import transforms as T
 
 from ..errors import InputError
 from .augmentation import build_sem_seg_train_aug
-from .labels import check_label_values, read_file, read_labels
+from .labels import check_image_size, check_label_values, read_file, read_labels
 
 
 class SemanticMapper:
@@ -82,7 +82,7 @@ class SemanticMapper:
         output.pop("annotations", None)
         label_file = output.pop("sem_seg_file_name", None)
         image = read_file(output["file_name"], "image", self.image_format)
-        _check_size(image, output)
+        check_image_size(image, output)
 
         labels = None
         if self.is_train:
@@ -113,13 +113,3 @@ class SemanticMapper:
         check_label_values(labels, label_file, self.num_classes, self.ignore_value)
         # Detectron2 resizes 8-bit maps with Pillow and everything else as floating point
         return labels.astype(np.uint8 if labels.max() <= 255 else np.float32)
-
-
-def _check_size(image: np.ndarray, output: dict) -> None:
-    height, width = image.shape[:2]
-    expected = output.setdefault("height", height), output.setdefault("width", width)
-    if expected != (height, width):
-        raise InputError(
-            f"{output['file_name']} is {width} x {height} (width x height), but the data set says "
-            f"{expected[1]} x {expected[0]}. Replace the image, or correct the data set."
-        )
