@@ -4,8 +4,23 @@ import pytest
 import torch
 from detectron2.engine import AMPTrainer
 from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances, PolygonMasks
+from detectron2.utils.events import EventStorage
 
-from conftest import small_semantic_cfg
+from conftest import small_instance_cfg, small_semantic_cfg
+from mask_inputs import (
+    assert_finite_with_gradients,
+    blobs,
+    detections,
+    features,
+    losses_of,
+    mask_head,
+    masks_of,
+    proposals,
+    random_boxes,
+)
+from pointrend_seg.point_labels import SharedMasks, labels_at_points, labels_in_boxes
+from test_instance_parity import batch
 
 pytestmark = pytest.mark.gpu
 
@@ -55,3 +70,147 @@ def test_the_losses_never_wait_for_the_device(avoid_ignored):
         sum(losses.values()).backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+# --- instances ------------------------------------------------------------------------------
+
+HEADS = {
+    "standard": (),
+    "implicit": (
+        *("MODEL.ROI_MASK_HEAD.NAME", "ImplicitPointRendInstanceHead"),
+        *("MODEL.POINT_HEAD.NAME", "ImplicitPointMLP"),
+        *("MODEL.POINT_HEAD.SUBDIVISION_STEPS", 2),
+    ),
+    "cascade": (
+        *("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
+        *("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True),
+    ),
+    "many classes": ("MODEL.ROI_HEADS.NUM_CLASSES", 200),
+}
+
+
+def instance_model(opts=(), device="cuda"):
+    torch.manual_seed(0)
+    return build_model(small_instance_cfg(opts=("MODEL.DEVICE", device, *opts)))
+
+
+@pytest.mark.parametrize("opts", HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_mixed_precision_training_of_instances(opts, dtype):
+    model = instance_model(opts).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    trainer = AMPTrainer(model, [batch(k) for k in range(5)], optimizer, precision=dtype)
+    trainer.train(0, 5)
+    assert all(p.isfinite().all() for p in model.parameters())
+    with torch.no_grad(), torch.autocast("cuda", dtype=dtype):
+        for each in model.eval()(batch(0)):
+            assert each["instances"].pred_masks.dtype == torch.bool
+
+
+@pytest.mark.parametrize("opts", HEADS.values(), ids=HEADS)
+def test_training_on_the_gpu_without_objects(opts):
+    model = instance_model(opts).train()
+    inputs = batch(0)
+    for each in inputs:
+        empty = Instances(each["instances"].image_size)
+        empty.gt_boxes = Boxes(torch.zeros(0, 4))
+        empty.gt_classes = torch.zeros(0, dtype=torch.int64)
+        each["instances"] = empty
+    with EventStorage():
+        losses = model(inputs)
+    sum(losses.values()).backward()
+    assert_finite_with_gradients(losses, model.roi_heads.mask_head)
+
+
+@pytest.mark.parametrize("name", ["standard", "implicit", "many classes"])
+def test_masks_on_the_gpu_are_those_of_the_cpu(name):
+    head = mask_head(HEADS[name], num_classes=200 if name == "many classes" else 5)
+    maps = features()
+    want = masks_of(head, maps, detections(6, 3))
+    head = head.cuda()
+    maps = {key: value.detach().cuda() for key, value in maps.items()}
+    on_gpu = [each.to("cuda") for each in detections(6, 3)]
+    got = masks_of(head, maps, on_gpu).cpu()
+    assert got.shape == want.shape
+    assert ((got > 0.5) == (want > 0.5)).float().mean() > 0.98  # other kernels round else
+    assert (got - want).abs().median() < 1e-2
+
+
+@pytest.mark.parametrize("name", ["standard", "implicit"])
+def test_losses_on_the_gpu_are_those_of_the_cpu(name, monkeypatch):
+    """With the same points; the devices draw others from the same seed."""
+    head = mask_head(HEADS[name])
+    points = torch.rand(9, 196, 2)
+    monkeypatch.setattr(
+        "pointrend_seg.sampling.ImportancePointSampler.__call__",
+        lambda self, logits, *_: points.to(logits.device),
+    )
+    monkeypatch.setattr(
+        "pointrend_seg.implicit_mask_head.uniform_points", lambda r, n, device: points.to(device)
+    )
+    maps = {key: value.detach() for key, value in features().items()}
+    want = losses_of(head, maps, proposals(6, 3))
+    head = head.cuda()
+    got = losses_of(
+        head,
+        {key: value.cuda() for key, value in maps.items()},
+        [each.to("cuda") for each in proposals(6, 3)],
+    )
+    for key, loss in want.items():
+        torch.testing.assert_close(got[key].cpu(), loss, atol=1e-2, rtol=1e-2)
+
+
+def test_labels_on_the_gpu_are_those_of_the_cpu():
+    generator = torch.Generator().manual_seed(0)
+    masks = SharedMasks(blobs(3, generator), torch.arange(20) % 3)
+    boxes = random_boxes(20, generator)
+    coords = torch.rand(20, 200, 2, generator=generator) * 100
+    for where in ("cpu", "cuda"):  # the masks may stay where they are
+        moved = masks.to(where)
+        in_boxes = labels_in_boxes(moved, boxes.cuda(), 28)
+        assert in_boxes.is_cuda
+        assert (in_boxes.cpu() == labels_in_boxes(masks, boxes, 28)).float().mean() > 0.999
+        at_points = labels_at_points(moved, coords.cuda())
+        assert at_points.is_cuda
+        torch.testing.assert_close(
+            at_points.cpu(), labels_at_points(masks, coords), atol=1e-4, rtol=1e-4
+        )
+    taken = masks.to("cuda")[torch.arange(20, device="cuda") < 5]
+    assert len(taken) == 5 and taken.tensor.is_cuda
+
+
+def test_polygons_on_the_gpu():
+    polygons = PolygonMasks([[[12.0, 9.0, 70.0, 20.0, 40.0, 80.0]]] * 3)
+    images = [each.to("cuda") for each in proposals(3)]
+    images[0].gt_masks = polygons
+    head = mask_head().cuda()
+    maps = {key: value.detach().cuda() for key, value in features(1).items()}
+    assert_finite_with_gradients(losses_of(head, maps, images), head)
+
+
+def test_channels_last_and_half_precision_on_the_gpu():
+    head = mask_head().cuda()
+    maps = {key: value.detach().cuda() for key, value in features().items()}
+    found = [each.to("cuda") for each in detections(4, 3)]
+    want = masks_of(head, maps, found)
+    maps = {key: value.to(memory_format=torch.channels_last) for key, value in maps.items()}
+    head = head.to(memory_format=torch.channels_last)
+    assert ((masks_of(head, maps, found) > 0.5) == (want > 0.5)).float().mean() > 0.98
+    half = {key: value.half() for key, value in maps.items()}
+    got = masks_of(head.half(), half, found)
+    assert got.dtype == torch.float16
+    assert ((got > 0.5) == (want > 0.5)).float().mean() > 0.95
+
+
+def test_memory_on_the_gpu_does_not_grow_with_the_classes():
+    peaks = []
+    for num_classes in (129, 1203):
+        head = mask_head(num_classes=num_classes).cuda()
+        maps = {key: value.detach().cuda() for key, value in features(1).items()}
+        found = [each.to("cuda") for each in detections(20)]
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        masks_of(head, maps, found)
+        peaks.append(torch.cuda.max_memory_allocated() - before)
+    coarse_bytes = 20 * (1203 - 129) * 7 * 7 * 4
+    assert peaks[1] < peaks[0] + 4 * coarse_bytes
