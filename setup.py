@@ -13,6 +13,8 @@ EXTRAS = {
     # install the one that is named over the other.
     "opencv": ["opencv-python-headless"],
     "coco": ["faster-coco-eval"],
+    # Not in "dev": it is for Detectron2's loader of LVIS data sets alone, and brings opencv-python.
+    "lvis": ["lvis"],
     "test": ["pytest", "hypothesis", "ruff==0.17.6"],
 }
 EXTRAS["dev"] = EXTRAS["test"] + EXTRAS["cityscapes"] + EXTRAS["coco"]
