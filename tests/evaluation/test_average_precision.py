@@ -121,6 +121,12 @@ def test_a_hole_costs_boundary_ap_more_than_mask_ap(backend):
     assert 50 < ap["boundary"] < 100
 
 
+def test_no_detections_find_nothing(backend):
+    """Objects that are there and not found: precision 0. It is the evaluators that say NaN."""
+    curves = precision_recall(one_image((5, square(0, 0, 20))), [], "segm", backend=backend)
+    assert curves.metrics()["AP"] == 0 and np.isnan(curves.average_precision([1]))
+
+
 def test_the_inputs_are_not_changed(backend):
     dataset, detections = random_detections(0)
     before = copy.deepcopy(detections)

@@ -13,7 +13,6 @@ Shapes:
 
 import contextlib
 import io
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -81,8 +80,8 @@ def precision_recall(
     Args:
         dataset: content of a COCO JSON file. Annotations need an ``area``, and a ``segmentation``
             unless ``iou_type`` is ``"bbox"``. Not changed.
-        detections: in COCO's result format, at least one, with image and category ids of the data
-            set. Not changed.
+        detections: in COCO's result format, with image and category ids of the data set. Not
+            changed.
         iou_type: ``"bbox"``, ``"segm"``, or ``"boundary"`` for Boundary IoU: the smaller of mask
             IoU and the IoU of the boundary regions ("Boundary IoU", CVPR 2021, section 5). A
             crowd, whose outline is no object's, is compared by its mask alone.
@@ -103,6 +102,8 @@ def precision_recall(
             raise InputError(f"'{value}' is no {what} of AP: it is one of {', '.join(known)}.")
     numbers = {i: k for k, i in enumerate(sorted(image["id"] for image in dataset["images"]))}
     images = None if image_ids is None else [numbers[i] for i in image_ids]
+    if federated:
+        detections = _looked_for(dataset, detections)
     dataset = _numbered(dataset, numbers)
     # Areas decide what is small and large: a mask's comes from the mask only without a box.
     geometry = "bbox" if iou_type == "bbox" else "segmentation"
@@ -117,6 +118,17 @@ def precision_recall(
     ]
     curves = run[backend](dataset, detections, iou_type, list(max_dets), federated, images)
     return Curves(precision=curves["precision"][..., -1], recall=curves["recall"])
+
+
+def _looked_for(dataset: dict, detections: list[dict]) -> list[dict]:
+    """Those in images that are annotated for their category.
+
+    Also for faster-coco-eval, which fails where it drops all detections of an unannotated image.
+    """
+    pairs = {(a["image_id"], a["category_id"]) for a in dataset["annotations"]}
+    for image in dataset["images"]:
+        pairs.update((image["id"], category) for category in image.get("neg_category_ids") or ())
+    return [d for d in detections if (d["image_id"], d["category_id"]) in pairs]
 
 
 def _numbered(dataset: dict, numbers: dict) -> dict:
@@ -138,10 +150,10 @@ def _run_faster_coco_eval(dataset, detections, iou_type, max_dets, federated, im
     if federated:  # it wants to know how frequent a category is, which changes no curve
         categories = [{"frequency": "f", **category} for category in dataset["categories"]]
         dataset = {**dataset, "categories": categories}
-    truth = COCO(dataset)
+    truth, nothing = COCO(dataset), {**dataset, "annotations": []}
     evaluation = COCOeval_faster(
         truth,
-        truth.loadRes(detections),
+        truth.loadRes(detections) if detections else COCO(nothing),
         iou_type,
         lvis_style=federated,
         print_function=lambda *_: None,
@@ -151,11 +163,17 @@ def _run_faster_coco_eval(dataset, detections, iou_type, max_dets, federated, im
 
 def _run_pycocotools(dataset, detections, iou_type, max_dets, federated, image_ids):
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        truth = COCO()
-        truth.dataset = dataset
-        truth.createIndex()
-        evaluation = _Evaluation(truth, truth.loadRes(detections), iou_type, federated)
+        truth, nothing = _indexed(dataset), {**dataset, "annotations": []}
+        found = truth.loadRes(detections) if detections else _indexed(nothing)
+        evaluation = _Evaluation(truth, found, iou_type, federated)
         return _run(evaluation, max_dets, image_ids)
+
+
+def _indexed(dataset: dict) -> COCO:
+    api = COCO()
+    api.dataset = dataset
+    api.createIndex()
+    return api
 
 
 def _run(evaluation, max_dets, image_ids) -> dict:
@@ -173,22 +191,10 @@ class _Evaluation(COCOeval):
     def __init__(self, truth: COCO, detections: COCO, iou_type: str, federated: bool):
         super().__init__(truth, detections, "bbox" if iou_type == "bbox" else "segm")
         self._boundary = iou_type == "boundary"
-        self._federated = federated
-
-    def _prepare(self):
-        super()._prepare()
-        if self._federated:
-            negative = self._categories_by_image("neg_category_ids")
-            annotated = {
-                (image, category): detections
-                for (image, category), detections in self._dts.items()
-                if category in negative[image] or self._gts.get((image, category))
-            }
-            self._dts = defaultdict(list, annotated)
-            self._incomplete = self._categories_by_image("not_exhaustive_category_ids")
-
-    def _categories_by_image(self, key: str) -> dict:
-        return {i: set(image.get(key) or ()) for i, image in self.cocoGt.imgs.items()}
+        self._incomplete = {
+            image["id"]: image.get("not_exhaustive_category_ids") or () if federated else ()
+            for image in truth.dataset["images"]
+        }
 
     def computeIoU(self, imgId, catId):
         ious = super().computeIoU(imgId, catId)
@@ -207,7 +213,7 @@ class _Evaluation(COCOeval):
 
     def evaluateImg(self, imgId, catId, aRng, maxDet):
         matches = super().evaluateImg(imgId, catId, aRng, maxDet)
-        if matches and self._federated and catId in self._incomplete[imgId]:
+        if matches and catId in self._incomplete[imgId]:
             matches["dtIgnore"] |= matches["dtMatches"] == 0
         return matches
 
