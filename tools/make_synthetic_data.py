@@ -2,6 +2,7 @@
 """Write synthetic scenes with exact labels as a data set that Detectron2 knows.
 
 python tools/make_synthetic_data.py --layout cityscapes --output datasets --train 200 --val 40
+python tools/make_synthetic_data.py --layout coco --output datasets --train 400 --val 60
 DETECTRON2_DATASETS=datasets python tools/train_net.py --config-file …
 """
 
@@ -12,20 +13,34 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pointrend_seg.data.cityscapes_layout import TreeParameters, write_cityscapes
+from pointrend_seg.data.coco_layout import CocoParameters, write_coco
+from pointrend_seg.data.lvis_annotations import write_lvis
 from pointrend_seg.engine import run_tool
 from pointrend_seg.errors import InputError
+
+# Folders of each layout, with what writes them and what from.
+LAYOUTS = {
+    "cityscapes": [("cityscapes", write_cityscapes, TreeParameters)],
+    "coco": [("coco", write_coco, CocoParameters), ("lvis", write_lvis, CocoParameters)],
+}
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--layout", choices=["cityscapes"], default="cityscapes")
+    parser.add_argument(
+        "--layout",
+        choices=["cityscapes", "coco"],
+        default="cityscapes",
+        help="coco: with LVIS annotations, and larger objects",
+    )
     parser.add_argument("--output", type=Path, required=True, help="becomes DETECTRON2_DATASETS")
     parser.add_argument("--train", type=int, default=200, help="number of training images")
     parser.add_argument("--val", type=int, default=40, help="number of validation images")
-    parser.add_argument("--height", type=int, default=256, help="in pixels")
-    parser.add_argument("--width", type=int, default=512, help="in pixels")
+    parser.add_argument("--height", type=int, help="in pixels; cityscapes 256, coco 320")
+    parser.add_argument("--width", type=int, help="in pixels; cityscapes 512, coco 480")
+    parser.add_argument("--object-scale", type=float, help="coco: size of the objects, 2.0")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     return parser.parse_args()
@@ -33,18 +48,23 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    if min(args.train, args.val, args.seed) < 0 or min(args.height, args.width) < 32:
+    sizes = [size for size in (args.height, args.width) if size is not None]
+    if min(args.train, args.val, args.seed) < 0 or min(sizes, default=32) < 32:
         raise InputError(
             "--train, --val and --seed are 0 or more, --height and --width 32 or more."
         )
-    parameters = TreeParameters(args.train, args.val, args.height, args.width, args.seed)
-    written = write_cityscapes(
-        args.output,
-        parameters,
-        workers=args.workers,
-        progress=lambda items, total: tqdm(items, total=total, unit="image"),
-    )
-    print(f"{args.output / 'cityscapes'}: {'written' if written else 'is there already'}")
+    if args.object_scale is not None and (args.layout != "coco" or args.object_scale <= 0):
+        raise InputError("--object-scale is above 0, and for --layout coco only.")
+    names = ("height", "width", "seed", "object_scale")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    for name, write, parameters in LAYOUTS[args.layout]:
+        written = write(
+            args.output,
+            parameters(args.train, args.val, **given),
+            workers=args.workers,
+            progress=lambda items, total: tqdm(items, total=total, unit="image"),
+        )
+        print(f"{args.output / name}: {'written' if written else 'is there already'}")
 
 
 if __name__ == "__main__":

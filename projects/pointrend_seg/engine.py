@@ -26,11 +26,14 @@ from .checkpoint import Checkpointer, load_weights
 from .config import add_pointrend_config, adopt_config
 from .data.checks import check_sem_seg_dataset
 from .data.mapper import SemanticMapper
+from .data.synthetic import register_synthetic
 from .errors import InputError
 from .evaluation.build import build_evaluator
 from .registry import look_up
 
 logger = logging.getLogger(__name__)
+
+register_synthetic()
 
 
 def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:

@@ -165,7 +165,7 @@ def polygon_annotation(scene: Scene) -> dict:
             rings = [clip_ring(ring, scene.height, scene.width) for ring in shape]
             rings = [ring for ring in rings if len(ring) > 2]
             if rings:
-                polygon = np.round(_join(rings), 4).tolist()
+                polygon = np.round(join_holes(rings), 4).tolist()
                 objects.append({"label": label, "polygon": polygon})
     return {"imgHeight": scene.height, "imgWidth": scene.width, "objects": objects}
 
@@ -185,7 +185,7 @@ def clip_ring(ring: np.ndarray, height: int, width: int) -> np.ndarray:
     return ring
 
 
-def _join(rings: list[np.ndarray]) -> np.ndarray:
+def join_holes(rings: list[np.ndarray]) -> np.ndarray:
     """One outline from an outer ring and its holes, by a cut from each hole to what is nearest."""
     outline = rings[0]
     for hole in rings[1:]:

@@ -1,0 +1,204 @@
+"""The synthetic scenes in the COCO layout, and LVIS's annotations of them."""
+
+import json
+
+import cv2
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from detectron2.data.datasets.lvis import load_lvis_json
+from detectron2.structures import polygons_to_bitmask
+
+from pointrend_seg.data.coco_layout import (
+    KINDS,
+    CocoParameters,
+    scene_annotations,
+    scene_of,
+    write_coco,
+)
+from pointrend_seg.data.lvis_annotations import trace, write_lvis
+from pointrend_seg.data.rendering import render_labels
+from pointrend_seg.data.scenes import generate_scene
+from pointrend_seg.errors import InputError
+
+PARAMETERS = CocoParameters(num_train=24, num_val=6, height=160, width=240, object_scale=1.0)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tree")
+    assert write_coco(root, PARAMETERS)
+    assert write_lvis(root, PARAMETERS)
+    return root
+
+
+def content(tree, name):
+    return json.loads((tree / name).read_text())
+
+
+def mask_of(segmentation, height, width):
+    if isinstance(segmentation, dict):
+        return mask_util.decode(segmentation).astype(bool)
+    return polygons_to_bitmask([np.array(p) for p in segmentation], height, width)
+
+
+def test_annotations_are_what_is_to_be_seen(tree):
+    """Each mask against the pixels of its object, each box and area against the mask."""
+    exact, outlined, crowds = 0, 0, 0
+    for number in range(PARAMETERS.num_train):
+        scene = scene_of(PARAMETERS, "train", number)
+        _, objects = render_labels(scene)
+        visible = [objects == k for k in range(len(scene.objects))]
+        visible = [
+            mask
+            for mask, item in zip(visible, scene.objects, strict=True)
+            if item.kind in KINDS and mask.sum() >= 16
+        ]
+        items = scene_annotations(scene)
+        assert len(items) == len(visible)
+        for item, mask in zip(items, visible, strict=True):
+            found = mask_of(item["segmentation"], *mask.shape)
+            if isinstance(item["segmentation"], dict):
+                exact += 1
+                assert np.array_equal(found, mask)
+            else:
+                outlined += 1
+                assert (found & mask).sum() / (found | mask).sum() > 0.6
+            rows, columns = np.nonzero(mask)
+            left, top, width, height = item["bbox"]
+            assert (left, top) == (columns.min(), rows.min())
+            assert (left + width, top + height) == (columns.max() + 1, rows.max() + 1)
+            assert item["area"] == mask.sum()
+            crowds += item["iscrowd"]
+    assert exact > 10 and outlined > 10 and crowds > 0
+
+
+def test_outlines_agree_with_pixels_on_the_whole():
+    """Thin tips fall between pixels for pycocotools' rasteriser; most of an object does not."""
+    overlaps = []
+    for seed in range(6):
+        scene = generate_scene(seed, 320, 480, object_scale=2.0)
+        for item in scene_annotations(scene):
+            if isinstance(item["segmentation"], list):
+                found = mask_of(item["segmentation"], 320, 480)
+                overlaps.append(found.sum() / item["area"])
+    assert len(overlaps) > 7 and 0.9 < np.median(overlaps) < 1.1
+
+
+def test_the_same_parameters_give_the_same_bytes(tree, tmp_path):
+    write_coco(tmp_path, PARAMETERS, workers=2)
+    write_lvis(tmp_path, PARAMETERS, workers=2)
+    files = sorted(path.relative_to(tree) for path in tree.rglob("*.*"))
+    assert files == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.*"))
+    assert len(files) == 24 + 6 + 4 + 3 + 2
+    assert all((tree / f).read_bytes() == (tmp_path / f).read_bytes() for f in files)
+
+
+def test_a_tree_is_written_once_and_never_over_another(tree, tmp_path):
+    assert not write_coco(tree, PARAMETERS)
+    with pytest.raises(InputError, match="made from other parameters"):
+        write_coco(tree, CocoParameters(num_train=1, num_val=1))
+    (tmp_path / "coco").mkdir()
+    with pytest.raises(InputError, match="is no synthetic tree"):
+        write_coco(tmp_path, PARAMETERS)
+
+
+def test_it_holds_the_cases_that_coco_has(tree):
+    data = content(tree, "coco/annotations/instances_train2017.json")
+    assert len(data["categories"]) == 80 and len(data["images"]) == 24
+    kinds = {type(a["segmentation"]) for a in data["annotations"] if not a["iscrowd"]}
+    assert kinds == {list, dict}
+    assert any(a["iscrowd"] for a in data["annotations"])
+    many = (scene_of(CocoParameters(200, 0), "train", k) for k in range(200))
+    deserted = [scene for scene in many if not {o.kind for o in scene.objects} & set(KINDS)]
+    assert 2 <= len(deserted) <= 12 and scene_annotations(deserted[0]) == []
+    val = content(tree, "coco/annotations/instances_val2017.json")
+    ids = [image["id"] for image in data["images"] + val["images"]]
+    assert len(set(ids)) == len(ids) == 30
+    for image in val["images"]:
+        picture = cv2.imread(str(tree / "coco/val2017" / image["file_name"]))
+        assert picture.shape == (image["height"], image["width"], 3)
+
+
+def test_detectron2_reads_it_under_coco_s_name(tree):
+    name = "coco_2017_val"
+    file = tree / "coco/annotations/instances_val2017.json"
+    records = load_coco_json(str(file), str(tree / "coco/val2017"), name)
+    classes = MetadataCatalog.get(name).thing_classes
+    used = {classes[a["category_id"]] for r in records for a in r["annotations"]}
+    assert {"car", "bicycle", "clock"} <= used and len(records) == 6
+
+
+def test_detectron2_reads_it_with_its_own_classes(tree):
+    file = tree / "coco/annotations/synthetic_instances_val.json"
+    records = load_coco_json(str(file), str(tree / "coco/val2017"), "pointrend_test_synthetic")
+    classes = MetadataCatalog.get("pointrend_test_synthetic").thing_classes
+    assert tuple(classes) == KINDS
+    coco = content(tree, "coco/annotations/instances_val2017.json")
+    assert sum(len(r["annotations"]) for r in records) == len(coco["annotations"])
+
+
+def test_the_names_are_registered():
+    import pointrend_seg.engine  # noqa: F401
+
+    for split in ("train", "val"):
+        assert f"synthetic_instances_{split}" in DatasetCatalog
+        assert MetadataCatalog.get(f"synthetic_instances_{split}").evaluator_type == "coco"
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "num_classes"),
+    [("lvis_v1_train", "train", 1203), ("lvis_v1_val", "val", 1203)]
+    + [("lvis_v0.5_val_cocofied", "val", 80)],
+)
+def test_detectron2_reads_the_lvis_annotations(tree, name, split, num_classes):
+    file = tree / f"lvis/{name}.json"
+    records = load_lvis_json(str(file), f"{tree}/coco/", name)
+    coco = content(tree, f"coco/annotations/instances_{split}2017.json")
+    singles = [a for a in coco["annotations"] if not a["iscrowd"]]
+    assert sum(len(r["annotations"]) for r in records) == len(singles)
+    assert all(cv2.imread(r["file_name"]) is not None for r in records)
+    data = json.loads(file.read_text())
+    assert len(data["categories"]) == num_classes
+    for image in data["images"]:
+        present = {a["category_id"] for a in data["annotations"] if a["image_id"] == image["id"]}
+        assert not present & set(image["neg_category_ids"])
+
+
+def test_lvis_has_frequent_and_rare_categories():
+    """Over many scenes: a long tail, with the frequency that the counts say."""
+    from collections import Counter
+
+    from pointrend_seg.data.lvis_annotations import _annotate
+
+    parameters = CocoParameters(num_train=40, num_val=0)
+    images = Counter()
+    for number in range(40):
+        images.update({item["lvis"] for item in _annotate(parameters, None, ("train", number))})
+    assert len(images) > 20
+    assert max(images.values()) > 15 and min(images.values()) < 4
+
+
+def test_frequencies_are_those_of_the_training_images(tree):
+    data = content(tree, "lvis/lvis_v1_train.json")
+    counted = {}
+    for a in data["annotations"]:
+        counted.setdefault(a["category_id"], set()).add(a["image_id"])
+    for category in data["categories"]:
+        assert category["image_count"] == len(counted.get(category["id"], ()))
+        expected = "r" if category["image_count"] <= 10 else "c"
+        assert category["frequency"] == expected
+    val = content(tree, "lvis/lvis_v1_val.json")
+    assert val["categories"] == data["categories"]
+
+
+def test_traced_masks_keep_their_pixels():
+    mask = np.zeros((40, 50), np.uint8)
+    cv2.circle(mask, (20, 20), 15, 1, -1)
+    cv2.circle(mask, (20, 20), 6, 0, -1)  # a hole
+    mask[5:12, 40:48] = 1  # a second part
+    found = polygons_to_bitmask([np.array(p) for p in trace(mask)], 40, 50)
+    assert (found & (mask > 0)).sum() / (found | (mask > 0)).sum() > 0.95
+    assert trace(np.zeros((9, 9), np.uint8)) == []
