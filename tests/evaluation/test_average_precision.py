@@ -151,21 +151,28 @@ def test_the_back_ends_agree(seed, iou_type):
     np.testing.assert_allclose(one.recall, other.recall, rtol=0, atol=1e-9)
 
 
-def test_where_the_back_ends_differ():
-    """At images whose boundary width is halfway between two numbers of pixels, as 45 x 60 (1.5),
-    faster-coco-eval 1.8 rounds down where Boundary IoU's authors, and this package, round to even.
-    Only diagonals of 25 x (3, 7, 11 ...) pixels are so. If this fails, drop the exception."""
-    mask_api = pytest.importorskip("faster_coco_eval.core.mask")
-    widths = {}
-    for height, width in [(45, 60), (75, 100), (375, 500), (480, 640)]:
-        rle = coco_sets.mask_rle(np.ones((height, width), bool))
-        row = mask_api.decode(mask_api.rleToBoundary(rle))[height // 2]
-        widths[height, width] = (
-            row[: width // 2].sum(),
-            average_precision.boundary_distance(height, width),
-        )
-    assert widths.pop((45, 60)) == (1, 2)
-    assert all(theirs == ours for theirs, ours in widths.values())
+@pytest.mark.parametrize("seed", range(4))
+def test_boundary_ap_is_that_of_faster_coco_eval(seed):
+    """By its own boundaries, which are computed by other means."""
+    package = pytest.importorskip("faster_coco_eval")
+    dataset, detections = random_detections(seed)
+    ours = precision_recall(dataset, detections, "boundary").precision
+    truth = package.COCO({"info": {}, **copy.deepcopy(dataset)})
+    only_masks = [{k: v for k, v in d.items() if k != "bbox"} for d in detections]
+    theirs = package.COCOeval_faster(truth, truth.loadRes(only_masks), "boundary")
+    theirs.evaluate()
+    np.testing.assert_allclose(ours, theirs.eval["precision"][..., -1], rtol=0, atol=1e-9)
+
+
+def test_the_width_is_that_of_boundary_ious_authors(backend):
+    """Of 45 x 60 pixels 0.02 of the diagonal is 1.5, which they round to the even 2;
+    faster-coco-eval by itself takes 1. A frame of 2 of 20 pixels is 144 pixels; of one aside,
+    19 x 4 + 2 x 16 are shared: 108 / 180 = 0.6, three thresholds."""
+    assert average_precision.boundary_distance(45, 60) == 2
+    dataset = one_image((5, square(20, 20, 20, 60)[:45]))
+    dataset["images"][0].update(height=45, width=60)
+    detections = [detection(1, 5, square(20, 21, 20, 60)[:45], 0.9)]
+    assert metrics(dataset, detections, "boundary", backend)["AP"] == pytest.approx(30)
 
 
 def test_images_can_be_chosen(backend):
