@@ -19,6 +19,7 @@ import numpy as np
 
 from .rendering import render_image, render_labels
 from .scenes import Scene, SceneObject, generate_scene
+from .shapes import clip_ring, join_holes
 from .trees import Progress, save_picture, without_progress, write_tree
 
 
@@ -168,29 +169,3 @@ def polygon_annotation(scene: Scene) -> dict:
                 polygon = np.round(join_holes(rings), 4).tolist()
                 objects.append({"label": label, "polygon": polygon})
     return {"imgHeight": scene.height, "imgWidth": scene.width, "objects": objects}
-
-
-def clip_ring(ring: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The part of a ring within the image (Sutherland and Hodgman 1974)."""
-    for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
-        depth = sign * (ring[:, axis] - limit)
-        kept = []
-        for k in range(len(ring)):
-            start, end = depth[k - 1], depth[k]
-            if (start >= 0) != (end >= 0):
-                kept.append(ring[k - 1] + (ring[k] - ring[k - 1]) * start / (start - end))
-            if end >= 0:
-                kept.append(ring[k])
-        ring = np.array(kept).reshape(-1, 2)
-    return ring
-
-
-def join_holes(rings: list[np.ndarray]) -> np.ndarray:
-    """One outline from an outer ring and its holes, by a cut from each hole to what is nearest."""
-    outline = rings[0]
-    for hole in rings[1:]:
-        distance = np.linalg.norm(outline[:, None] - hole[None], axis=2)
-        i, j = np.unravel_index(distance.argmin(), distance.shape)
-        detour = np.concatenate((hole[j:], hole[: j + 1], outline[i : i + 1]))
-        outline = np.concatenate((outline[: i + 1], detour, outline[i + 1 :]))
-    return outline

@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
+from detectron2.structures import polygons_to_bitmask
 
-from .cityscapes_layout import clip_ring
 from .rendering import fill, render_image, render_labels
 from .scenes import Scene, SceneObject, generate_scene
+from .shapes import clip_ring
 from .trees import Progress, save_picture, without_progress, write_tree
 
 # What each kind of thing is labelled as among COCO's categories; everything else is background.
@@ -42,6 +43,9 @@ KINDS = tuple(COCO_NAMES)
 SPLITS = ("train", "val")
 # Of an object that shows fewer pixels than this, nothing is to be seen.
 LEAST_PIXELS = 16
+# IoU with the visible pixels that an outline must have in pycocotools' rasterisation. That one
+# thickens and thins details by up to a pixel, which the thinnest poles do not bear.
+LEAST_AGREEMENT = 0.95
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ def scene_annotations(scene: Scene) -> list[dict]:
     """What is to be seen of each thing: kind, bbox, area, segmentation and iscrowd as in COCO.
 
     An object that is one outline without holes, and wholly visible, is a polygon, exact to
-    1/16 pixel; every other one is the run lengths of its visible pixels.
+    1/16 pixel, unless pycocotools draws it too differently; every other one is the run lengths
+    of its visible pixels.
     """
     _, objects = render_labels(scene)
     annotations = []
@@ -124,7 +129,10 @@ def _polygons(item: SceneObject, visible: np.ndarray) -> list[list[float]] | Non
     if not np.array_equal(fill(item.shapes[0], *visible.shape), visible):
         return None
     ring = clip_ring(item.shapes[0][0], *visible.shape)
-    return [np.round(ring, 4).ravel().tolist()]
+    polygons = [np.round(ring, 4).ravel().tolist()]
+    drawn = polygons_to_bitmask([np.array(p) for p in polygons], *visible.shape)
+    agreement = (drawn & visible).sum() / (drawn | visible).sum()
+    return polygons if agreement >= LEAST_AGREEMENT else None
 
 
 def _run_lengths(mask: np.ndarray) -> dict:

@@ -8,16 +8,17 @@ The images are those of `coco_layout.py`, made from the same parameters. Detectr
 ``lvis_v1_*`` and ``lvis_v0.5_val_cocofied`` data sets read them.
 
 A thing's category depends on its kind and on how large it is in the image; the largest are the
-rarest. A crowd is not annotated, as in LVIS: its category is not exhaustive in that image.
+rarest. A crowd is not annotated, as in LVIS: no category of its kind is
+exhaustive in that image.
 """
 
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -25,7 +26,6 @@ import pycocotools.mask as mask_util
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from detectron2.data.datasets.lvis_v1_categories import LVIS_CATEGORIES
 
-from .cityscapes_layout import join_holes
 from .coco_layout import (
     COCO_NAMES,
     CocoParameters,
@@ -35,6 +35,7 @@ from .coco_layout import (
     scene_annotations,
     scene_of,
 )
+from .shapes import join_holes
 from .trees import Progress, without_progress, write_tree
 
 # What a kind is called from small to large.
@@ -53,6 +54,36 @@ LVIS_NAMES = {
 # third and the fourth name hold.
 _STEPS = (0.16, 0.25, 0.32)
 _ENLARGE = 4
+
+
+class Vocabulary(NamedTuple):
+    """The categories of a file.
+
+    Attributes:
+        categories: dicts with id, name, synset, synonyms and def.
+        names: what a kind is called from small to large, or whatever its size.
+    """
+
+    categories: list[dict]
+    names: dict[str, tuple[str, ...]]
+
+    def name(self, item: dict) -> str:
+        names = self.names[item["kind"]]
+        return names[min(item["step"], len(names) - 1)]
+
+    def ids(self) -> dict[str, int]:
+        return {category["name"]: category["id"] for category in self.categories}
+
+
+_LVIS = Vocabulary(LVIS_CATEGORIES, LVIS_NAMES)
+_COCO = Vocabulary(
+    [
+        {"id": c["id"], "name": c["name"], "synset": "", "synonyms": [c["name"]], "def": ""}
+        for c in COCO_CATEGORIES
+        if c["isthing"]
+    ],
+    {kind: (name,) for kind, name in COCO_NAMES.items()},
+)
 
 
 def write_lvis(
@@ -81,7 +112,7 @@ def _annotate(parameters: CocoParameters, root: Path, job: tuple[str, int]) -> l
     items = scene_annotations(scene_of(parameters, *job))
     for item in items:
         extent = max(item["bbox"][2:]) / max(parameters.height, parameters.width)
-        item["lvis"] = LVIS_NAMES[item["kind"]][sum(extent > step for step in _STEPS)]
+        item["step"] = sum(extent > step for step in _STEPS)
         if not isinstance(item["segmentation"], list):
             item["segmentation"] = trace(mask_util.decode(item["segmentation"]))
     return items
@@ -108,63 +139,60 @@ def trace(mask: np.ndarray) -> list[list[float]]:
 
 
 def _write_files(parameters: CocoParameters, root: Path, found: list[list[dict]]) -> None:
-    coco_ids = {c["name"]: c["id"] for c in COCO_CATEGORIES if c["isthing"]}
-    lvis_ids = {c["name"]: c["id"] for c in LVIS_CATEGORIES}
-    for name, split, ids, name_of in (
-        ("lvis_v1_train", "train", lvis_ids, lambda item: item["lvis"]),
-        ("lvis_v1_val", "val", lvis_ids, lambda item: item["lvis"]),
-        ("lvis_v0.5_val_cocofied", "val", coco_ids, lambda item: COCO_NAMES[item["kind"]]),
+    for name, split, vocabulary in (
+        ("lvis_v1_train", "train", _LVIS),
+        ("lvis_v1_val", "val", _LVIS),
+        ("lvis_v0.5_val_cocofied", "val", _COCO),
     ):
-        # How frequent a category is, is counted in the training images, for both splits.
-        frequency_of = _frequencies(parameters, found, name_of)
-        content = _lvis_file(parameters, split, found, ids, name_of)
-        content["categories"] = [
-            _category(category, number, *frequency_of(category)) for category, number in ids.items()
-        ]
+        content = {
+            "info": {"description": "Synthetic scenes of pointrend_seg", "version": "1"},
+            "licenses": [],
+            **_images_and_annotations(parameters, split, found, vocabulary),
+            "categories": _categories(parameters, found, vocabulary),
+        }
         (root / f"{name}.json").write_text(json.dumps(content))
 
 
-def _frequencies(parameters: CocoParameters, found, name_of: Callable) -> Callable:
-    """A function from a category's name to its number of training images and of instances."""
+def _categories(parameters: CocoParameters, found, vocabulary: Vocabulary) -> list[dict]:
+    """With how frequent each is: counted in the training images, for both splits."""
     images, instances = Counter(), Counter()
     for (split, _), items in zip(jobs_of(parameters), found, strict=True):
         if split == "train":
-            names = [name_of(item) for item in items if not item["iscrowd"]]
+            names = [vocabulary.name(item) for item in items if not item["iscrowd"]]
             instances.update(names)
             images.update(set(names))
-    return lambda name: (images[name], instances[name])
+    return [
+        {
+            **category,
+            "frequency": _frequency(images[category["name"]]),
+            "image_count": images[category["name"]],
+            "instance_count": instances[category["name"]],
+        }
+        for category in vocabulary.categories
+    ]
 
 
-def _category(name: str, number: int, images: int, instances: int) -> dict:
-    return {
-        "id": number,
-        "name": name,
-        "synset": f"{name}.n.01",
-        "synonyms": [name],
-        "def": name,
-        "frequency": "r" if images <= 10 else "c" if images <= 100 else "f",
-        "image_count": images,
-        "instance_count": instances,
-    }
+def _frequency(images: int) -> str:
+    return "r" if images <= 10 else "c" if images <= 100 else "f"
 
 
-def _lvis_file(parameters, split: str, found, ids: dict[str, int], name_of: Callable) -> dict:
-    occurring = {ids[name_of(item)] for items in found for item in items}
+def _images_and_annotations(parameters, split: str, found, vocabulary: Vocabulary) -> dict:
+    ids = vocabulary.ids()
+    occurring = {ids[vocabulary.name(item)] for items in found for item in items}
     images, annotations = [], []
     for (of_split, number), items in zip(jobs_of(parameters), found, strict=True):
         if of_split != split:
             continue
         singles = [item for item in items if not item["iscrowd"]]
-        present = {ids[name_of(item)] for item in singles}
-        crowded = {ids[name_of(item)] for item in items if item["iscrowd"]}
+        crowds = {item["kind"] for item in items if item["iscrowd"]}
+        present = {ids[vocabulary.name(item)] for item in singles}
+        crowded = {ids[name] for kind in crowds for name in vocabulary.names[kind]}
         record = image_record(parameters, split, number)
         record["neg_category_ids"] = sorted(occurring - present - crowded)
         record["not_exhaustive_category_ids"] = sorted(crowded)
         images.append(record)
-        named = [{**item, "kind": name_of(item)} for item in singles]
+        named = [{**item, "kind": vocabulary.name(item)} for item in singles]
         for item in numbered(named, record["id"], ids.__getitem__):
-            item.pop("lvis")
-            item.pop("iscrowd")
+            del item["step"], item["iscrowd"]
             annotations.append({"id": len(annotations) + 1, **item})
-    info = {"description": "Synthetic scenes of pointrend_seg", "version": "1"}
-    return {"info": info, "licenses": [], "images": images, "annotations": annotations}
+    return {"images": images, "annotations": annotations}

@@ -9,7 +9,7 @@ import os
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 
-from .coco_layout import SPLITS
+from .coco_layout import KINDS, SPLITS
 
 
 def register_synthetic(root: str | None = None) -> None:
@@ -24,4 +24,4 @@ def register_synthetic(root: str | None = None) -> None:
         if name not in DatasetCatalog:
             annotations = os.path.join(root, "coco", "annotations", f"{name}.json")
             images = os.path.join(root, "coco", f"{split}2017")
-            register_coco_instances(name, {}, annotations, images)
+            register_coco_instances(name, {"thing_classes": list(KINDS)}, annotations, images)
