@@ -1,7 +1,7 @@
 """Average precision of boxes, masks and mask boundaries, by either of two back ends.
 
 faster-coco-eval is used where it is installed, pycocotools elsewhere. Both give the same numbers:
-what pycocotools lacks, Boundary AP and LVIS' rules, is added to it here.
+Boundary IoU is computed here for both, and LVIS' rules are added to pycocotools.
 
 Shapes:
     T: IoU thresholds, 0.50, 0.55 ... 0.95
