@@ -289,6 +289,9 @@ def install(environment: Environment) -> None:
             extra += environment.run(command, "Detectron2 was not built.").split()
         say("installing the other packages and pointrend-seg: less than a minute, plus downloads")
         environment.pip_install(["--editable", f"{ROOT}[dev]", *extra], pins)
+    if "lvis" not in found:
+        # It asks for opencv-python, whose files are those of the headless OpenCV.
+        environment.pip_install(["--no-deps", "lvis"], pins)
 
 
 def set_up(environment: Environment) -> None:

@@ -123,7 +123,8 @@ def test_an_existing_environment_keeps_what_it_has(tmp_path):
     environment.state.mkdir()
     assert complete(environment)
     assert not environment.made_here
-    assert environment.installed == [setup.SETUPTOOLS, "wheel", "--editable", f"{setup.ROOT}[dev]"]
+    base = [setup.SETUPTOOLS, "wheel", "--editable", f"{setup.ROOT}[dev]"]
+    assert environment.installed == [*base, "--no-deps", "lvis"]
     assert {f"{k}=={v}" for k, v in environment.found.items()} <= set(environment.pins)
     pinned = [setup.name_of(line) for line in environment.pins]
     assert pinned.count("numpy") == pinned.count("torch") == 1
