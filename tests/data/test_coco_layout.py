@@ -15,6 +15,7 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.data.datasets.lvis import load_lvis_json
 from detectron2.structures import polygons_to_bitmask
 
+from pointrend_seg.data import lvis_annotations, shapes
 from pointrend_seg.data.coco_layout import (
     KINDS,
     CocoParameters,
@@ -24,6 +25,7 @@ from pointrend_seg.data.coco_layout import (
 )
 from pointrend_seg.data.lvis_annotations import LVIS_NAMES, trace, write_lvis
 from pointrend_seg.data.rendering import render_labels
+from pointrend_seg.data.scenes import Scene, SceneObject, Surface
 from pointrend_seg.data.synthetic import register_synthetic
 from pointrend_seg.errors import InputError
 
@@ -80,6 +82,27 @@ def test_annotations_are_what_is_to_be_seen(tree):
             assert item["area"] == mask.sum()
             crowds += item["iscrowd"]
     assert exact > 10 and outlined > 10 and crowds > 0 and empty > 0
+
+
+def test_which_objects_are_outlines():
+    """Whole and simple ones are; not one with a pixel hidden, nor one that is drawn beside it."""
+    surface = Surface((0, 0, 0), (0, 0, 0), "plain", 5, 0, 0)
+    boxes = {
+        "ground": (0, 0, 96, 64),
+        "bush": (8, 8, 28, 28),
+        "comb": (40, 8, 60, 28),
+        "sky": (59, 27, 60, 28),  # hides a pixel of the comb
+        "pole": (70.5, 8, 73.5, 48),  # pycocotools draws it a pixel farther left or right
+        "star": (8, 40, 12, 44),
+        "car": (20, 40, 25, 43),  # 15 pixels
+    }
+    objects = [SceneObject(kind, [[shapes.box(*b)]], surface) for kind, b in boxes.items()]
+    items = scene_annotations(Scene(64, 96, objects))
+    assert [item["kind"] for item in items] == ["bush", "comb", "pole", "star"]
+    assert [type(item["segmentation"]) for item in items] == [list, dict, dict, list]
+    assert [item["area"] for item in items] == [400, 399, 120, 16]
+    assert items[0]["segmentation"] == [[8, 8, 28, 8, 28, 28, 8, 28]]
+    assert items[0]["bbox"] == [8, 8, 20, 20]
 
 
 def test_the_same_parameters_give_the_same_bytes(tree, tmp_path):
@@ -230,6 +253,11 @@ def test_frequencies_are_those_of_the_training_images(tree):
         assert category["frequency"] == expected
     val = content(tree, "lvis/lvis_v1_val.json")
     assert val["categories"] == data["categories"]
+
+
+def test_frequencies_are_bounded_as_in_lvis():
+    counts = (0, 10, 11, 100, 101)
+    assert [lvis_annotations._frequency(count) for count in counts] == ["r", "r", "c", "c", "f"]
 
 
 def test_traced_masks_keep_their_pixels():

@@ -84,3 +84,34 @@ def test_details_are_thin():
     thin = np.isin(kinds, [KINDS.index(k) for k in ("letter", "pole", "ring", "bicycle")])
     opened = cv2.morphologyEx(thin.astype(np.uint8), cv2.MORPH_OPEN, np.ones((9, 9), np.uint8))
     assert opened.sum() < 0.5 * thin.sum()
+
+
+def test_larger_objects_are_fewer_and_their_details_as_wide():
+    """Things at twice the size: an opening by 10 pixels leaves as little of what is thin."""
+    import cv2
+
+    def measure(scale):
+        lengths, thin, left = [], 0, 0
+        for seed in range(4):
+            scene = generate_scene(seed, object_scale=scale)
+            for item in scene.objects:
+                points = np.concatenate([ring for shape in item.shapes for ring in shape])
+                if item.kind in ("ring", "letter", "bicycle"):
+                    lengths.append(np.ptp(points, axis=0).max())
+            kinds = render_labels(scene)[0]
+            mask = np.isin(kinds, [KINDS.index(k) for k in ("ring", "letter", "bicycle")])
+            opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((10, 10)))
+            thin, left = thin + mask.sum(), left + opened.sum()
+        return len(lengths), np.median(lengths), left / thin
+
+    small, large = measure(1.0), measure(2.0)
+    assert large[0] < 0.5 * small[0] and 1.6 < large[1] / small[1] < 2.4
+    assert small[2] < 0.1 and large[2] < 0.1
+
+
+def test_crowds_and_deserted_scenes_are_as_many_as_asked():
+    scenes = [generate_scene(seed, 64, 96, crowds=0.3, deserted=0.2) for seed in range(200)]
+    crowds = sum(any(item.is_crowd for item in scene.objects) for scene in scenes)
+    background = {"sky", "skyline", "ground", "path"}
+    deserted = sum({item.kind for item in scene.objects} <= background for scene in scenes)
+    assert 25 < deserted < 58 and 30 < crowds < 68
