@@ -117,3 +117,15 @@ def test_making_data(tmp_path):
     assert again.returncode == 0 and "is there already" in again.stdout
     other = tool("make_synthetic_data", "--output", tmp_path, *small, "--seed", 5)
     assert "made from other parameters" in message(other)
+
+
+def test_making_data_in_the_coco_layout(tmp_path):
+    small = ("--layout", "coco", "--train", 2, "--val", 1, "--height", 64, "--workers", 1)
+    result = tool("make_synthetic_data", "--output", tmp_path, *small, "--object-scale", 0.5)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("written") == 2
+    written = json.loads((tmp_path / "coco" / "synthetic.json").read_text())
+    assert (written["height"], written["width"], written["object_scale"]) == (64, 480, 0.5)
+    assert (tmp_path / "lvis" / "lvis_v1_val.json").exists()
+    result = tool("make_synthetic_data", "--output", tmp_path, "--object-scale", 0.5)
+    assert "--object-scale is above 0, and for --layout coco only." in message(result)
