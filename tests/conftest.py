@@ -48,6 +48,20 @@ def datasets() -> Path:
     return DATASETS
 
 
+@pytest.fixture(scope="session")
+def instance_datasets() -> Path:
+    """DETECTRON2_DATASETS with synthetic scenes in the COCO layout and LVIS's annotations."""
+    from pointrend_seg.data.coco_layout import CocoParameters, write_coco
+    from pointrend_seg.data.lvis_annotations import write_lvis
+
+    parameters = CocoParameters(
+        num_train=6, num_val=3, height=128, width=192, object_scale=1.0, deserted=0.0
+    )
+    write_coco(DATASETS, parameters)
+    write_lvis(DATASETS, parameters)
+    return DATASETS
+
+
 _SMALL_FPN = (
     *("MODEL.DEVICE", "cpu"),
     *("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone"),

@@ -11,10 +11,20 @@ from collections.abc import Callable
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import (
+    DatasetMapper,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
 from detectron2.engine import DefaultTrainer, default_setup
 from detectron2.evaluation.testing import flatten_results_dict
-from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
+from detectron2.modeling import (
+    BACKBONE_REGISTRY,
+    META_ARCH_REGISTRY,
+    ROI_HEADS_REGISTRY,
+    ROI_MASK_HEAD_REGISTRY,
+    SEM_SEG_HEADS_REGISTRY,
+)
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter
@@ -25,6 +35,8 @@ from torch.multiprocessing import ProcessRaisedException
 from .checkpoint import Checkpointer, load_weights
 from .config import add_pointrend_config, adopt_config
 from .data.checks import check_sem_seg_dataset
+from .data.instance_checks import check_instance_dataset
+from .data.instance_mapper import InstanceMapper
 from .data.mapper import SemanticMapper
 from .data.synthetic import register_synthetic
 from .errors import InputError
@@ -106,7 +118,7 @@ class Trainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode):
         for name in cfg.DATASETS.TRAIN:
-            check_dataset(cfg, name)
+            check_dataset(cfg, name, is_train=True)
         if cfg.TEST.EVAL_PERIOD >= 0:
             for name in cfg.DATASETS.TEST:
                 check_dataset(cfg, name)
@@ -128,21 +140,20 @@ class Trainer(DefaultTrainer):
         look_up(BACKBONE_REGISTRY, cfg.MODEL.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
         if _is_semantic(cfg):
             look_up(SEM_SEG_HEADS_REGISTRY, cfg.MODEL.SEM_SEG_HEAD.NAME, "MODEL.SEM_SEG_HEAD.NAME")
+        if _is_instance(cfg):
+            head = cfg.MODEL.ROI_MASK_HEAD
+            look_up(ROI_HEADS_REGISTRY, cfg.MODEL.ROI_HEADS.NAME, "MODEL.ROI_HEADS.NAME")
+            if cfg.MODEL.MASK_ON:
+                look_up(ROI_MASK_HEAD_REGISTRY, head.NAME, "MODEL.ROI_MASK_HEAD.NAME")
         return super().build_model(cfg)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
-        if not _is_semantic(cfg):
-            return super().build_train_loader(cfg)
-        return build_detection_train_loader(cfg, mapper=SemanticMapper(cfg, is_train=True))
+        return build_detection_train_loader(cfg, mapper=_mapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
-        if not _is_semantic(cfg):
-            return super().build_test_loader(cfg, dataset_name)
-        return build_detection_test_loader(
-            cfg, dataset_name, mapper=SemanticMapper(cfg, is_train=False)
-        )
+        return build_detection_test_loader(cfg, dataset_name, mapper=_mapper(cfg, is_train=False))
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer):
@@ -153,11 +164,14 @@ class Trainer(DefaultTrainer):
         return build_evaluator(cfg, dataset_name, output_folder)
 
 
-def check_dataset(cfg: CfgNode, name: str) -> None:
+def check_dataset(cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
     """Find out what is wrong with a data set before a model is built; raises `InputError`."""
     if _is_semantic(cfg):
         head = cfg.MODEL.SEM_SEG_HEAD
         check_sem_seg_dataset(name, head.NUM_CLASSES, head.IGNORE_VALUE)
+    elif _is_instance(cfg):
+        classes, masks = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.MASK_ON
+        check_instance_dataset(name, classes, masks, is_train=is_train)
 
 
 def load_model(cfg: CfgNode, *, resume: bool = False) -> torch.nn.Module:
@@ -217,3 +231,16 @@ def _without_input_errors(record: logging.LogRecord) -> bool:
 
 def _is_semantic(cfg: CfgNode) -> bool:
     return cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
+
+
+def _is_instance(cfg: CfgNode) -> bool:
+    return cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
+
+
+def _mapper(cfg: CfgNode, *, is_train: bool):
+    """Models of other kinds get Detectron2's mapper."""
+    if _is_semantic(cfg):
+        return SemanticMapper(cfg, is_train=is_train)
+    if _is_instance(cfg):
+        return InstanceMapper(cfg, is_train=is_train)
+    return DatasetMapper(cfg, is_train=is_train)

@@ -23,3 +23,18 @@ def test_the_demo_shows_what_pointrend_gains(cityscapes_scripts, tmp_path):
     assert height > 4 * 256 and width > 4 * 512
     again = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
     assert again.stdout.count("is there already") == 2
+
+
+@pytest.mark.slow
+def test_the_instance_demo_shows_what_pointrend_gains(tmp_path):
+    command = [sys.executable, "tools/demo_instance.py", "--output", str(tmp_path)]
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    baseline, pointrend = summary["Mask R-CNN"], summary["PointRend"]
+    assert pointrend["boundary"] >= baseline["boundary"] + 3
+    assert pointrend["segm"] > baseline["segm"]
+    assert abs(pointrend["bbox"] - baseline["bbox"]) < 8  # the same boxes, or nearly
+    height, width, _ = cv2.imread(str(tmp_path / "comparison.png")).shape
+    assert height > 4 * 320 and width > 4 * 480
+    again = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert again.stdout.count("is there already") == 5

@@ -5,6 +5,7 @@ their classes and boxes count from. Looking at an annotation decodes nothing and
 microseconds, so that whole data sets can be looked at before training.
 """
 
+import logging
 import math
 import reprlib
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
+
+from ..errors import InputError
 
 _CLASS_KEY = "MODEL.ROI_HEADS.NUM_CLASSES"
 
@@ -24,6 +27,38 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.what}. {self.fix}"
+
+
+class Findings:
+    """Problems of the annotations of a whole data set: of each kind the number and the first."""
+
+    def __init__(self, source: str):
+        """
+        Args:
+            source: the data set or its file, for the messages.
+        """
+        self._source = source
+        self._errors: dict[str, list[str]] = {}
+        self._warnings: dict[str, list[str]] = {}
+
+    def error(self, name: str, problem: Problem) -> None:
+        """Remember what `report` raises; `name` is an `annotation_name`."""
+        self._errors.setdefault(problem.fix, []).append(f"{name} {problem}")
+
+    def warn(self, name: str, problem: Problem) -> None:
+        """Remember what `report` logs."""
+        self._warnings.setdefault(problem.fix, []).append(f"{name} {problem}")
+
+    def report(self) -> None:
+        """Logs a warning of each kind and raises the first error."""
+        for found in self._warnings.values():
+            logging.getLogger(__name__).warning(self._say(found))
+        for found in self._errors.values():
+            raise InputError(self._say(found))
+
+    def _say(self, found: list[str]) -> str:
+        more = f" ({len(found)} annotations of {self._source} are like it.)"
+        return found[0] + (more if len(found) > 1 else "")
 
 
 _BOX = "Give it one: 4 finite numbers, x, y, width, height in COCO's JSON."
@@ -45,6 +80,21 @@ _SIZE = (
     "those of the image file."
 )
 _RUNS = "Write the mask anew, with pycocotools.mask.encode."
+
+
+def image_name(record: dict) -> str:
+    """What a message calls an image, before its `file_name`."""
+    return f"image (id {record['image_id']})" if "image_id" in record else "image"
+
+
+def annotation_name(annotation: dict, number: int, record: dict) -> str:
+    """What a message calls the annotation with this number among those of an image.
+
+    Args:
+        record: the image's data set dict.
+    """
+    own = f"id {annotation['id']}" if "id" in annotation else f"number {number} (from 0)"
+    return f"Annotation {own} of {image_name(record)} {record['file_name']}"
 
 
 def annotation_problem(

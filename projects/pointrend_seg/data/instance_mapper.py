@@ -12,7 +12,7 @@ from detectron2.structures import BitMasks, Instances, Keypoints, polygons_to_bi
 
 from ..errors import InputError
 from ..point_labels import SharedMasks
-from .annotations import annotation_problem, decode_mask
+from .annotations import annotation_name, annotation_problem, decode_mask, image_name
 from .labels import check_image_size, read_file
 
 
@@ -93,7 +93,7 @@ class InstanceMapper:
         output = copy.deepcopy(dataset_dict)
         output.pop("sem_seg_file_name", None)
         annotations = output.pop("annotations", [])
-        image = read_file(output["file_name"], _image_name(output), self.image_format)
+        image = read_file(output["file_name"], image_name(output), self.image_format)
         check_image_size(image, output)
         objects = self._objects(annotations, output) if self.is_train else []
 
@@ -113,7 +113,7 @@ class InstanceMapper:
     def _objects(self, annotations: list[dict], output: dict) -> list[tuple[str, dict]]:
         """The annotations that count, all whole, each with what a message calls it."""
         objects = [
-            (_object_name(annotation, number, output), annotation)
+            (annotation_name(annotation, number, output), annotation)
             for number, annotation in enumerate(annotations)
             if annotation.get("iscrowd", 0) == 0
         ]
@@ -185,12 +185,3 @@ def _transform_mask(
             "with pycocotools.mask.encode."
         ) from error
     return transforms.apply_segmentation(mask).astype(bool)
-
-
-def _image_name(record: dict) -> str:
-    return f"image (id {record['image_id']})" if "image_id" in record else "image"
-
-
-def _object_name(annotation: dict, number: int, record: dict) -> str:
-    own = f"id {annotation['id']}" if "id" in annotation else f"number {number} (from 0)"
-    return f"Annotation {own} of {_image_name(record)} {record['file_name']}"

@@ -1,0 +1,152 @@
+#!/usr/bin/env python
+"""Make data, train a Mask R-CNN and a PointRend on it from the same start, and compare their masks.
+
+    python tools/demo_instance.py [--output output/demo-instance]
+
+Everything is written below the output folder: the data, the three models, `summary.json` and
+`comparison.png`. An interrupted run is taken up where it stopped.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from demo_steps import ROOT, make_data, prepare, say, train
+
+QUICK = ROOT / "configs" / "quick"
+START = QUICK / "faster_rcnn_R_18_FPN.yaml"
+MODELS = {
+    "Mask R-CNN": QUICK / "mask_rcnn_R_18_FPN.yaml",
+    "PointRend": QUICK / "pointrend_rcnn_R_18_FPN.yaml",
+}
+NUM_TRAIN, NUM_VAL, SEED = 400, 60, 1
+ITERATIONS = 200
+SCHEDULE = (
+    *("SOLVER.MAX_ITER", str(ITERATIONS)),
+    *("SOLVER.STEPS", f"({ITERATIONS * 3 // 4},)"),
+    *("SOLVER.CHECKPOINT_PERIOD", "100"),
+)
+
+
+def scores(output: Path) -> dict:
+    """What the evaluation at the end of a training wrote into metrics.json."""
+    last = json.loads((output / "metrics.json").read_text().splitlines()[-1])
+    return {task: last[f"{task}/AP"] for task in ("bbox", "segm", "boundary")}
+
+
+def predict(config: Path, folder: Path, records: list[dict]) -> list:
+    """Instances of each record's image, masks at the image's size."""
+    import torch
+
+    from pointrend_seg.engine import Trainer, load_config, load_model
+
+    cfg = load_config(str(config), ["MODEL.WEIGHTS", str(folder / "model_final.pth")])
+    model, wanted = load_model(cfg), {record["file_name"] for record in records}
+    loader = Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0])
+    with torch.no_grad():
+        return [
+            model(inputs)[0]["instances"] for inputs in loader if inputs[0]["file_name"] in wanted
+        ]
+
+
+def true_masks(record: dict):
+    """Masks (N, H, W), bool, and classes of the objects of a record, crowds left out."""
+    import numpy as np
+    import pycocotools.mask as mask_util
+    from detectron2.structures import polygons_to_bitmask
+
+    size, masks, classes = (record["height"], record["width"]), [np.zeros((0, 0), bool)][:0], []
+    for item in record["annotations"]:
+        if item.get("iscrowd"):
+            continue
+        segmentation = item["segmentation"]
+        polygons = isinstance(segmentation, list)
+        masks.append(
+            polygons_to_bitmask([np.asarray(p) for p in segmentation], *size)
+            if polygons
+            else mask_util.decode(segmentation).astype(bool)
+        )
+        classes.append(item["category_id"])
+    return np.array(masks, dtype=bool).reshape(-1, *size), classes
+
+
+def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
+    """Validation images, and below each the object at which PointRend's mask gains most."""
+    import numpy as np
+    from detectron2.data import DatasetCatalog
+    from detectron2.utils.colormap import colormap
+    from PIL import Image
+
+    from pointrend_seg import visualization as vis
+    from pointrend_seg.data.labels import read_file
+    from pointrend_seg.engine import load_config
+
+    name = load_config(str(START)).DATASETS.TEST[0]
+    records = [r for r in DatasetCatalog.get(name) if len(r["annotations"]) > 3][:count]
+    found = [
+        predict(config, output / folder_name(title), records) for title, config in MODELS.items()
+    ]
+    colors = colormap(rgb=True)[::4]
+    rows = []
+    for number, record in enumerate(records):
+        image = read_file(record["file_name"], "image", "RGB")
+        masks = [true_masks(record)]
+        for instances in (each[number].to("cpu") for each in found):
+            sure = instances[instances.scores > 0.5]
+            masks.append((sure.pred_masks.numpy(), sure.pred_classes.tolist()))
+        pictures = [image, *(vis.draw_masks(image, m, colors[np.array(c, int)]) for m, c in masks)]
+        window = vis.largest_mask_gain(*(m for m, _ in masks))
+        rows.append(pictures)
+        rows.append([vis.enlarge(picture[window], image.shape[0]) for picture in pictures])
+    titles = ["image; enlarged where PointRend gains most", "ground truth", *MODELS]
+    Image.fromarray(vis.tile(rows, titles)).save(file, optimize=True)
+
+
+def folder_name(title: str) -> str:
+    return title.lower().replace(" ", "_").replace("-", "")
+
+
+def print_table(summary: dict) -> None:
+    print(f"\n{'':14}{'box AP':>9}{'mask AP':>9}{'Boundary AP':>13}")
+    for title in MODELS:
+        each = summary[title]
+        print(f"{title:14}{each['bbox']:9.1f}{each['segm']:9.1f}{each['boundary']:13.1f}")
+    gain = {task: summary["PointRend"][task] - summary["Mask R-CNN"][task] for task in each}
+    print(f"{'gain':14}{gain['bbox']:+9.1f}{gain['segm']:+9.1f}{gain['boundary']:+13.1f}\n")
+
+
+def run(output: Path) -> None:
+    prepare(output)
+    say(f"1/5  Making {NUM_TRAIN} + {NUM_VAL} images with exact masks (about a minute)")
+    make_data(output / "datasets", layout="coco", train=NUM_TRAIN, val=NUM_VAL, seed=SEED)
+    say("2/5  Training backbone and boxes, from which both models start (8 to 12 minutes)")
+    seconds = {"start": train(output / "start", START)}
+    weights = ("MODEL.WEIGHTS", str(output / "start" / "model_final.pth"))
+    summary = {}
+    for number, (title, config) in enumerate(MODELS.items(), start=3):
+        say(f"{number}/5  {title}: {ITERATIONS} iterations from there, and scoring (4 minutes)")
+        folder = output / folder_name(title)
+        seconds[title] = train(folder, config, (*weights, *SCHEDULE))
+        summary[title] = scores(folder)
+    summary["seconds"] = seconds
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    say("5/5  Drawing validation images")
+    draw_comparison(output / "comparison.png", output)
+    print_table(summary)
+    for name in ("summary.json", "comparison.png", *map(folder_name, MODELS)):
+        print(f"  {output / name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("output/demo-instance"))
+    try:
+        run(parser.parse_args().output.resolve())
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)  # the step has said what is wrong
+
+
+if __name__ == "__main__":
+    main()
