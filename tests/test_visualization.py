@@ -85,5 +85,6 @@ def test_the_window_of_the_mask_that_gains_most():
     assert width / height == pytest.approx(1.5, abs=0.05) and columns.stop <= 90
     whole = (slice(0, 60), slice(0, 90))
     assert vis.largest_mask_gain(truth, after, before) == whole
-    assert vis.largest_mask_gain(truth, before[:0], after) == whole
+    assert vis.largest_mask_gain(truth, before, after[:0]) == whole
+    assert vis.largest_mask_gain(truth, before[:0], after) != whole
     assert vis.largest_mask_gain(truth[:0], before, after) == whole

@@ -22,7 +22,7 @@ MODELS = {
     "PointRend": QUICK / "pointrend_rcnn_R_18_FPN.yaml",
 }
 NUM_TRAIN, NUM_VAL, SEED = 400, 60, 1
-ITERATIONS = 200
+ITERATIONS = 250
 SCHEDULE = (
     *("SOLVER.MAX_ITER", str(ITERATIONS)),
     *("SOLVER.STEPS", f"({ITERATIONS * 3 // 4},)"),

@@ -156,11 +156,11 @@ def draw_masks(image: np.ndarray, masks: np.ndarray, colors: np.ndarray) -> np.n
 def largest_mask_gain(
     truth: np.ndarray, before: np.ndarray, after: np.ndarray, margin: int = 8
 ) -> tuple[slice, slice]:
-    """The window around the object whose mask gets better by the most pixels.
+    """The window around the object whose mask gets better the most, in IoU.
 
     Args:
         truth, before, after: (N, H, W) bool masks of the objects and of two predictions, each with
-            a number of masks of its own; an object's prediction is the one of the highest IoU.
+            a number of masks of its own; the best of them counts for an object.
         margin: pixels around the object.
 
     Returns:
@@ -168,10 +168,7 @@ def largest_mask_gain(
         nothing gets better.
     """
     height, width = truth.shape[1:]
-    gains = []
-    for mask in truth:
-        errors = [_errors(mask, predictions) for predictions in (before, after)]
-        gains.append(0 if None in errors else errors[0] - errors[1])
+    gains = [_best_iou(mask, after) - _best_iou(mask, before) for mask in truth]
     if not gains or max(gains) <= 0:
         return slice(0, height), slice(0, width)
     rows, columns = np.nonzero(truth[int(np.argmax(gains))])
@@ -183,10 +180,6 @@ def largest_mask_gain(
     return slice(top, top + tall), slice(left, left + wide)
 
 
-def _errors(mask: np.ndarray, predictions: np.ndarray) -> int | None:
-    """Wrong pixels of what predicts an object best; None where nothing does."""
-    overlap = (predictions & mask).sum((1, 2))
-    if not overlap.any():
-        return None
-    best = np.argmax(overlap / np.maximum((predictions | mask).sum((1, 2)), 1))
-    return int((predictions[best] ^ mask).sum())
+def _best_iou(mask: np.ndarray, predictions: np.ndarray) -> float:
+    overlap = (predictions & mask).sum((1, 2)) / np.maximum((predictions | mask).sum((1, 2)), 1)
+    return float(overlap.max(initial=0.0))
