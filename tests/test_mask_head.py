@@ -1,12 +1,11 @@
 """The mask head where Detectron2's fails, and at its edges."""
 
-import copy
-
 import pytest
 import torch
 from detectron2.modeling import build_model
-from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
+from detectron2.structures import BitMasks, Boxes, PolygonMasks
 from detectron2.utils.events import EventStorage
+from torch import nn
 
 from conftest import small_instance_cfg
 from mask_inputs import (
@@ -172,19 +171,27 @@ def test_several_fine_features_in_the_order_of_their_names():
     assert seen[0][:, :, 0].tolist() == [[8.0] * 3 + [4.0] * 3] * 2
 
 
-def test_border_padding_reaches_the_edge_of_the_image():
-    """With zeros a constant map is read as about a half of itself there: masks stop short."""
-    edge = Instances((HEIGHT, WIDTH))
+class CoarseAsItIs(nn.Module):
+    def forward(self, fine, coarse):
+        return coarse + fine[:, :1]
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "border"])
+def test_constant_maps_at_the_edge_of_the_image(padding_mode):
+    """With zeros they are read as less than they are there: masks stop short. Not with border."""
+    edge = detections(1)[0]
     edge.pred_boxes = Boxes(torch.tensor([[WIDTH - 40.0, 20.0, WIDTH, 60.0]]))
-    edge.pred_classes = torch.zeros(1, dtype=torch.int64)
     maps = {"p2": torch.ones(1, 32, HEIGHT // 4, WIDTH // 4)}
-    spread = {}
-    for padding_mode in ("zeros", "border"):
-        head = mask_head((f"{NODE}.PADDING_MODE", padding_mode))
-        head.coarse_head.prediction.weight.data.zero_()
-        masks = masks_of(head, maps, [copy.deepcopy(edge)])[0, 0]
-        spread[padding_mode] = (masks.max() - masks.min()).item()
-    assert spread["border"] < 1e-5 < 1e-2 < spread["zeros"]
+    head = mask_head((f"{NODE}.PADDING_MODE", padding_mode))
+    pooled, points = [], []
+    head.coarse_head.register_forward_pre_hook(lambda _, args: pooled.append(args[0]))
+    head.coarse_head.register_forward_hook(lambda _, args, out: torch.ones_like(out))
+    head.point_head = CoarseAsItIs()
+    head.point_head.register_forward_pre_hook(lambda _, args: points.extend(args))
+    masks = masks_of(head, maps, [edge])
+    for seen in (pooled[0], points[0], points[1]):
+        assert seen.max() > 0.9999 and (seen.min() > 0.9999) == (padding_mode == "border")
+    assert (masks.max() - masks.min() < 1e-4) == (padding_mode == "border")
 
 
 def test_losses_have_weights():
