@@ -249,3 +249,8 @@ def test_a_mask_rcnn_of_detectron2_is_left_as_it_is():
     before = cfg.dump()
     assert adopt_config(cfg).dump() == before
     assert cfg.MODEL.ROI_MASK_HEAD.POOLER_TYPE == "ROIAlignV2"
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(InputError, match="The config file gone.yaml does not exist"):
+        adopt_config("gone.yaml")

@@ -252,6 +252,7 @@ def test_labels_are_not_copied_for_each_proposal(monkeypatch):
         ),
         ((f"{NODE}.IN_FEATURES", ("res2",)), r"MODEL.POINT_HEAD.IN_FEATURES is \['res2'\]"),
         ((f"{NODE}.IN_FEATURES", ()), r"MODEL.POINT_HEAD.IN_FEATURES is \[\]"),
+        ((f"{NODE}.IN_FEATURES", ("p2", "p2")), r"\['p2', 'p2'\]: name each feature map once"),
         ((f"{NODE}.PADDING_MODE", "reflect"), "PADDING_MODE is 'reflect'; it is 'zeros' or 'bord"),
         ((f"{NODE}.NAME", "ImplicitPointMLP"), "MODEL.POINT_HEAD.NAME.*set it to 'PointMLP'"),
         ((f"{NODE}.NAME", "StandardPointHead"), "is 'StandardPointHead'.*Known names.*PointMLP"),
@@ -288,3 +289,8 @@ def test_the_class_count_of_the_point_head_is_that_of_the_model():
         build_model(cfg)
     head = build_model(adopt_config(cfg)).roi_heads.mask_head
     assert head.point_head.predictor.out_channels == 5
+
+
+def test_without_a_point_head_its_features_do_not_matter():
+    head = mask_head((f"{HEAD}.POINT_HEAD_ON", False, f"{NODE}.IN_FEATURES", ("res2",)))
+    assert masks_of(head, features(), detections(2, 1)).shape == (3, 1, 7, 7)

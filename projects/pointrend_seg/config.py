@@ -149,10 +149,13 @@ def adopt_config(cfg: CN | str | os.PathLike) -> CN:
         the config.
 
     Raises:
-        InputError: the semantic head and its point head have different numbers of classes.
+        InputError: no such file; the semantic head and its point head have different numbers of
+            classes.
     """
     if not isinstance(cfg, CN):
         path, cfg = os.fspath(cfg), get_cfg()
+        if not os.path.isfile(path):
+            raise InputError(f"The config file {path} does not exist.")
         add_pointrend_config(cfg)
         cfg.merge_from_file(path)
     frozen = cfg.is_frozen()

@@ -19,13 +19,13 @@ from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from .box_points import pool, sample_features, to_image
+from .box_points import pool, sample_features
 from .coarse_head import ConvFCHead
 from .errors import InputError
 from .losses import mask_point_accuracy, mask_point_loss
 from .mask_checks import NODE, check_mask_config
 from .point_heads import build_point_head
-from .point_labels import labels_at_points, shared_masks
+from .point_labels import labels_in_box_frames, shared_masks
 from .sampling import uniform_points
 from .subdivision import subdivide_from_grid
 
@@ -162,13 +162,8 @@ class ImplicitPointRendInstanceHead(nn.Module):
         """
         classes = torch.cat([each.gt_classes for each in instances])
         coords = uniform_points(len(parameters), self.train_num_points, parameters.device)
-        labels = [
-            labels_at_points(shared_masks(each), to_image(points, box))
-            for each, points, box in zip(
-                instances, coords.split([len(box) for box in boxes]), boxes, strict=True
-            )
-        ]
-        labels = torch.cat(labels)
+        truth = [shared_masks(each) for each in instances]
+        labels = labels_in_box_frames(truth, boxes, coords)
         logits = self.predict_points(parameters, features, boxes, classes, coords)
         accuracy = mask_point_accuracy(logits, labels)
         get_event_storage().put_scalar("point/accuracy", accuracy.item())

@@ -27,7 +27,8 @@ def check_mask_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
             "CascadeROIHeads."
         )
     _check_features("MODEL.ROI_MASK_HEAD.IN_FEATURES", head.IN_FEATURES, input_shape)
-    _check_features(f"{NODE}.IN_FEATURES", node.IN_FEATURES, input_shape)
+    if head.POINT_HEAD_ON or head.NAME != "PointRendInstanceHead":
+        _check_features(f"{NODE}.IN_FEATURES", node.IN_FEATURES, input_shape)
     for key, value, least in (
         ("MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS.NUM_CLASSES, 1),
         ("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", head.POOLER_RESOLUTION, 2),
@@ -45,6 +46,8 @@ def check_mask_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
 
 
 def _check_features(key: str, names: list[str], input_shape: dict[str, ShapeSpec]) -> None:
+    if len(set(names)) < len(names):
+        raise InputError(f"{key} is {list(names)}: name each feature map once.")
     if names and all(name in input_shape for name in names):
         return
     raise InputError(

@@ -23,12 +23,12 @@ from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from .box_points import pool, sample_features, to_image
+from .box_points import pool, sample_features
 from .coarse_head import ConvFCHead
 from .losses import mask_error_rates, mask_point_accuracy, mask_point_loss
 from .mask_checks import NODE, check_mask_config
 from .point_heads import build_point_head, class_logits, select_class
-from .point_labels import labels_at_points, labels_in_boxes, shared_masks
+from .point_labels import labels_in_box_frames, labels_in_boxes, shared_masks
 from .sampling import build_point_sampler, class_uncertainty
 from .subdivision import skip_complete_steps, subdivide_from_grid
 
@@ -119,7 +119,9 @@ class PointRendInstanceHead(nn.Module):
             "coarse_head": coarse_head,
             "point_sampler": build_point_sampler(node),
             "pooler_strides": {name: input_shape[name].stride for name in head.IN_FEATURES},
-            "point_strides": {name: input_shape[name].stride for name in node.IN_FEATURES},
+            "point_strides": {
+                name: input_shape[name].stride for name in node.IN_FEATURES if head.POINT_HEAD_ON
+            },
             "pooler_size": head.POOLER_RESOLUTION,
             "train_num_points": node.TRAIN_NUM_POINTS,
             "subdivision_steps": node.SUBDIVISION_STEPS,
@@ -171,24 +173,17 @@ class PointRendInstanceHead(nn.Module):
         classes = torch.cat([each.gt_classes for each in instances])
         truth = [shared_masks(each) for each in instances]
         own = select_class(coarse, classes)
-        cells = [
-            labels_in_boxes(masks, each, coarse.shape[-1])
-            for masks, each in zip(truth, boxes, strict=True)
-        ]
-        cells = torch.cat(cells)
+        of_images = zip(truth, boxes, strict=True)
+        cells = torch.cat(
+            [labels_in_boxes(masks, each, coarse.shape[-1]) for masks, each in of_images]
+        )
         _log("mask_rcnn", mask_error_rates(own, cells))
         losses = {"loss_mask": mask_point_loss(own, cells.float())}
         if self.point_head is None:
             return losses
         with torch.no_grad():
             coords = self.point_sampler(own.unsqueeze(1), self.train_num_points, class_uncertainty)
-        labels = [
-            labels_at_points(masks, to_image(points, each))
-            for masks, points, each in zip(
-                truth, coords.split([len(each) for each in boxes]), boxes, strict=True
-            )
-        ]
-        labels = torch.cat(labels)
+        labels = labels_in_box_frames(truth, boxes, coords)
         logits = self.predict_points(coarse, features, boxes, classes, coords)
         _log("point", {"accuracy": mask_point_accuracy(logits, labels)})
         losses["loss_mask_point"] = mask_point_loss(logits, labels) * self.point_loss_weight

@@ -18,6 +18,7 @@ from detectron2.structures import BitMasks, Instances, PolygonMasks
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from .box_points import to_image
 from .errors import InputError
 
 # Pixels of the windows that are held as floats at a time: 16 MB.
@@ -122,6 +123,22 @@ def _rasterised(masks: PolygonMasks, height: int, width: int) -> SharedMasks:
     number = {key: k for k, key in enumerate(objects)}
     bits = BitMasks.from_polygon_masks(list(objects.values()), height, width).tensor
     return SharedMasks(bits, torch.tensor([number[key] for key in keys], dtype=torch.int64))
+
+
+def labels_in_box_frames(truth: list[SharedMasks], boxes: list[Tensor], coords: Tensor) -> Tensor:
+    """Labels at points of the boxes of several images.
+
+    Args:
+        truth, boxes: of each image, R_i masks and (R_i, 4) boxes in pixels.
+        coords: (R, P, 2), in the boxes' [0, 1] frames, R of all images together.
+
+    Returns:
+        (R, P), as `labels_at_points`.
+    """
+    of_images = zip(truth, boxes, coords.split([len(each) for each in boxes]), strict=True)
+    return torch.cat(
+        [labels_at_points(masks, to_image(points, each)) for masks, each, points in of_images]
+    )
 
 
 def labels_at_points(masks: SharedMasks, coords: Tensor) -> Tensor:
