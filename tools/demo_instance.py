@@ -54,22 +54,19 @@ def predict(config: Path, folder: Path, records: list[dict]) -> list:
 def true_masks(record: dict):
     """Masks (N, H, W), bool, and classes of the objects of a record, crowds left out."""
     import numpy as np
-    import pycocotools.mask as mask_util
     from detectron2.structures import polygons_to_bitmask
 
-    size, masks, classes = (record["height"], record["width"]), [np.zeros((0, 0), bool)][:0], []
-    for item in record["annotations"]:
-        if item.get("iscrowd"):
-            continue
-        segmentation = item["segmentation"]
-        polygons = isinstance(segmentation, list)
-        masks.append(
-            polygons_to_bitmask([np.asarray(p) for p in segmentation], *size)
-            if polygons
-            else mask_util.decode(segmentation).astype(bool)
-        )
-        classes.append(item["category_id"])
-    return np.array(masks, dtype=bool).reshape(-1, *size), classes
+    from pointrend_seg.data.annotations import decode_mask
+
+    size = (record["height"], record["width"])
+    items = [item for item in record["annotations"] if not item.get("iscrowd")]
+    masks = [
+        polygons_to_bitmask([np.asarray(polygon) for polygon in item["segmentation"]], *size)
+        if isinstance(item["segmentation"], list)
+        else decode_mask(item["segmentation"]).astype(bool)
+        for item in items
+    ]
+    return np.array(masks).reshape(-1, *size), [item["category_id"] for item in items]
 
 
 def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
