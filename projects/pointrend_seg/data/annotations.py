@@ -61,7 +61,7 @@ class Findings:
         return found[0] + (more if len(found) > 1 else "")
 
 
-_BOX = "Give it one: 4 finite numbers, x, y, width, height in COCO's JSON."
+_BOX = "A box is 4 finite numbers: x, y, width, height in COCO's JSON. Correct the annotation."
 _CLASS = (
     f"Correct it, or set {_CLASS_KEY} to the number of classes of the data set; in data set dicts "
     "they count from 0."
@@ -118,11 +118,11 @@ def annotation_problem(
 def box_problem(annotation: dict) -> Problem | None:
     """What is wrong with its `bbox`."""
     box = annotation.get("bbox")
-    if box is None or len(box) == 0:
+    if box is None or (_is_sequence(box) and len(box) == 0):
         return Problem("has no 'bbox'", _BOX)
     numbers = 5 if annotation.get("bbox_mode") == BoxMode.XYWHA_ABS else 4
-    if len(box) != numbers or not _finite(box):
-        return Problem(f"has the 'bbox' {reprlib.repr(list(box))}", _BOX)
+    if not _is_sequence(box) or len(box) != numbers or not _finite(box):
+        return Problem(f"has the 'bbox' {reprlib.repr(box)}", _BOX)
     return None
 
 

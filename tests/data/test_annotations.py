@@ -1,0 +1,191 @@
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+from detectron2.structures import BoxMode
+
+from pointrend_seg.data.annotations import (
+    Findings,
+    Problem,
+    annotation_name,
+    annotation_problem,
+    box_problem,
+    decode_mask,
+    is_degenerate,
+    mask_problem,
+)
+from pointrend_seg.errors import InputError
+
+HEIGHT, WIDTH = 40, 60
+SIZE = HEIGHT, WIDTH
+SQUARE = [2.0, 2.0, 12.0, 2.0, 12.0, 12.0, 2.0, 12.0]
+MASK = np.arange(HEIGHT * WIDTH).reshape(SIZE) % 7 < 3
+
+
+def compressed(mask):
+    return mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+
+
+def uncompressed(mask):
+    """By hand: lengths of runs in column order, the first of them of 0."""
+    counts, value = [0], False
+    for bit in mask.ravel(order="F"):
+        if bit != value:
+            counts, value = [*counts, 0], bit
+        counts[-1] += 1
+    return {"size": list(mask.shape), "counts": counts}
+
+
+def as_text(rle):
+    return rle | {"counts": rle["counts"].decode()}
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [SQUARE],
+        [SQUARE, [3] * 6],
+        [tuple(SQUARE)],
+        [np.array(SQUARE)],
+        [np.array(SQUARE).reshape(-1, 2)],
+        [[-5.0, 0.0, 70.0, 0.0, 70.0, 90.0]],
+        compressed(MASK),
+        as_text(compressed(MASK)),
+        uncompressed(MASK),
+        MASK,
+        np.zeros(SIZE, np.int64),
+    ],
+)
+def test_masks_that_are_fine(segmentation):
+    assert mask_problem(segmentation, SIZE) is None
+    assert mask_problem(segmentation, None) is None
+
+
+@pytest.mark.parametrize("segmentation", [None, [], {}, ()])
+def test_no_mask(segmentation):
+    said = "has no 'segmentation'. Annotate its mask, or set MODEL.MASK_ON False to train boxes"
+    assert said in str(mask_problem(segmentation, SIZE))
+
+
+@pytest.mark.parametrize(
+    ("polygon", "said"),
+    [
+        ([], "has a polygon of 0 coordinates."),
+        ([1.0, 2.0, 3.0, 4.0], "has a polygon of 4 coordinates."),
+        ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], "has a polygon of 7 coordinates."),
+        (np.zeros((2, 2)), "has a polygon of 4 coordinates."),
+        ([1.0, 2.0, 3.0, float("nan"), 5.0, 6.0], "has a polygon with nan, no finite number."),
+        (np.array([1.0, 2.0, 3.0, np.inf, 5.0, 6.0]), "no finite number."),
+        (["1", "2", "3", "4", "5", "6"], "has a polygon with '1', no finite number."),
+        ([[1.0, 2.0]] * 6, "has a polygon with [1.0, 2.0], no finite number."),
+        (7.5, "has 7.5 where a polygon should be."),
+    ],
+)
+def test_polygons_that_are_none(polygon, said):
+    text = str(mask_problem([SQUARE, polygon], SIZE))
+    assert said in text
+    assert "A polygon is a flat list x1, y1, x2, y2, ... of 3 points or more. Correct" in text
+
+
+@pytest.mark.parametrize("form", [compressed, uncompressed, np.asarray])
+def test_masks_of_another_size_than_the_image(form):
+    text = str(mask_problem(form(MASK.T), SIZE))
+    assert "of 40 x 60 (width x height) as its mask, but the image is 60 x 40." in text
+    assert "Correct the mask, or the width and height that the data set states" in text
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "said"),
+    [
+        ({"size": [HEIGHT, WIDTH]}, "has a run-length mask with size alone. A mask is"),
+        ({"counts": [HEIGHT * WIDTH]}, "has a run-length mask with counts alone. A mask is"),
+        ({"size": [HEIGHT, WIDTH], "counts": [10, 20]}, "do not add up to its 2400 pixels."),
+        ({"size": [HEIGHT, WIDTH], "counts": ["a"]}, "do not add up to its 2400 pixels. Write"),
+        ("file.png", "has a 'segmentation' of type str. A mask is a list of polygons"),
+        (np.zeros((1, HEIGHT, WIDTH)), "has an array of 3 dimensions as its mask. A mask is"),
+    ],
+)
+def test_masks_that_are_none(segmentation, said):
+    assert said in str(mask_problem(segmentation, SIZE))
+
+
+@pytest.mark.parametrize("form", [compressed, uncompressed, np.asarray])
+def test_masks_are_decoded(form):
+    mask = decode_mask(form(MASK))
+    assert mask.dtype == np.uint8 and (mask == MASK).all()
+
+
+@pytest.mark.parametrize(
+    ("polygon", "degenerate"),
+    [(SQUARE, False), (SQUARE[:6], False), (SQUARE[:4], True), (SQUARE[:7], True), (3.0, False)],
+)
+def test_degenerate_polygons(polygon, degenerate):
+    assert is_degenerate(polygon) == degenerate
+    assert is_degenerate(np.array(polygon)) == degenerate or polygon == 3.0
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        (None, "has no 'bbox'."),
+        ([], "has no 'bbox'."),
+        ([1.0, 2.0, 3.0], "has the 'bbox' [1.0, 2.0, 3.0]."),
+        ([1.0, 2.0, float("nan"), 4.0], "has the 'bbox' [1.0, 2.0, nan, 4.0]."),
+        ([1, 2, 3, None], "has the 'bbox' [1, 2, 3, None]."),
+        ("abcd", "has the 'bbox' 'abcd'."),
+        (7, "has the 'bbox' 7."),
+    ],
+)
+def test_boxes_that_are_none(box, said):
+    text = str(box_problem({"bbox": box}))
+    assert said in text
+    assert "A box is 4 finite numbers: x, y, width, height in COCO's JSON" in text
+
+
+@pytest.mark.parametrize("box", [[1, 2, 3, 4], (1, 2, 3, 4), np.array([1.0, 2.0, 0.0, 0.0])])
+def test_boxes_that_are_fine(box):
+    assert box_problem({"bbox": box}) is None
+
+
+def test_rotated_boxes_have_five_numbers():
+    assert box_problem({"bbox": [7, 7, 9, 9, 45], "bbox_mode": BoxMode.XYWHA_ABS}) is None
+    assert box_problem({"bbox": [7, 7, 9, 9, 45], "bbox_mode": BoxMode.XYWH_ABS})
+    assert box_problem({"bbox": [7, 7, 9, 9], "bbox_mode": BoxMode.XYWHA_ABS})
+
+
+@pytest.mark.parametrize("category", [5, -1, None, "car"])
+def test_classes_that_are_none(category):
+    annotation = {"bbox": [1, 2, 3, 4], "category_id": category, "segmentation": [SQUARE]}
+    text = str(annotation_problem(annotation, SIZE, 5, mask_on=True))
+    said = f"has category_id {category}, but classes are 0 to 4 (MODEL.ROI_HEADS.NUM_CLASSES is 5)"
+    assert said in text
+    assert "to the number of classes of the data set; in data set dicts they count from 0" in text
+
+
+@pytest.mark.parametrize("category", [0, 4, np.int64(4)])
+def test_annotations_that_are_fine(category):
+    annotation = {"bbox": [1, 2, 3, 4], "category_id": category}
+    assert annotation_problem(annotation, SIZE, 5, mask_on=False) is None
+    assert annotation_problem(annotation, SIZE, 5, mask_on=True)
+    annotation["segmentation"] = [SQUARE]
+    assert annotation_problem(annotation, SIZE, 5, mask_on=True) is None
+
+
+def test_names():
+    record = {"file_name": "a.png", "image_id": 7}
+    assert annotation_name({"id": 3}, 0, record) == "Annotation id 3 of image (id 7) a.png"
+    name = annotation_name({}, 2, {"file_name": "a.png"})
+    assert name == "Annotation number 2 (from 0) of image a.png"
+
+
+def test_findings(caplog):
+    Findings("a set").report()
+    findings = Findings("a set")
+    for number in range(3):
+        findings.warn(f"Annotation {number}", Problem(f"has fault {number}", "Mend it."))
+    findings.error("Annotation 3", Problem("is broken", "Replace it."))
+    findings.error("Annotation 4", Problem("is lost", "Find it."))
+    with pytest.raises(InputError) as caught:
+        findings.report()
+    assert str(caught.value) == "Annotation 3 is broken. Replace it."
+    said = "Annotation 0 has fault 0. Mend it. (3 annotations of a set are like it.)"
+    assert [record.getMessage() for record in caplog.records] == [said]
