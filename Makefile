@@ -4,6 +4,10 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 RUN = $(VENV)/bin/python
 
+# Threads that spin while they wait make everything several times slower where something else runs
+# on the same cores.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-slow lint demo demo-instance wheelhouse clean
 
