@@ -337,7 +337,7 @@ def lvis(register):
     def add(name="checked_lvis", **changes):
         data = content()
         data["annotations"][1] |= changes
-        data["categories"] = [{"id": k, "name": f"kind {k}"} for k in range(1, 6)]
+        data["categories"] = [{"id": k, "name": f"kind {k}"} for k in range(1, 7)]
         classes = [f"kind {k}" for k in range(1, 6)]
         return register(data, name, by=register_lvis_instances, thing_classes=classes)
 
@@ -356,8 +356,8 @@ def test_lvis(lvis, caplog):
         ({"segmentation": RUNS}, "has a run-length mask, and Detectron2 reads none from LVIS'"),
         ({"segmentation": [SQUARE, LINE]}, "has a polygon of 4 coordinates"),
         ({"segmentation": [ODD]}, "has a polygon of 9 coordinates"),
-        ({"category_id": 6}, "has category_id 6"),
-        ({"category_id": 0}, "has category_id 0"),
+        ({"category_id": 6}, "has category_id 6, which LVIS has not. Correct the annotation, or"),
+        ({"category_id": 7}, "has category_id 7, which its 'categories' lack. Add"),
         ({"id": 1}, "has the id of another annotation"),
     ],
 )

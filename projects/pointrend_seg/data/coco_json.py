@@ -26,6 +26,10 @@ from .dataset_files import root_now
 
 _NO_ID = Problem("has no 'id'", "Give each annotation of the file a number of its own.")
 _CATEGORY = "Add the category to the file, or correct the annotation."
+_LVIS_CATEGORY = (
+    "Correct the annotation, or register a file with categories of its own as one of COCO's "
+    "(register_coco_instances)."
+)
 _SAME_ID = Problem("has the id of another annotation", _NO_ID.fix)
 _IGNORED = Problem("has 'ignore' set, which Detectron2 refuses", "Remove the annotation.")
 _NO_IMAGE = Problem("is of an image that is not among the 'images' of the file", "It is left out.")
@@ -193,8 +197,10 @@ def _problem(
         return _SAME_ID
     seen.add(annotation["id"])
     category = annotation.get("category_id")
-    if category not in content.categories or category not in class_ids:
+    if category not in content.categories:
         return Problem(f"has category_id {category}, which its 'categories' lack", _CATEGORY)
+    if category not in class_ids:
+        return Problem(f"has category_id {category}, which LVIS has not", _LVIS_CATEGORY)
     if annotation.get("ignore", 0) != 0 and not content.lvis:
         return _IGNORED
     return box_problem(annotation)
