@@ -200,3 +200,16 @@ def test_mask_error_rates_are_what_detectron2_logs():
     labels = instances.gt_masks.crop_and_resize(instances.proposal_boxes.tensor, 7)
     for name, value in mask_error_rates(logits[:, 0], labels).items():
         assert value.item() == pytest.approx(want[f"mask_rcnn/{name}"], abs=1e-6)
+
+
+def test_without_ignored_points_the_loss_is_the_plain_mean_to_the_bit():
+    """For any number of points: n times the reciprocal of n is not always 1."""
+    for boxes in range(1, 40):
+        logits = torch.linspace(-3, 3, boxes * 49).view(boxes, 49).requires_grad_()
+        labels = (torch.arange(boxes * 49) % 3 == 0).float().view(boxes, 49)
+        want = F.binary_cross_entropy_with_logits(logits, labels)
+        got = mask_point_loss(logits, labels)
+        assert torch.equal(got, want), boxes
+        (want_grad,) = torch.autograd.grad(want, logits)
+        (got_grad,) = torch.autograd.grad(got, logits)
+        assert torch.equal(got_grad, want_grad), boxes

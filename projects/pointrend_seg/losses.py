@@ -107,7 +107,9 @@ def mask_point_loss(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.
     mean = F.binary_cross_entropy_with_logits(
         logits, labels.where(valid, 0.0).to(logits.dtype), weight=valid.to(logits.dtype)
     )
-    return mean * (valid.numel() / valid.sum().clamp(min=1))
+    # (A number divided by a tensor would be multiplied by its reciprocal: n / n is not 1 then.)
+    count = valid.sum().clamp(min=1)
+    return mean * (torch.full_like(count, valid.numel()) / count)
 
 
 def mask_point_accuracy(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.0) -> Tensor:
