@@ -7,13 +7,10 @@ Everything is written below the output folder: the data, the model, `summary.jso
 `comparison.png`. An interrupted run is taken up where it stopped.
 """
 
-import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-from demo_steps import ROOT, make_data, prepare, say, train
+from demo_steps import ROOT, make_data, prepare, run_demo, say, train
 
 CONFIG = ROOT / "configs" / "quick" / "pointrend_deeplabv3_R_18_OS16.yaml"
 NUM_TRAIN, NUM_VAL, SEED = 200, 40, 1
@@ -96,14 +93,5 @@ def run(output: Path) -> None:
         print(f"  {output / name}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("output/demo"))
-    try:
-        run(parser.parse_args().output.resolve())
-    except subprocess.CalledProcessError as error:
-        sys.exit(error.returncode)  # the step has said what is wrong
-
-
 if __name__ == "__main__":
-    main()
+    run_demo(run, __doc__, "output/demo")

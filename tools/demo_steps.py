@@ -1,5 +1,6 @@
 """Steps that the demos share: quiet processes, synthetic data, a training that can be taken up."""
 
+import argparse
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,3 +69,13 @@ def train(output: Path, config: Path, opts: tuple[str, ...] = ()) -> float | Non
     seconds = None if interrupted else round(time.monotonic() - start)
     done.write_text(json.dumps(seconds))
     return seconds
+
+
+def run_demo(run: Callable[[Path], None], description: str, default: str) -> None:
+    """The command line of a demo: where its output goes; a step that fails has said why."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path(default))
+    try:
+        run(parser.parse_args().output.resolve())
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)

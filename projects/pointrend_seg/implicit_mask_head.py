@@ -23,7 +23,7 @@ from .box_points import pool, sample_features
 from .coarse_head import ConvFCHead
 from .errors import InputError
 from .losses import mask_point_accuracy, mask_point_loss
-from .mask_checks import NODE, check_mask_config
+from .mask_checks import NODE, check_mask_config, mask_classes
 from .point_heads import build_point_head
 from .point_labels import labels_in_box_frames, shared_masks
 from .sampling import uniform_points
@@ -94,11 +94,10 @@ class ImplicitPointRendInstanceHead(nn.Module):
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         check_mask_config(cfg, input_shape)
         head, node = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD
-        agnostic = head.CLS_AGNOSTIC_MASK or node.CLS_AGNOSTIC_MASK
         point_head = build_point_head(
             node,
             in_channels=sum(input_shape[name].channels for name in node.IN_FEATURES),
-            num_classes=1 if agnostic else cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            num_classes=mask_classes(cfg),
             key=NODE,
             implicit=cfg.MODEL.IMPLICIT_POINTREND,
         )

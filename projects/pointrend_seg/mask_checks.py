@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a mask head's config before anything is built."""
+"""What a mask head's config says, and what is wrong with it, before anything is built."""
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -43,6 +43,12 @@ def check_mask_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
         raise InputError(
             f"{NODE}.PADDING_MODE is '{node.PADDING_MODE}'; it is 'zeros' or 'border'."
         )
+
+
+def mask_classes(cfg: CfgNode) -> int:
+    """C of either mask head: 1 where either node asks for masks that are class-agnostic."""
+    nodes = (cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD)
+    return 1 if any(node.CLS_AGNOSTIC_MASK for node in nodes) else cfg.MODEL.ROI_HEADS.NUM_CLASSES
 
 
 def _check_features(key: str, names: list[str], input_shape: dict[str, ShapeSpec]) -> None:

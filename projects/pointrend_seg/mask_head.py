@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from .box_points import pool, sample_features
 from .coarse_head import ConvFCHead
 from .losses import mask_error_rates, mask_point_accuracy, mask_point_loss
-from .mask_checks import NODE, check_mask_config
+from .mask_checks import NODE, check_mask_config, mask_classes
 from .point_heads import build_point_head, class_logits, select_class
 from .point_labels import labels_in_box_frames, labels_in_boxes, shared_masks
 from .sampling import build_point_sampler, class_uncertainty
@@ -93,8 +93,7 @@ class PointRendInstanceHead(nn.Module):
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         check_mask_config(cfg, input_shape)
         head, node = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD
-        agnostic = head.CLS_AGNOSTIC_MASK or node.CLS_AGNOSTIC_MASK
-        num_classes = 1 if agnostic else cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        num_classes = mask_classes(cfg)
         point_head = None
         # The point head is made first, as in Detectron2: the same seed gives the same weights.
         if head.POINT_HEAD_ON:
