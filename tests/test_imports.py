@@ -16,6 +16,7 @@ LAYERS = [
     {"frames", "subdivision", "evaluation.confusion"},
     {"config", "sampling", "point_heads", "implicit_point_head", "point_labels", "box_points"},
     {"coarse_semantic", "coarse_head", "semantic_checks", "mask_checks", "checkpoint_names"},
+    {"plain_path", "fast_path"},
     {"semantic_head", "mask_head", "implicit_mask_head"},
     {"checkpoint", "inspection", "visualization", "data"},
     {"evaluation"},

@@ -70,10 +70,22 @@ class ConvFCHead(nn.Module):
         Returns:
             (R, *output_shape).
         """
-        if self.has_reduction:
-            x = F.relu(self.reduce_channel_dim_conv(x))
-        x = F.relu(self.reduce_spatial_dim_conv(x))
-        x = torch.flatten(x, start_dim=1)
+        return self.predict(self.convolve(x))
+
+    @property
+    def convolutions(self) -> list[nn.Module]:
+        """As they are at present."""
+        reduction = [self.reduce_channel_dim_conv] if self.has_reduction else []
+        return [*reduction, self.reduce_spatial_dim_conv]
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The convolutions, (R, C_in, S, S) to (R, conv_dim * (S // 2) ** 2)."""
+        for layer in self.convolutions:
+            x = F.relu(layer(x))
+        return torch.flatten(x, start_dim=1)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """The fully connected layers, from what `convolve` gives to (R, *output_shape)."""
         for k in range(1, self.num_fc + 1):
             x = F.relu(getattr(self, f"fc{k}")(x))
         return self.prediction(x).view(len(x), *self.output_shape)

@@ -100,6 +100,9 @@ def _add_instance_keys(cfg: CN) -> None:
     # PointRend it is that of the semantic head too: see adopt_config.
     node = cfg.MODEL.POINT_HEAD = _point_head_keys()
     node.NUM_CLASSES = 80
+    # Compute in the fast order. False: in that of the paper and of Detectron2, whose training runs
+    # are then repeated to the last bit.
+    node.FAST_PATH = True
     node.COARSE_SEM_SEG_HEAD_NAME = "SemSegFPNHead"
 
     # The implicit function of Implicit PointRend: what it sees, and the weight of its L2 term.

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import InputError
-from .point_heads import MOST_CLASSES_AT_ONCE, POINT_HEAD_REGISTRY, select_class
+from .point_heads import POINT_HEAD_REGISTRY, select_class
 
 # Random Fourier features (Tancik et al. 2020): so many frequencies, a sine and a cosine of each.
 _FREQUENCIES = 128
+# Up to so many classes training computes all of them and picks one, as Detectron2 does: the same
+# to the last bit, at a price that hardly shows.
+MOST_CLASSES_AT_ONCE = 128
 
 
 @POINT_HEAD_REGISTRY.register()

@@ -112,6 +112,19 @@ def mask_point_loss(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.
     return mean * (torch.full_like(count, valid.numel()) / count)
 
 
+def mask_point_gradient(logits: Tensor, labels: Tensor) -> Tensor:
+    """The gradient of the mean loss of each mask, the binary cross entropy of its logits.
+
+    Args:
+        logits: (R, P).
+        labels: (R, P), float in [0, 1]; none is ignored.
+
+    Returns:
+        (R, P), in [-1 / P, 1 / P]. Divided by R it is the gradient of `mask_point_loss`.
+    """
+    return (logits.sigmoid() - labels) / logits.shape[1]
+
+
 def mask_point_accuracy(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.0) -> Tensor:
     """The part of the points with a label whose side of the threshold is predicted right.
 

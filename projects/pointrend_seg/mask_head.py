@@ -9,7 +9,8 @@ Shape shorthand in this module:
     M: side of the masks at the end
 
 Points are in the [0, 1] frame of their box. Of all C classes only one is carried for each box:
-its label in training, its prediction in inference.
+its label in training, its prediction in inference. How points are read and predicted is in
+`plain_path.py`, and how that is done fast in `fast_path/`.
 """
 
 import logging
@@ -23,11 +24,12 @@ from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from .box_points import pool, sample_features
 from .coarse_head import ConvFCHead
+from .fast_path import FastPath
 from .losses import mask_error_rates, mask_point_accuracy, mask_point_loss
 from .mask_checks import NODE, check_mask_config, mask_classes
-from .point_heads import build_point_head, class_logits, select_class
+from .plain_path import PlainPath
+from .point_heads import build_point_head, select_class
 from .point_labels import labels_in_box_frames, labels_in_boxes, shared_masks
 from .sampling import build_point_sampler, class_uncertainty
 from .subdivision import skip_complete_steps, subdivide_from_grid
@@ -59,6 +61,7 @@ class PointRendInstanceHead(nn.Module):
         subdivision_num_points: int = 28 * 28,
         padding_mode: str = "zeros",
         point_loss_weight: float = 1.0,
+        fast_path: bool = True,
     ):
         """
         Args:
@@ -75,6 +78,8 @@ class PointRendInstanceHead(nn.Module):
             subdivision_num_points: P at each step of the inference.
             padding_mode: "zeros" or "border", see `sample_points`.
             point_loss_weight: factor of ``loss_mask_point``.
+            fast_path: compute in the fast order, where the heads are what that takes apart.
+                Results are the same but for rounding.
         """
         super().__init__()
         self.point_head = point_head
@@ -88,6 +93,7 @@ class PointRendInstanceHead(nn.Module):
         self.subdivision_num_points = subdivision_num_points
         self.padding_mode = padding_mode
         self.point_loss_weight = point_loss_weight
+        self.fast_path = fast_path
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
@@ -127,6 +133,7 @@ class PointRendInstanceHead(nn.Module):
             "subdivision_num_points": node.SUBDIVISION_NUM_POINTS,
             "padding_mode": node.PADDING_MODE,
             "point_loss_weight": node.LOSS_WEIGHT,
+            "fast_path": node.FAST_PATH,
         }
 
     def forward(self, features: dict[str, Tensor], instances: list[Instances]):
@@ -143,36 +150,37 @@ class PointRendInstanceHead(nn.Module):
         """
         kind = "proposal" if self.training else "pred"
         boxes = [each.get(f"{kind}_boxes").tensor for each in instances]
-        coarse = self.coarse_head(
-            pool(
-                features,
-                self.pooler_strides,
-                boxes,
-                self.pooler_size,
-                padding_mode=self.padding_mode,
-            )
-        )
+        points = self.points_of(features, boxes)
         if self.training:
-            return self.losses(coarse, features, boxes, instances)
-        mask_rcnn_inference(self.inference(coarse, features, boxes, instances), instances)
+            return self.losses(points, instances)
+        mask_rcnn_inference(self.inference(points, instances), instances)
         return instances
 
-    def losses(
-        self,
-        coarse: Tensor,
-        features: dict[str, Tensor],
-        boxes: list[Tensor],
-        instances: list[Instances],
-    ) -> dict[str, Tensor]:
-        """The coarse and the point loss; zero, with gradients of zero, where there is no box.
+    def points_of(self, features: dict[str, Tensor], boxes: list[Tensor]) -> PlainPath | FastPath:
+        """How points are read and predicted: the one place where the path is chosen.
 
         Args:
-            coarse: (R, C, S, S) logits.
+            boxes: of each image, (R_i, 4), in pixels.
         """
+        fast = self.fast_path and FastPath.fits(self.coarse_head, self.point_head, boxes)
+        return (FastPath if fast else PlainPath)(
+            features,
+            boxes,
+            coarse_head=self.coarse_head,
+            point_head=self.point_head,
+            pooler_strides=self.pooler_strides,
+            pooler_size=self.pooler_size,
+            point_strides=self.point_strides,
+            padding_mode=self.padding_mode,
+        )
+
+    def losses(self, points: PlainPath | FastPath, instances: list[Instances]) -> dict[str, Tensor]:
+        """The coarse and the point loss; zero, with gradients of zero, where there is no box."""
+        coarse = points.coarse()
         classes = torch.cat([each.gt_classes for each in instances])
         truth = [shared_masks(each) for each in instances]
         own = select_class(coarse, classes)
-        of_images = zip(truth, boxes, strict=True)
+        of_images = zip(truth, points.boxes, strict=True)
         cells = torch.cat(
             [labels_in_boxes(masks, each, coarse.shape[-1]) for masks, each in of_images]
         )
@@ -182,61 +190,47 @@ class PointRendInstanceHead(nn.Module):
             return losses
         with torch.no_grad():
             coords = self.point_sampler(own.unsqueeze(1), self.train_num_points, class_uncertainty)
-        labels = labels_in_box_frames(truth, boxes, coords)
-        logits = self.predict_points(coarse, features, boxes, classes, coords)
+        labels = labels_in_box_frames(truth, points.boxes, coords)
+        loss, logits = points.point_loss(coarse, classes, coords, labels)
         _log("point", {"accuracy": mask_point_accuracy(logits, labels)})
-        losses["loss_mask_point"] = mask_point_loss(logits, labels) * self.point_loss_weight
+        losses["loss_mask_point"] = loss * self.point_loss_weight
         return losses
 
     def inference(
-        self,
-        coarse: Tensor,
-        features: dict[str, Tensor],
-        boxes: list[Tensor],
-        instances: list[Instances],
-        on_step=None,
+        self, points: PlainPath | FastPath, instances: list[Instances], on_step=None
     ) -> Tensor:
         """Adaptive subdivision.
 
         Args:
-            coarse: (R, C, S, S) logits.
-            on_step: see `subdivide`.
+            on_step: see `subdivide`; called for the boxes in parts.
 
         Returns:
             (R, 1, M, M) logits of the predicted classes; without a point head the coarse ones,
-            (R, 1, S, S).
+            (R, 1, h, w).
         """
+        coarse = points.coarse()
         classes = torch.cat([each.pred_classes for each in instances])
         if self.point_head is None:
             return select_class(coarse, classes).unsqueeze(1)
         side, num_steps = skip_complete_steps(
             coarse.shape[-1], self.subdivision_steps, self.subdivision_num_points
         )
-        return subdivide_from_grid(
-            len(coarse),
-            side=side,
-            num_steps=num_steps,
-            num_points=self.subdivision_num_points,
-            predict=lambda coords: self.predict_points(coarse, features, boxes, classes, coords),
-            device=coarse.device,
-            on_step=on_step,
+        predictors = points.predictors(
+            coarse, classes, num_points=self.subdivision_num_points, num_reads=num_steps + 1
         )
-
-    def predict_points(
-        self,
-        coarse: Tensor,
-        features: dict[str, Tensor],
-        boxes: list[Tensor],
-        classes: Tensor,
-        coords: Tensor,
-    ) -> Tensor:
-        """Logits (R, P) of each box's class (R,), at points (R, P, 2)."""
-        fine = sample_features(
-            features, self.point_strides, boxes, coords, padding_mode=self.padding_mode
-        )
-        return class_logits(
-            self.point_head, fine, coarse, coords, classes, padding_mode=self.padding_mode
-        )
+        masks = [
+            subdivide_from_grid(
+                num_boxes,
+                side=side,
+                num_steps=num_steps,
+                num_points=self.subdivision_num_points,
+                predict=predict,
+                device=coarse.device,
+                on_step=on_step,
+            )
+            for num_boxes, predict in predictors
+        ]
+        return torch.cat(masks)
 
 
 def _log(prefix: str, values: dict[str, Tensor]) -> None:

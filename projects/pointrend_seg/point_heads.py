@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import InputError
-from .points import sample_points
 from .registry import look_up
 
 POINT_HEAD_REGISTRY = Registry("POINTREND_POINT_HEAD")
@@ -103,46 +102,14 @@ class PointMLP(nn.Module):
         """``fc1``, …, ``predictor``, as they are at present."""
         return [getattr(self, f"fc{k}") for k in range(1, self.num_fc + 1)] + [self.predictor]
 
-    def of_class(
-        self, fine_features: Tensor, coarse: Tensor, weights: Tensor, classes: Tensor
-    ) -> Tensor:
-        """What `forward` gives for one class of each region, at a cost free of C.
-
-        A layer is linear in the coarse logits, and those at a point are a weighted sum of the
-        cells of the coarse map. So the layer goes over the cells first, which are few, and the
-        weighted sum comes after. Rounding differs from `forward`'s.
-
-        Args:
-            fine_features: (N, C_fine, P).
-            coarse: (N, C, h, w) logits.
-            weights: (N, h * w, P), with which the cells contribute to the points.
-            classes: (N,), int64.
-
-        Returns:
-            (N, P) logits.
-        """
-        cells = coarse.flatten(2)
-        x = fine_features
-        for k, layer in enumerate(self.layers[:-1]):
-            kernel = layer.weight[:, :, 0]
-            of_fine, of_coarse = kernel[:, : x.shape[1]], kernel[:, x.shape[1] :]
-            x = F.conv1d(x, of_fine.unsqueeze(2), layer.bias)
-            if k == 0 or self.coarse_pred_each_layer:
-                x = x + (of_coarse @ cells) @ weights
-            x = F.relu(x)
-        if self.predictor.out_channels == 1:
-            classes = torch.zeros_like(classes)
-        kernel = self.predictor.weight[classes].transpose(1, 2)
-        of_fine, of_coarse = kernel[:, :, : x.shape[1]], kernel[:, :, x.shape[1] :]
-        logits = of_fine @ x + self.predictor.bias[classes, None, None]
-        if self.num_fc == 0 or self.coarse_pred_each_layer:
-            logits = logits + (of_coarse @ cells) @ weights
-        return logits.squeeze(1)
-
-
-# Up to so many classes training computes all of them and picks one, as Detectron2 does: the same
-# to the last bit, at a price that hardly shows.
-MOST_CLASSES_AT_ONCE = 128
+    def is_plain(self) -> bool:
+        """Whether it is nothing but the layers it was made with, which may be taken apart."""
+        return all(
+            type(layer) is nn.Conv1d
+            and layer.weight.shape[1:] == (layer.in_channels, 1)
+            and layer.bias is not None
+            for layer in self.layers
+        ) and all(is_untouched(module) for module in (self, *self.layers))
 
 
 def select_class(logits: Tensor, classes: Tensor) -> Tensor:
@@ -152,55 +119,7 @@ def select_class(logits: Tensor, classes: Tensor) -> Tensor:
     return logits[torch.arange(len(logits), device=logits.device), classes]
 
 
-def class_logits(
-    head: nn.Module,
-    fine_features: Tensor,
-    coarse: Tensor,
-    coords: Tensor,
-    classes: Tensor,
-    *,
-    padding_mode: str = "zeros",
-) -> Tensor:
-    """Point logits of one class of each region.
-
-    Args:
-        head: any point head. `PointMLP` computes just that class, unless a layer of it has been
-            replaced or hooked; of others all classes are computed and one is taken.
-        fine_features: (N, C_fine, P).
-        coarse: (N, C, h, w) logits.
-        coords: (N, P, 2), in the frame of ``coarse``.
-        classes: (N,), int64 in [0, C).
-
-    Returns:
-        (N, P) logits.
-    """
-    num_classes, cells = coarse.shape[1], coarse.shape[-2] * coarse.shape[-1]
-    most = MOST_CLASSES_AT_ONCE if head.training else cells
-    if num_classes <= most or not _is_plain(head):
-        logits = head(fine_features, sample_points(coarse, coords, padding_mode=padding_mode))
-        return select_class(logits, classes)
-    # Reading maps that are 1 in one cell each gives the weights of the cells.
-    one_hot = torch.eye(cells, dtype=coarse.dtype, device=coarse.device)
-    one_hot = one_hot.view(1, cells, *coarse.shape[-2:]).expand(len(coarse), -1, -1, -1)
-    weights = sample_points(one_hot, coords, padding_mode=padding_mode)
-    return head.of_class(fine_features, coarse, weights, classes)
-
-
-def _is_plain(head: nn.Module) -> bool:
-    """Nothing but convolutions such as it was made with, which may be taken apart."""
-    return (
-        type(head) is PointMLP
-        and all(
-            type(layer) is nn.Conv1d
-            and layer.weight.shape[1:] == (layer.in_channels, 1)
-            and layer.bias is not None
-            for layer in head.layers
-        )
-        and all(_is_untouched(module) for module in (head, *head.layers))
-    )
-
-
-def _is_untouched(module: nn.Module) -> bool:
+def is_untouched(module: nn.Module) -> bool:
     """No hook, and no forward of its own, by which a call does more than its class says."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return "forward" not in vars(module) and not any(getattr(module, name) for name in hooks)

@@ -20,9 +20,8 @@ from torchvision.ops import roi_align
 
 from .box_points import to_image
 from .errors import InputError
+from .points import pixel_position
 
-# Pixels of the windows that are held as floats at a time: 16 MB.
-_WINDOW_PIXELS = 2**22
 # Half-covered cells are decided by rounding; see labels_in_boxes.
 _NEAR_TIE = 1e-3
 
@@ -154,8 +153,8 @@ def labels_at_points(masks: SharedMasks, coords: Tensor) -> Tensor:
     """
     height, width = masks.image_size
     bits, index = masks.bits.to(coords.device), masks.index.to(coords.device)
-    x = _pixel_position(coords[..., 0], width)
-    y = _pixel_position(coords[..., 1], height)
+    x = pixel_position(coords[..., 0] / width, width)
+    y = pixel_position(coords[..., 1] / height, height)
     left, top = x.floor(), y.floor()
     to_right, to_bottom = x - left, y - top
     to_left, to_top = 1.0 - to_right, 1.0 - to_bottom
@@ -173,23 +172,12 @@ def labels_at_points(masks: SharedMasks, coords: Tensor) -> Tensor:
     )
 
 
-def _pixel_position(coords: Tensor, size: int) -> Tensor:
-    """Where points lie, counted in pixel centres, with the rounding of grid_sample.
-
-    Detectron2 reads its labels by grid_sample, whose last step is a fused multiply-add: one
-    rounding, which doubles give.
-    """
-    normalised = 2.0 * (coords / size) - 1.0
-    return ((normalised + 1.0).double() * (size / 2) - 0.5).float()
-
-
 def labels_in_boxes(masks: SharedMasks, boxes: Tensor, size: int) -> Tensor:
     """What of a mask lies in a box, on an M x M grid: which cells are at least half covered.
 
     It is Mask R-CNN's target, RoIAlign of the mask with a threshold of 0.5, and equal to
-    `BitMasks.crop_and_resize`. Only windows around the boxes become floats. Where a cell is so
-    nearly half covered that the rounding decides, and that depends on where the window begins,
-    the whole mask is taken, as Detectron2 does.
+    `BitMasks.crop_and_resize`. Only one object's mask at a time becomes floats (on a GPU those of
+    the image), whatever the number of its boxes.
 
     Args:
         masks: of R boxes.
@@ -201,46 +189,59 @@ def labels_in_boxes(masks: SharedMasks, boxes: Tensor, size: int) -> Tensor:
     """
     boxes = boxes.float()
     bits, index = masks.bits.to(boxes.device), masks.index.to(boxes.device)
-    covered = boxes.new_zeros(len(boxes), size, size)
-    for chosen, height, width in _windows(boxes, *masks.image_size):
-        corner = boxes[chosen, :2].floor() - 1
-        left = corner[:, 0].clamp(0, masks.image_size[1] - width).long()
-        top = corner[:, 1].clamp(0, masks.image_size[0] - height).long()
-        rows = top[:, None] + torch.arange(height, device=boxes.device)
-        columns = left[:, None] + torch.arange(width, device=boxes.device)
-        window = bits[index[chosen, None, None], rows[:, :, None], columns[:, None, :]]
-        shift = torch.stack((left, top, left, top), dim=1)
-        covered[chosen] = _align(window, boxes[chosen] - shift, size)
+    if boxes.device.type != "cpu":
+        return _align(bits.float(), index, boxes, size) >= 0.5
+    covered = _coverage(bits, index, boxes, size)
     ties = ((covered - 0.5).abs() < _NEAR_TIE).flatten(1).any(1).nonzero().flatten()
     for k in ties.split(1):
-        covered[k] = _align(bits[index[k]], boxes[k], size)
+        covered[k] = _align(bits[index[k]].float(), torch.zeros_like(k), boxes[k], size)
     return covered >= 0.5
 
 
-def _windows(boxes: Tensor, height: int, width: int):
-    """Boxes in groups of like size: their numbers, and the height and width of their windows.
+def _align(masks: Tensor, index: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """RoIAlign of masks (G, H, W), float, for boxes of these numbers: (R, M, M)."""
+    rois = torch.cat((index[:, None].to(boxes.dtype), boxes), dim=1)
+    return roi_align(masks[:, None], rois, (size, size), 1.0, 0, True)[:, 0]
 
-    A window holds a box and a pixel or more around it, but ends where the image does: there
-    RoIAlign has a rule of its own.
+
+def _coverage(bits: Tensor, index: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """RoIAlign on a CPU, as two matrix products, in a tenth of the time and all but equal.
+
+    A cell is the mean of bilinear readings on a grid of its own, so it is a weighted sum of pixels
+    whose weights are a product of those of its rows and those of its columns.
     """
-    x1, y1, x2, y2 = boxes.cpu().unbind(1)
-    heights = (y2.ceil() - y1.floor() + 3).clamp(1, height).int().tolist()
-    widths = (x2.ceil() - x1.floor() + 3).clamp(1, width).int().tolist()
-    order = sorted(range(len(heights)), key=lambda k: heights[k] * widths[k])
-    start = 0
-    while start < len(order):
-        stop, tallest, widest = start, 0, 0
-        while stop < len(order):
-            tall, wide = max(tallest, heights[order[stop]]), max(widest, widths[order[stop]])
-            if stop > start and (stop + 1 - start) * tall * wide > _WINDOW_PIXELS:
-                break
-            stop, tallest, widest = stop + 1, tall, wide
-        yield torch.tensor(order[start:stop], device=boxes.device), tallest, widest
-        start = stop
+    height, width = bits.shape[1:]
+    of_rows = _axis_weights(boxes[:, 1], boxes[:, 3], height, size)
+    of_columns = _axis_weights(boxes[:, 0], boxes[:, 2], width, size)
+    covered = boxes.new_zeros(len(boxes), size, size)
+    with torch.autocast("cpu", enabled=False):
+        for number in index.unique():
+            own = (index == number).nonzero().flatten()
+            rows = of_rows[own].flatten(0, 1) @ bits[number].float()
+            covered[own] = rows.unflatten(0, (-1, size)) @ of_columns[own].transpose(1, 2)
+    return covered
 
 
-def _align(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """RoIAlign of each mask (k, h, w) in its own box (k, 4): (k, size, size), float32."""
-    numbers = torch.arange(len(boxes), dtype=boxes.dtype, device=boxes.device)[:, None]
-    rois = torch.cat((numbers, boxes), dim=1)
-    return roi_align(masks[:, None].float(), rois, (size, size), 1.0, 0, True)[:, 0]
+def _axis_weights(start: Tensor, stop: Tensor, length: int, size: int) -> Tensor:
+    """How much each pixel along one axis counts in each cell of boxes, by RoIAlign's rules.
+
+    As many readings are taken in a cell as it has pixels, rounded up. Those more than a pixel
+    outside of the image give nothing, the others what is at its edge.
+
+    Returns:
+        (R, M, length).
+    """
+    cell = ((stop - start) / size)[:, None, None]
+    count = cell.ceil().clamp(min=0)
+    number = torch.arange(int(count.max()) if len(count) else 0)
+    first = start[:, None, None] - 0.5 + torch.arange(size)[:, None] * cell
+    place = first + (number + 0.5) * cell / count.clamp(min=1)
+    counts = (number < count) & (place >= -1) & (place <= length)
+    place = place.clamp(0, length - 1)
+    pixel = place.floor()
+    part = place - pixel
+    weights = place.new_zeros(len(start), size, length)
+    for neighbour, weight in ((pixel, 1 - part), (pixel + 1, part)):
+        neighbour = neighbour.clamp(max=length - 1).long()
+        weights.scatter_add_(2, neighbour, weight * counts / count.clamp(min=1))
+    return weights

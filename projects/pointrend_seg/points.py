@@ -38,10 +38,46 @@ def sample_points(
     # Coordinates stay in float32: in half precision they are a whole pixel off on large maps.
     dtype = torch.promote_types(input.dtype, torch.float32)
     grid = (2.0 * coords.to(dtype) - 1.0).unsqueeze(2)
-    output = F.grid_sample(
-        input.to(dtype), grid, mode=mode, padding_mode=padding_mode, align_corners=False
-    )
+    maps = input.to(dtype)
+    by_planes = _better_by_planes(maps, coords)
+    if by_planes:
+        maps, grid = maps.transpose(0, 1), grid.expand(input.shape[1], -1, -1, -1)
+    output = F.grid_sample(maps, grid, mode=mode, padding_mode=padding_mode, align_corners=False)
+    if by_planes:
+        output = output.transpose(0, 1)
     return output.squeeze(3).to(input.dtype)
+
+
+# Below these the time goes into starting each plane.
+_POINTS_WORTH_PLANES = 512
+_CHANNELS_WORTH_PLANES = 64
+
+
+def _better_by_planes(maps: Tensor, coords: Tensor) -> bool:
+    """Whether to read the channels of one map as if they were maps of one channel each.
+
+    On the CPU grid_sample shares maps among the threads, but not channels, and goes through all
+    channels at each point. By planes it takes a half or less, since a plane stays in the cache,
+    and the result is the same to the last bit.
+    """
+    return (
+        maps.device.type == "cpu"
+        and len(maps) == 1
+        and maps.shape[1] >= _CHANNELS_WORTH_PLANES
+        and coords.shape[1] >= _POINTS_WORTH_PLANES
+        and maps[0, 0].is_contiguous()
+    )
+
+
+def pixel_position(coords: Tensor, size: int) -> Tensor:
+    """One axis of points in the [0, 1] frame of a map, counted in pixel centres.
+
+    It has the rounding of grid_sample, whose last step is a fused multiply-add: one rounding,
+    which doubles give. So whoever reads by other means than `sample_points` reads at the very
+    same places.
+    """
+    normalised = 2.0 * coords - 1.0
+    return ((normalised + 1.0).double() * (size / 2) - 0.5).to(coords.dtype)
 
 
 def grid_point_coords(indices: Tensor, height: int, width: int) -> Tensor:
