@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .box_points import pool, sample_features
 from .coarse_head import ConvFCHead
 from .errors import InputError
+from .fast_path import features_in_parts
 from .losses import mask_point_accuracy, mask_point_loss
 from .mask_checks import NODE, check_mask_config, mask_classes
 from .point_heads import build_point_head
@@ -181,27 +182,34 @@ class ImplicitPointRendInstanceHead(nn.Module):
         instances: list[Instances],
         on_step=None,
     ) -> Tensor:
-        """Adaptive subdivision.
+        """Adaptive subdivision, of the boxes in parts, so that no buffer grows with their number.
 
         Args:
             parameters: (R, num_params).
-            on_step: see `subdivide`.
+            on_step: see `subdivide`; called for each part.
 
         Returns:
             (R, 1, M, M) logits of the predicted classes.
         """
         classes = torch.cat([each.pred_classes for each in instances])
-        return subdivide_from_grid(
-            len(parameters),
-            side=self.start_side,
-            num_steps=self.subdivision_steps,
-            num_points=self.subdivision_num_points,
-            predict=lambda coords: self.predict_points(
-                parameters, features, boxes, classes, coords
-            ),
-            device=parameters.device,
-            on_step=on_step,
-        )
+        side = self.start_side * 2**self.subdivision_steps
+        masks = parameters.new_empty(len(parameters), 1, side, side)
+        for part, read in features_in_parts(
+            features, self.point_strides, boxes, self.subdivision_num_points, self.padding_mode
+        ):
+            own = parameters[part], classes[part]
+            masks[part] = subdivide_from_grid(
+                len(own[0]),
+                side=self.start_side,
+                num_steps=self.subdivision_steps,
+                num_points=self.subdivision_num_points,
+                predict=lambda coords, read=read, own=own: self.point_head(
+                    read(coords), coords, *own
+                ),
+                device=parameters.device,
+                on_step=on_step,
+            )
+        return masks
 
     def predict_points(
         self,

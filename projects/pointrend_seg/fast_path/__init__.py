@@ -25,5 +25,6 @@ Shape shorthand in these modules:
 """
 
 from .path import FastPath
+from .shared_maps import features_in_parts
 
-__all__ = ["FastPath"]
+__all__ = ["FastPath", "features_in_parts"]

@@ -4,10 +4,14 @@ PyTorch makes a gradient as large as the map for each reading of it, and adds th
 shorthand as at the top of the package.
 """
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from ..box_points import to_image
+from .parts import parts
 from .rows import add_to_rows, reader
 
 
@@ -54,7 +58,7 @@ class SharedMaps:
 
 
 class _Share(Function):
-    """The maps themselves. Who reads them adds to `SharedMaps` and reports no gradient."""
+    """The maps themselves. Who reads them adds to `SharedMaps`, or reports a gradient as usual."""
 
     @staticmethod
     def forward(ctx, shared: SharedMaps, *maps: Tensor):
@@ -63,8 +67,10 @@ class _Share(Function):
         return tuple(each.view_as(each) for each in maps)
 
     @staticmethod
-    def backward(ctx, *_):
-        return None, *ctx.shared.take()
+    def backward(ctx, *gradients):
+        sums = ctx.shared.take()
+        pairs = zip(sums, gradients, strict=True)
+        return None, *(own if each is None else own.add_(each) for own, each in pairs)
 
 
 def _rows_like(maps: Tensor) -> Tensor:
@@ -104,3 +110,26 @@ class ImageReader:
                 shared.strides[name],
                 shared.padding_mode,
             )
+
+
+def features_in_parts(
+    features: dict[str, Tensor],
+    strides: dict[str, int],
+    boxes: list[Tensor],
+    num_points: int,
+    padding_mode: str,
+) -> Iterator[tuple[slice, Callable[[Tensor], Tensor]]]:
+    """What `box_points.sample_features` reads, for the boxes in parts.
+
+    Yields:
+        a part's place among the boxes of all images, and a function that takes points (B, P, 2) in
+        the frames of its boxes and gives features (B, D, P).
+    """
+    maps, all_boxes = SharedMaps(features, strides, padding_mode), torch.cat(boxes)
+    for image, part in parts(boxes, num_points, lambda k: ImageReader(maps, list(strides), k)):
+
+        def read(coords: Tensor, image=image, part=part) -> Tensor:
+            points = to_image(coords, all_boxes[part].to(coords.dtype))
+            return image.read(points.flatten(0, 1)).unflatten(0, coords.shape[:2]).transpose(1, 2)
+
+        yield part, read
