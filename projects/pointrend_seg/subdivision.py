@@ -44,9 +44,10 @@ def _top(scores: Tensor, number: int) -> Tensor:
     in_pieces = scores.device.type == "cpu" and rows < _PIECES and length % _PIECES == 0
     if not in_pieces or length < 4 * _PIECES * number:
         return torch.topk(scores, number, dim=1).indices
-    best = torch.topk(scores.reshape(rows * _PIECES, -1), number, dim=1)
+    best = torch.topk(scores.reshape(rows * _PIECES, length // _PIECES), number, dim=1)
     starts = torch.arange(0, length, length // _PIECES).repeat(rows)[:, None]
-    values, indices = (each.view(rows, -1) for each in (best.values, best.indices + starts))
+    found = best.values, best.indices + starts
+    values, indices = (each.view(rows, _PIECES * number) for each in found)
     return indices.gather(1, torch.topk(values, number, dim=1).indices)
 
 
