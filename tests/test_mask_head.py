@@ -4,7 +4,6 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, PolygonMasks
-from detectron2.utils.events import EventStorage
 from torch import nn
 
 from conftest import small_instance_cfg
@@ -12,7 +11,6 @@ from mask_inputs import (
     HEIGHT,
     STRIDES,
     WIDTH,
-    Allocated,
     assert_finite_with_gradients,
     builtin_head,
     detections,
@@ -22,7 +20,7 @@ from mask_inputs import (
     masks_of,
     proposals,
 )
-from pointrend_seg import adopt_config, point_labels
+from pointrend_seg import adopt_config
 from pointrend_seg.box_points import pool
 from pointrend_seg.errors import InputError
 from test_instance_parity import STANDARD, builtin_cfg
@@ -222,21 +220,6 @@ def test_polygons_give_the_losses_of_their_bits():
     assert losses[0] == losses[1]
     with pytest.raises(AssertionError, match="bitmask"):
         losses_of(builtin_head(), features(1), images)
-
-
-def test_labels_are_not_copied_for_each_proposal(monkeypatch):
-    """64 boxes: Detectron2 makes 64 float masks of the image's size, and that twice."""
-    monkeypatch.setattr(point_labels, "_WINDOW_PIXELS", 8 * HEIGHT * WIDTH)
-    images = proposals(64)
-    whole = 64 * HEIGHT * WIDTH * 4
-    opts = (f"{NODE}.TRAIN_NUM_POINTS", 40, f"{HEAD}.POOLER_RESOLUTION", 4)
-    maps, counted = {k: v.detach() for k, v in features(1).items()}, []
-    for head in (mask_head(opts), builtin_head(opts)):
-        with EventStorage(), Allocated() as allocated:
-            head.train()(maps, images)
-        counted.append(allocated)
-    assert counted[1].largest == whole
-    assert counted[0].largest < whole / 2
 
 
 # --- what is wrong with a config -----------------------------------------------------------------

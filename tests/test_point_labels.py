@@ -7,6 +7,7 @@ from detectron2.projects.point_rend.point_features import sample_point_labels
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.ops import roi_align
 
 from mask_inputs import Allocated, blobs, random_boxes
 from pointrend_seg import point_labels
@@ -179,15 +180,55 @@ def test_any_masks_and_boxes(masks_and_boxes, size):
     assert_as_detectron2(bits, torch.arange(len(boxes)) % 2, boxes, size)
 
 
-@pytest.mark.parametrize("pixels", [1, 500, 10**4])
-def test_windows_of_any_size_give_the_same(monkeypatch, pixels):
-    monkeypatch.setattr(point_labels, "_WINDOW_PIXELS", pixels)
+COVERAGE = "pointrend_seg.point_labels._coverage"
+
+
+@pytest.mark.parametrize("size", [1, 7, 28])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (60, 80), (97, 31)])
+def test_coverage_is_roi_align(height, width, size):
+    """As fractions, before the threshold; boxes of one pixel, of none, and beyond the image."""
     generator = seeded()
-    boxes = torch.cat((random_boxes(20, generator, 60, 80), awkward_boxes(60, 80)))
-    assert_as_detectron2(blobs(2, generator, 60, 80), torch.arange(len(boxes)) % 2, boxes, 7)
+    bits = torch.rand(9, height, width, generator=generator) < 0.5
+    boxes = torch.cat((random_boxes(60, generator, 60, 80), awkward_boxes(height, width)))
+    index = torch.randint(0, 9, (len(boxes),), generator=generator)
+    rois = torch.cat((index[:, None].float(), boxes), dim=1)
+    want = roi_align(bits[:, None].double(), rois.double(), (size, size), 1.0, 0, True)[:, 0]
+    got = point_labels._coverage(bits, index, boxes, size)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), want, atol=2e-5, rtol=0)
+    assert (got.amax((1, 2)) > 0.3).any()
 
 
-def test_reading_in_boxes_makes_windows_alone():
+def half_covered(pixels=64):
+    """Boxes whose cells are half covered; sums in float say a little less, or a little more."""
+    bits = torch.zeros(2, pixels, pixels, dtype=torch.bool)
+    bits[0, :, pixels // 2 :] = True
+    bits[1, pixels // 2 :] = True
+    reach = torch.arange(1, 60) / 7
+    boxes = torch.stack([pixels / 2 - reach] * 2 + [pixels / 2 + reach] * 2, dim=1)
+    return bits, torch.arange(len(boxes)) % 2, boxes
+
+
+@pytest.mark.parametrize("error", [-5e-4, 5e-4])
+def test_near_ties_are_decided_as_detectron2_does(monkeypatch, error):
+    """Whatever the sums of `_coverage` say of them, within its accuracy."""
+    original = point_labels._coverage
+    monkeypatch.setattr(COVERAGE, lambda *args: original(*args) + error)
+    bits, index, boxes = half_covered()
+    assert ((original(bits, index, boxes, 7) - 0.5).abs() < 1e-5).float().mean() > 0.1
+    got = assert_as_detectron2(bits, index, boxes, 7)
+    assert 0.2 < got.float().mean() < 0.8
+
+
+def test_labels_in_boxes_do_not_depend_on_autocast():
+    bits, index, boxes = half_covered()
+    boxes = torch.cat((boxes, random_boxes(59, seeded(), 64, 64)))
+    index = torch.cat((index, index))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_as_detectron2(bits, index, boxes, 7)
+
+
+def test_reading_in_boxes_makes_one_mask_floats_at_a_time():
     """Detectron2 copies the mask of each proposal and makes it a float map of the image."""
     height, width = 400, 600
     bits = blobs(4, seeded(), height, width)
