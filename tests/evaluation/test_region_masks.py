@@ -1,0 +1,152 @@
+"""Masks that are pasted and encoded in their regions, against Detectron2's and pycocotools' own."""
+
+import numpy as np
+import pytest
+import torch
+from coco_sets import mask_rle
+from detectron2.layers import paste_masks_in_image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pointrend_seg.evaluation.region_masks import encode_columns, encode_region_masks
+
+HEIGHT, WIDTH = 60, 90
+EDGES = {  # x0, y0, x1, y1
+    "inside": (10.3, 8.7, 50.9, 47.2),
+    "on whole pixels": (10, 8, 50, 40),
+    "at the left": (0, 8.5, 40.2, 30),
+    "at the top": (20.1, 0, 44, 31.7),
+    "at the right": (51.5, 20, WIDTH, 41),
+    "at the bottom": (20, 31, 45.1, HEIGHT),
+    "at the top and the bottom": (33.3, 0, 61.1, HEIGHT),
+    "the image": (0, 0, WIDTH, HEIGHT),
+    "around the image": (-31.7, -20, WIDTH + 14.2, HEIGHT + 33.9),
+    "beyond a corner": (70.2, 43.3, WIDTH + 60, HEIGHT + 21),
+    "thinner than a pixel": (33.2, 8, 33.6, 50.1),
+    "lower than a pixel": (3.2, 14.7, 80.1, 15.1),
+    "in a pixel": (44.1, 30.3, 44.7, 30.8),
+    "around a pixel's centre": (44.49, 30.49, 44.51, 30.51),
+    "without a width": (44.5, 30.3, 44.5, 40),
+    "without an area": (44.5, 30.5, 44.5, 30.5),
+    "a pixel before the edge": (1, 1, WIDTH - 1, HEIGHT - 1),
+}
+KINDS = ("random", "blobs", "sure", "half", "empty", "full")
+
+
+def probabilities(kind, number, size, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(number, 1, size, size, generator=generator)
+    if kind == "blobs":  # smooth, and sure but at the outlines
+        noise = torch.nn.functional.avg_pool2d(noise, 5, 1, 2, count_include_pad=False)
+        return ((noise[:, 0] - 0.5) * 100).sigmoid()
+    constant = {"half": 0.5, "empty": 0.0, "full": 1.0}
+    if kind in constant:
+        return torch.full((number, size, size), constant[kind])
+    return noise[:, 0].round() if kind == "sure" else noise[:, 0]
+
+
+def expected(masks, boxes, height, width, threshold=0.5):
+    pasted = paste_masks_in_image(masks, boxes, (height, width), threshold)
+    return [mask_rle(mask.numpy()) for mask in pasted]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 28, 224])
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_what_pasting_and_encoding_gives(kind, size):
+    boxes = torch.tensor(list(EDGES.values()))
+    masks = probabilities(kind, len(boxes), size)
+    ours = encode_region_masks(masks, boxes, HEIGHT, WIDTH)
+    for name, rle, other in zip(EDGES, ours, expected(masks, boxes, HEIGHT, WIDTH), strict=True):
+        assert rle == other, name
+
+
+@pytest.mark.parametrize("threshold", [1e-6, 1e-3, 0.05, 0.3, 0.7, 0.999, 1.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_thresholds(kind, threshold):
+    boxes = torch.tensor(list(EDGES.values()))
+    masks = probabilities(kind, len(boxes), 14)
+    ours = encode_region_masks(masks, boxes, HEIGHT, WIDTH, threshold)
+    assert ours == expected(masks, boxes, HEIGHT, WIDTH, threshold)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    size=st.integers(1, 40),
+    kind=st.sampled_from(KINDS),
+    grid=st.sampled_from([0, 2]),  # corners on halves of pixels, where pixel centres lie
+)
+def test_any_boxes(seed, height, width, size, kind, grid):
+    rng = np.random.default_rng(seed)
+    low, high = np.sort(rng.uniform(-0.3, 1.3, (2, 4, 2)), axis=0)
+    low, high = np.minimum(low, 0.99), np.maximum(high, 0.01)  # a bit of the image
+    boxes = np.concatenate([low, high], axis=1) * [width, height, width, height]
+    boxes = np.round(boxes * grid) / grid if grid else boxes
+    boxes, masks = torch.tensor(boxes, dtype=torch.float32), probabilities(kind, 4, size, seed)
+    ours = encode_region_masks(masks, boxes, height, width)
+    assert ours == expected(masks, boxes, height, width)
+
+
+@pytest.mark.parametrize("distance", [0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4])
+def test_values_that_rounding_may_move_across_the_threshold(distance):
+    generator = torch.Generator().manual_seed(1)
+    signs = torch.rand(20, 56, 56, generator=generator).round() * 2 - 1
+    masks = 0.5 + distance * signs
+    corners = torch.rand(20, 2, 2, generator=generator).sort(dim=1).values * 300
+    boxes = corners.reshape(20, 4)
+    ours = encode_region_masks(masks, boxes, 300, 300)
+    assert ours == expected(masks, boxes, 300, 300)
+
+
+def test_no_masks():
+    assert encode_region_masks(torch.zeros(0, 28, 28), torch.zeros(0, 4), 60, 90) == []
+
+
+def test_other_layouts_and_precisions():
+    boxes = torch.tensor(list(EDGES.values()))
+    masks = probabilities("blobs", len(boxes), 28)
+    result = expected(masks, boxes, HEIGHT, WIDTH)
+    spread = masks.transpose(1, 2).contiguous().transpose(1, 2)
+    every_other = masks.repeat_interleave(2, dim=2)[:, :, ::2]
+    for given_masks in (spread, every_other, masks.double(), masks.clone().requires_grad_()):
+        assert encode_region_masks(given_masks, boxes.double(), HEIGHT, WIDTH) == result
+    for dtype in (torch.float16, torch.bfloat16):
+        rounded = masks.to(dtype)
+        ours = encode_region_masks(rounded, boxes, HEIGHT, WIDTH)
+        assert ours == expected(rounded.float(), boxes, HEIGHT, WIDTH) != result
+
+
+def test_nothing_that_is_given_changes():
+    boxes = torch.tensor(list(EDGES.values()))
+    masks = probabilities("blobs", len(boxes), 28)
+    copies = masks.clone(), boxes.clone()
+    encode_region_masks(masks, boxes, HEIGHT, WIDTH)
+    assert torch.equal(masks, copies[0]) and torch.equal(boxes, copies[1])
+
+
+def test_what_is_not_a_number_is_outside():
+    masks = probabilities("full", 1, 8)
+    masks[:, :4] = float("nan")
+    boxes = torch.tensor([[5.0, 5, 50, 50]])
+    ours = encode_region_masks(masks, boxes, HEIGHT, WIDTH)
+    assert ours == expected(masks, boxes, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("box", [(-50.0, 5, -10, 30), (5.0, 200, 30, 300), (500.0, 500, 600, 600)])
+def test_boxes_outside_of_the_image_are_empty(box):
+    """Detectron2's own fails beyond the right and the lower edge; boxes are clipped before."""
+    rles = encode_region_masks(torch.ones(1, 28, 28), torch.tensor([box]), HEIGHT, WIDTH)
+    assert rles == [mask_rle(np.zeros((HEIGHT, WIDTH), bool))]
+
+
+@pytest.mark.parametrize("y0, y1", [(0, 20), (0, 19), (1, 20), (5, 12), (19, 20), (0, 1), (4, 4)])
+@pytest.mark.parametrize("x0, x1", [(0, 30), (0, 29), (1, 30), (7, 8), (29, 30), (6, 6)])
+def test_runs_may_go_on_into_the_next_column(x0, x1, y0, y1):
+    rng = np.random.default_rng(0)
+    for density in (0.0, 0.5, 0.9, 1.0):
+        mask = np.zeros((20, 30), bool)
+        mask[y0:y1, x0:x1] = rng.random((y1 - y0, x1 - x0)) < density
+        region = mask[y0:y1, x0:x1].T
+        assert encode_columns(region, x0, y0, 20, 30) == mask_rle(mask)
