@@ -22,7 +22,6 @@ from mask_inputs import (
     masks_of,
     proposals,
 )
-from pointrend_seg import point_labels
 from test_instance_parity import batch
 
 NODE = "MODEL.POINT_HEAD"
