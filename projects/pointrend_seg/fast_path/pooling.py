@@ -78,16 +78,17 @@ class PooledLayers(Function):
     @once_differentiable
     def backward(ctx, gradient: Tensor):
         pooling, parameters = ctx.pooling, ctx.saved_tensors
-        sums = [torch.zeros_like(each) for each in parameters]
+        trained = [each for each in parameters if each.requires_grad]
+        sums = [torch.zeros_like(each) for each in trained]
         of_maps = pooling.maps.sums()
         for image, part, points in pooling.parts():
             rows = image.read(points).requires_grad_()
             with torch.enable_grad(), torch.autocast(**ctx.autocast):
                 output = pooling.apply_layers(rows)
-            of_rows, *of_parameters = torch.autograd.grad(
-                output, (rows, *parameters), gradient[part]
-            )
-            for each, of_part in zip(sums, of_parameters, strict=True):
+            of_rows, *of_trained = torch.autograd.grad(output, (rows, *trained), gradient[part])
+            for each, of_part in zip(sums, of_trained, strict=True):
                 each += of_part
             image.add(of_maps, points, of_rows)
-        return None, *sums, *(None for _ in pooling.maps.maps)
+        found = iter(sums)
+        of_parameters = [next(found) if each.requires_grad else None for each in parameters]
+        return None, *of_parameters, *(None for _ in pooling.maps.maps)
