@@ -27,6 +27,7 @@ class SharedMaps:
     def __init__(self, features: dict[str, Tensor], strides: dict[str, int], padding_mode: str):
         self.strides, self.padding_mode = strides, padding_mode
         self._sums: dict[str, Tensor] | None = None
+        self._backward_pass = -1
         maps = _Share.apply(self, *(features[name] for name in strides))
         self.maps = dict(zip(strides, maps, strict=True))
 
@@ -36,17 +37,25 @@ class SharedMaps:
 
     def sums(self) -> dict[str, Tensor]:
         """The gradients so far, to add to in place."""
+        self._forget_other_passes()
         if self._sums is None:
             self._sums = self.zeros()
         return self._sums
 
     def add(self, sums: dict[str, Tensor], factor: Tensor) -> None:
         """Add ``factor * sums``, shapes as of `zeros`; ``sums`` is not to be used afterwards."""
+        self._forget_other_passes()
         if self._sums is None:
             self._sums = {name: each.mul_(factor) for name, each in sums.items()}
         else:
             for name, each in sums.items():
                 self._sums[name].addcmul_(each, factor.to(each.dtype))
+
+    def _forget_other_passes(self) -> None:
+        """A backward pass that wants gradients of parameters alone leaves sums behind."""
+        number = torch._C._current_graph_task_id()
+        if number != self._backward_pass:
+            self._backward_pass, self._sums = number, None
 
     def take(self) -> list[Tensor]:
         """The gradients, in the shapes of the maps (with the channels last in memory)."""
