@@ -57,6 +57,7 @@ class FastPath:
             and type(coarse_head) is ConvFCHead
             and coarse_head.output_shape[1] * coarse_head.output_shape[2] <= _MOST_CELLS
             and all(map(is_untouched, coarse_head.modules()))
+            and all(type(layer) is nn.Conv2d for layer in coarse_head.convolutions)
             and type(point_head) is PointMLP
             and point_head.num_fc > 0
             and point_head.is_plain()
