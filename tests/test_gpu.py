@@ -214,3 +214,33 @@ def test_memory_on_the_gpu_does_not_grow_with_the_classes():
         peaks.append(torch.cuda.max_memory_allocated() - before)
     coarse_bytes = 20 * (1203 - 129) * 7 * 7 * 4
     assert peaks[1] < peaks[0] + 4 * coarse_bytes
+
+
+@pytest.mark.parametrize("opts", [(), HEADS["standard"] + ("MODEL.POINT_HEAD.FAST_PATH", False)])
+@pytest.mark.parametrize("amp", [False, True])
+def test_the_mask_losses_never_wait_for_the_device(opts, amp):
+    head = mask_head(opts).cuda().train()
+    maps = {key: value.detach().cuda().requires_grad_() for key, value in features().items()}
+    images = [each.to("cuda") for each in proposals(6, 3)]
+    for image in images:
+        image.gt_masks = SharedMasks(image.gt_masks.tensor)
+    with EventStorage():
+        for sync in ("default", "error"):  # the first time libraries set themselves up
+            torch.cuda.set_sync_debug_mode(sync)
+            try:
+                with torch.autocast("cuda", enabled=amp):
+                    losses = head(maps, images)
+                sum(losses.values()).backward()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_fast_path_on_the_gpu_gives_what_the_plain_one_gives():
+    head = mask_head().cuda()
+    maps = {key: value.detach().cuda() for key, value in features().items()}
+    found = [each.to("cuda") for each in detections(20, 7)]
+    fast = masks_of(head, maps, found)
+    head.fast_path = False
+    plain = masks_of(head, maps, found)
+    assert ((fast > 0.5) == (plain > 0.5)).float().mean() > 0.9995
+    assert (fast - plain).abs().median() < 1e-4

@@ -11,7 +11,7 @@ PACKAGE = Path(pointrend_seg.__file__).parent
 # From the bottom up; a module may import from its own layer's modules above it in the list of
 # that layer, and from every layer before. Heads never import one another.
 LAYERS = [
-    {"errors"},
+    {"errors", "scalars"},
     {"points", "registry", "losses", "evaluation.boundary"},
     {"frames", "subdivision", "evaluation.confusion"},
     {"config", "sampling", "point_heads", "implicit_point_head", "point_labels", "box_points"},

@@ -16,7 +16,6 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
 from detectron2.structures import Instances
-from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from .box_points import pool, sample_features
@@ -28,6 +27,7 @@ from .mask_checks import NODE, check_mask_config, mask_classes
 from .point_heads import build_point_head
 from .point_labels import labels_in_box_frames, shared_masks
 from .sampling import uniform_points
+from .scalars import put_scalars
 from .subdivision import subdivide_from_grid
 
 
@@ -165,8 +165,7 @@ class ImplicitPointRendInstanceHead(nn.Module):
         truth = [shared_masks(each) for each in instances]
         labels = labels_in_box_frames(truth, boxes, coords)
         logits = self.predict_points(parameters, features, boxes, classes, coords)
-        accuracy = mask_point_accuracy(logits, labels)
-        get_event_storage().put_scalar("point/accuracy", accuracy.item())
+        put_scalars({"point/accuracy": mask_point_accuracy(logits, labels)})
         squares = parameters.float() ** 2
         l2 = squares.mean() if squares.numel() else squares.sum()  # a mean over nothing is NaN
         return {

@@ -21,7 +21,6 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
 from detectron2.structures import Instances
-from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from .coarse_head import ConvFCHead
@@ -32,6 +31,7 @@ from .plain_path import PlainPath
 from .point_heads import build_point_head, select_class
 from .point_labels import labels_in_box_frames, labels_in_boxes, shared_masks
 from .sampling import build_point_sampler, class_uncertainty
+from .scalars import put_scalars
 from .subdivision import skip_complete_steps, subdivide_from_grid
 
 logger = logging.getLogger(__name__)
@@ -184,7 +184,8 @@ class PointRendInstanceHead(nn.Module):
         cells = torch.cat(
             [labels_in_boxes(masks, each, coarse.shape[-1]) for masks, each in of_images]
         )
-        _log("mask_rcnn", mask_error_rates(own, cells))
+        rates = mask_error_rates(own, cells)
+        put_scalars({f"mask_rcnn/{name}": rate for name, rate in rates.items()})
         losses = {"loss_mask": mask_point_loss(own, cells.float())}
         if self.point_head is None:
             return losses
@@ -192,7 +193,7 @@ class PointRendInstanceHead(nn.Module):
             coords = self.point_sampler(own.unsqueeze(1), self.train_num_points, class_uncertainty)
         labels = labels_in_box_frames(truth, points.boxes, coords)
         loss, logits = points.point_loss(coarse, classes, coords, labels)
-        _log("point", {"accuracy": mask_point_accuracy(logits, labels)})
+        put_scalars({"point/accuracy": mask_point_accuracy(logits, labels)})
         losses["loss_mask_point"] = loss * self.point_loss_weight
         return losses
 
@@ -231,8 +232,3 @@ class PointRendInstanceHead(nn.Module):
             for num_boxes, predict in predictors
         ]
         return torch.cat(masks)
-
-
-def _log(prefix: str, values: dict[str, Tensor]) -> None:
-    for name, value in values.items():
-        get_event_storage().put_scalar(f"{prefix}/{name}", value.item())

@@ -189,7 +189,7 @@ def labels_in_boxes(masks: SharedMasks, boxes: Tensor, size: int) -> Tensor:
     """
     boxes = boxes.float()
     bits, index = masks.bits.to(boxes.device), masks.index.to(boxes.device)
-    if boxes.device.type != "cpu":
+    if boxes.device.type != "cpu" or torch.compiler.is_compiling():
         return _align(bits.float(), index, boxes, size) >= 0.5
     covered = _coverage(bits, index, boxes, size)
     ties = ((covered - 0.5).abs() < _NEAR_TIE).flatten(1).any(1).nonzero().flatten()

@@ -50,10 +50,12 @@ class FastPath:
     def fits(coarse_head: nn.Module, point_head: nn.Module | None, boxes: list[Tensor]) -> bool:
         """Whether the heads are what this path takes apart, and there is a box.
 
-        A layer that was replaced or hooked does something that only calling it does.
+        A layer that was replaced or hooked does something that only calling it does. And what
+        `torch.compile` is to train it must be able to look through.
         """
         return (
             any(map(len, boxes))
+            and not (torch.compiler.is_compiling() and torch.is_grad_enabled())
             and type(coarse_head) is ConvFCHead
             and coarse_head.output_shape[1] * coarse_head.output_shape[2] <= _MOST_CELLS
             and all(map(is_untouched, coarse_head.modules()))
