@@ -23,6 +23,12 @@ def to_image(coords: Tensor, boxes: Tensor) -> Tensor:
     return coords * size + corner
 
 
+def to_map(points: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """Points (..., 2) in pixels of the image, in the [0, 1] frame of a map of size (H, W)."""
+    x, y = points.unbind(-1)
+    return torch.stack((x / (size[1] * stride), y / (size[0] * stride)), dim=-1)
+
+
 def sample_features(
     features: dict[str, Tensor],
     strides: dict[str, int],
@@ -49,9 +55,7 @@ def sample_features(
         of_maps = []
         for name, stride in strides.items():
             feature_map = features[name][image : image + 1]
-            height, width = feature_map.shape[-2:]
-            extent = points.new_tensor([width * stride, height * stride])
-            flat = (points / extent).view(1, -1, 2)
+            flat = to_map(points.view(1, -1, 2), feature_map.shape[-2:], stride)
             values = sample_points(feature_map, flat, padding_mode=padding_mode)
             of_maps.append(values.view(values.shape[1], *points.shape[:2]).transpose(0, 1))
         of_images.append(torch.cat(of_maps, dim=1))

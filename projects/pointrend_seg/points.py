@@ -100,8 +100,9 @@ def regular_grid(side: int, device: torch.device) -> Tensor:
 
     `affine_grid` has the rounding of Detectron2's grids, which `grid_point_coords` has not.
     """
-    whole = torch.tensor([[[0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]], device=device)
-    return F.affine_grid(whole, [1, 1, side, side], align_corners=False).view(1, -1, 2)
+    whole = torch.eye(2, 3, device=device) / 2  # (values from the host would make a GPU wait)
+    whole[:, 2] = 0.5
+    return F.affine_grid(whole[None], [1, 1, side, side], align_corners=False).view(1, -1, 2)
 
 
 def write_points(input: Tensor, indices: Tensor, values: Tensor) -> Tensor:

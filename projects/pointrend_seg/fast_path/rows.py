@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..box_points import to_map
 from ..points import pixel_position, sample_points
 
 
@@ -54,9 +55,7 @@ class MapPlanes:
 
     def read(self, points: Tensor) -> Tensor:
         """Values (n, D) at points (n, 2), a transposed view."""
-        height, width = self.map.shape[-2:]
-        extent = points.new_tensor([width * self.stride, height * self.stride])
-        coords = (points / extent).unsqueeze(0)
+        coords = to_map(points.unsqueeze(0), self.map.shape[-2:], self.stride)
         return sample_points(self.map.unsqueeze(0), coords, padding_mode=self.padding_mode)[0].t()
 
 
@@ -82,8 +81,8 @@ def neighbours(
         weights: (n, 4); 0 for a cell that is not in the map.
     """
     height, width = size
-    x = pixel_position(points[:, 0] / (width * stride), width)
-    y = pixel_position(points[:, 1] / (height * stride), height)
+    coords = to_map(points, size, stride)
+    x, y = pixel_position(coords[:, 0], width), pixel_position(coords[:, 1], height)
     if padding_mode == "border":
         x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     left, top = x.floor(), y.floor()
