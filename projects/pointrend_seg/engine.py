@@ -1,6 +1,7 @@
 """What the tools share: the config from the command line, the trainer, evaluation."""
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -17,6 +18,7 @@ from detectron2.data import (
     build_detection_train_loader,
 )
 from detectron2.engine import DefaultTrainer, default_setup
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.modeling import (
     BACKBONE_REGISTRY,
@@ -41,6 +43,7 @@ from .data.mapper import SemanticMapper
 from .data.synthetic import register_synthetic
 from .errors import InputError
 from .evaluation.build import build_evaluator
+from .evaluation.roi_masks import RoiMaskModel
 from .registry import look_up
 
 logger = logging.getLogger(__name__)
@@ -162,6 +165,18 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None):
         return build_evaluator(cfg, dataset_name, output_folder)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators=None) -> dict:
+        """As in `DefaultTrainer`; masks are not pasted where the evaluators can do without."""
+        if isinstance(evaluators, DatasetEvaluator):
+            evaluators = [evaluators]
+        if evaluators is None:
+            with contextlib.suppress(NotImplementedError):  # `DefaultTrainer` then warns of it
+                evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
+        if evaluators and RoiMaskModel.suits(model, evaluators):
+            model = RoiMaskModel(model)
+        return super().test(cfg, model, evaluators)
 
 
 def check_dataset(cfg: CfgNode, name: str, *, is_train: bool = False) -> None:

@@ -89,15 +89,15 @@ def test_any_boxes(seed, height, width, size, kind, grid):
     assert ours == expected(masks, boxes, height, width)
 
 
-@pytest.mark.parametrize("distance", [0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4])
-def test_values_that_rounding_may_move_across_the_threshold(distance):
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("distance", [0.0, 1e-7, 1e-6, 1e-5, 1e-4])
+def test_values_that_rounding_may_move_across_the_threshold(threshold, distance):
     generator = torch.Generator().manual_seed(1)
-    signs = torch.rand(20, 56, 56, generator=generator).round() * 2 - 1
-    masks = 0.5 + distance * signs
-    corners = torch.rand(20, 2, 2, generator=generator).sort(dim=1).values * 300
-    boxes = corners.reshape(20, 4)
-    ours = encode_region_masks(masks, boxes, 300, 300)
-    assert ours == expected(masks, boxes, 300, 300)
+    sides = torch.rand(20, 5, 5, generator=generator).round() * 2 - 1
+    masks = threshold + distance * sides.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    boxes = torch.rand(20, 2, 2, generator=generator).sort(dim=1).values.reshape(20, 4) * 300
+    ours = encode_region_masks(masks, boxes, 300, 300, threshold)
+    assert ours == expected(masks, boxes, 300, 300, threshold)
 
 
 def test_no_masks():
