@@ -296,3 +296,13 @@ def test_masks_are_encoded_as_pycocotools_does(shape):
             assert json.loads(json.dumps(rle)) == rle
             np.testing.assert_array_equal(mask_util.decode(rle), mask)
             assert rle == coco_sets.mask_rle(mask)
+
+
+def test_masks_of_a_few_pixels_are_encoded_as_pycocotools_does():
+    """Empty, full, and each pixel, row and column of it alone."""
+    places = [np.s_[:0], np.s_[:], *np.ndindex(4, 5), *np.ndindex(4)]
+    places += [(slice(None), x) for x in range(5)]
+    masks = np.zeros((len(places), 4, 5), bool)
+    for mask, place in zip(masks, places, strict=True):
+        mask[place] = True
+    assert encode_masks(torch.from_numpy(masks)) == [coco_sets.mask_rle(mask) for mask in masks]

@@ -128,11 +128,11 @@ def test_the_trainer_gives_the_same_without_pasting(
     results, written, calls = [], [], []
     for takes in (True, False):
         monkeypatch.setattr(CocoInstanceEvaluator, "takes_roi_masks", takes)
-        results.append(Trainer.test(cfg, model))
+        results.append(Trainer.test(cfg, model.train(not takes)))
         calls.append(len(pasted))
         file = tmp_path / "inference" / dataset / DATASETS[dataset]
         written.append(json.loads(file.read_text()))
-        assert model.training  # as it was
+        assert model.training is not takes  # as it was
     assert calls == [0, 3]  # of three images
     assert str(results[0]) == str(results[1])  # also NaN
     assert written[0] == written[1]
