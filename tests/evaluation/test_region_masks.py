@@ -8,7 +8,7 @@ from detectron2.layers import paste_masks_in_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointrend_seg.evaluation.region_masks import encode_columns, encode_region_masks
+from pointrend_seg.evaluation.region_masks import encode_region_masks
 
 HEIGHT, WIDTH = 60, 90
 EDGES = {  # x0, y0, x1, y1
@@ -139,14 +139,3 @@ def test_boxes_outside_of_the_image_are_empty(box):
     """Detectron2's own fails beyond the right and the lower edge; boxes are clipped before."""
     rles = encode_region_masks(torch.ones(1, 28, 28), torch.tensor([box]), HEIGHT, WIDTH)
     assert rles == [mask_rle(np.zeros((HEIGHT, WIDTH), bool))]
-
-
-@pytest.mark.parametrize("y0, y1", [(0, 20), (0, 19), (1, 20), (5, 12), (19, 20), (0, 1), (4, 4)])
-@pytest.mark.parametrize("x0, x1", [(0, 30), (0, 29), (1, 30), (7, 8), (29, 30), (6, 6)])
-def test_runs_may_go_on_into_the_next_column(x0, x1, y0, y1):
-    rng = np.random.default_rng(0)
-    for density in (0.0, 0.5, 0.9, 1.0):
-        mask = np.zeros((20, 30), bool)
-        mask[y0:y1, x0:x1] = rng.random((y1 - y0, x1 - x0)) < density
-        region = mask[y0:y1, x0:x1].T
-        assert encode_columns(region, x0, y0, 20, 30) == mask_rle(mask)

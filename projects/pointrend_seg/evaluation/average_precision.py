@@ -24,6 +24,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ..errors import InputError
 from .boundary import boundary_distance, boundary_region
+from .run_lengths import decode_columns, encode_columns
 
 IOU_TYPES = ("bbox", "segm", "boundary")
 
@@ -233,9 +234,7 @@ def _boundary_ious(ious, annotations: list[dict], detections: list[dict]):
 
 def _boundary_rle(annotation: dict) -> dict:
     rle = annotation.get("rle") or annotation["segmentation"]  # of faster-coco-eval, pycocotools
-    mask = mask_util.decode(rle)  # Fortran order, which `encode` wants back
-    x, y, width, height = mask_util.toBbox(rle).astype(int)
-    box = mask[y : y + height, x : x + width]  # nothing is outside of it: the contour is the same
-    if box.size:
-        box[:] = boundary_region(box, boundary_distance(*mask.shape))
-    return mask_util.encode(mask)
+    columns, x0, y0 = decode_columns(rle)
+    if columns.size:  # nothing is outside of them: the contour is the same
+        columns = boundary_region(columns, boundary_distance(*rle["size"]))
+    return encode_columns(columns, x0, y0, *rle["size"])

@@ -21,9 +21,10 @@ Shapes:
 
 import cv2
 import numpy as np
-import pycocotools.mask as mask_util
 import torch
 from torch.nn import functional as F
+
+from .run_lengths import encode_columns
 
 _OUTSIDE, _INSIDE, _UNSURE = 0, 1, 2  # of a cell or a pixel
 
@@ -53,27 +54,6 @@ def encode_region_masks(
             ys = _positions(y0, y1, box[1], box[3])
             rles.append(encode_columns(_paste(mask, xs, ys, threshold), x0, y0, height, width))
     return rles
-
-
-def encode_columns(columns: np.ndarray, x0: int, y0: int, height: int, width: int) -> dict:
-    """Run-length encode a mask that is zero outside of a region.
-
-    Args:
-        columns: w x h, 0 or 1 as bool or uint8: the region, transposed.
-        x0, y0: its left and upper edge in the image.
-        height, width: of the image.
-    """
-    w, h = columns.shape
-    # A row of zeros keeps columns apart, unless they are whole: runs go on into the next column.
-    rows = h if h == height else h + 1
-    pixels = np.zeros(w * rows + 2, np.uint8)
-    pixels[1:-1].reshape(w, rows)[:, :h] = columns
-    x, y = np.divmod(np.flatnonzero(pixels[1:] != pixels[:-1]), rows)
-    starts, area = (x0 + x) * height + y0 + y, height * width
-    starts = np.concatenate([[0], starts[starts < area], [area]])
-    runs = {"size": [height, width], "counts": starts[1:] - starts[:-1]}
-    rle = mask_util.frPyObjects(runs, height, width)
-    return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
 
 
 def transpose(pixels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,85 @@
+"""COCO's run lengths of masks, from and to the region that holds them.
+
+pycocotools goes over the whole image, most of which is empty. What is made here is the same to the
+byte.
+
+Shapes:
+    H, W: height and width of the image
+    w, h: width and height of a region of it. Runs go down the columns, one column after another,
+        so regions are arrays of columns, w x h.
+"""
+
+import numpy as np
+import pycocotools.mask as mask_util
+
+
+def encode_columns(columns: np.ndarray, x0: int, y0: int, height: int, width: int) -> dict:
+    """Run-length encode a mask that is zero outside of a region.
+
+    Args:
+        columns: w x h, 0 or 1 as bool or uint8.
+        x0, y0: left and upper edge of the region in the image.
+        height, width: H, W.
+
+    Returns:
+        a dict in COCO's compressed format, ready for JSON.
+    """
+    w, h = columns.shape
+    rows = _spacing(h, height)
+    pixels = np.zeros(w * rows + 2, np.uint8)
+    pixels[1:-1].reshape(w, rows)[:, :h] = columns
+    x, y = np.divmod(np.flatnonzero(pixels[1:] != pixels[:-1]), rows)
+    starts, area = (x0 + x) * height + y0 + y, height * width
+    starts = np.concatenate([[0], starts[starts < area], [area]])
+    runs = {"size": [height, width], "counts": starts[1:] - starts[:-1]}
+    rle = mask_util.frPyObjects(runs, height, width)
+    return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+
+
+def decode_columns(rle: dict) -> tuple[np.ndarray, int, int]:
+    """The inverse of `encode_columns`, for the smallest region.
+
+    Args:
+        rle: in COCO's compressed format, with counts as bytes or text.
+
+    Returns:
+        columns (w x h uint8, 0 x 0 for an empty mask), x0, y0.
+    """
+    height = rle["size"][0]
+    edges = np.cumsum(_counts(rle["counts"]))
+    ends = edges[1::2]
+    starts = edges[0::2][: len(ends)]
+    kept = starts < ends  # others may have a run of no pixels
+    starts, ends = starts[kept], ends[kept]
+    if not len(starts):
+        return np.zeros((0, 0), np.uint8), 0, 0
+    (x_first, y_first), (x_last, y_last) = np.divmod(starts, height), np.divmod(ends - 1, height)
+    x0, x1, y0, y1 = x_first[0], x_last[-1] + 1, y_first.min(), y_last.max() + 1
+    if np.any(x_first != x_last):  # a run goes on into the next column
+        y0, y1 = 0, height
+    rows = _spacing(y1 - y0, height)
+    steps = np.zeros((x1 - x0) * rows + 1, np.uint8)
+    steps[(x_first - x0) * rows + y_first - y0] += 1
+    steps[(x_last - x0) * rows + y_last - y0 + 1] -= 1
+    columns = np.cumsum(steps[:-1], dtype=np.uint8).reshape(x1 - x0, rows)
+    return columns[:, : y1 - y0], int(x0), int(y0)
+
+
+def _spacing(rows: int, height: int) -> int:
+    """Rows with one more that keeps columns apart, unless they are whole and runs go on."""
+    return rows if rows == height else rows + 1
+
+
+def _counts(counts: bytes | str) -> np.ndarray:
+    """Uncompressed: each number is text of 5 bits a character, the lowest first, as COCO has it."""
+    text = counts.encode("ascii") if isinstance(counts, str) else counts
+    digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(digits & 32 == 0)  # of each number
+    first = np.concatenate([[0], last[:-1] + 1])
+    shifts = 5 * (np.arange(len(digits)) - np.repeat(first, last - first + 1))
+    numbers = np.add.reduceat((digits & 31) << shifts, first)
+    numbers -= (digits[last] & 16) << (shifts[last] + 1)  # two's complement
+    # From the fourth on they are differences from the number before the last.
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers
