@@ -105,4 +105,4 @@ def _cell_states(mask: np.ndarray, threshold: float) -> np.ndarray:
     np.add(above.view(np.uint8), not_below.view(np.uint8), out=sure[2:-2, 2:-2])
     pairs = sure[1:] + sure[:-1]
     total = pairs[:, 1:] + pairs[:, :-1]
-    return (total == 8) * np.uint8(_INSIDE) + (total & 7 != 0) * np.uint8(_UNSURE)
+    return (total != 0).view(np.uint8) + (total & 7 != 0).view(np.uint8)
