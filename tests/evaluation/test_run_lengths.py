@@ -38,7 +38,7 @@ def decoded(rle):
 )
 def test_encoded_and_decoded(seed, height, width, density):
     rng = np.random.default_rng(seed)
-    (y0, y1), (x0, x1) = (np.sort(rng.integers(0, n + 1, 2)) for n in (height, width))
+    (y0, y1), (x0, x1) = (np.sort(rng.integers(-n, 2 * n, 2)).clip(0, n) for n in (height, width))
     mask = np.zeros((height, width), np.uint8)
     mask[y0:y1, x0:x1] = rng.random((y1 - y0, x1 - x0)) < density
     rle = encode_columns(mask[y0:y1, x0:x1].T, int(x0), int(y0), height, width)
@@ -50,13 +50,22 @@ def test_encoded_and_decoded(seed, height, width, density):
     assert (left, top) == (x, y) or not mask.any()
 
 
-@pytest.mark.parametrize("size", [(800, 1216), (3000, 5000)])
-def test_long_runs(size):
+@pytest.mark.parametrize("first", [0, 1, 7, 12])
+@pytest.mark.parametrize("pixels", [1, 2, 5, 8, 9, 10])
+def test_one_run(first, pixels):
+    """In a column, and from one column into the next."""
+    mask = np.zeros(24, bool)
+    mask[first : first + pixels] = True
+    rle = mask_rle(mask.reshape(3, 8).T)
+    np.testing.assert_array_equal(decoded(rle), mask.reshape(3, 8).T)
+
+
+def test_long_runs():
     """Counts of many characters, and differences of them that are below zero."""
-    rng = np.random.default_rng(0)
-    masks = [blob(rng, *size), np.ones(size, bool), np.zeros(size, bool), np.zeros(size, bool)]
-    masks[-1][-1, -1] = True
-    masks[0][:, 3] = True
+    size = (1100, 2300)
+    masks = np.zeros((4, *size), bool)
+    masks[0, 200:700, 300:1500] = blob(np.random.default_rng(0), 500, 1200)
+    masks[0, :, 3], masks[1], masks[2, -1, -1] = True, True, True
     for mask in masks:
         np.testing.assert_array_equal(decoded(mask_rle(mask)), mask)
 

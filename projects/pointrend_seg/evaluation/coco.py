@@ -31,8 +31,8 @@ from .average_precision import (
     mean_percent,
     precision_recall,
 )
-from .region_masks import encode_region_masks, transpose
-from .run_lengths import encode_columns
+from .region_masks import encode_region_masks
+from .run_lengths import encode_columns, transpose
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Run lengths of masks that are predicted in boxes, without full-size masks.
 
 The result is that of Detectron2's ``paste_masks_in_image`` followed by pycocotools' ``encode``, to
-the byte, and takes a fraction of the time. Three things save it:
+the byte, in a fraction of the time, for three reasons:
 
 1. A mask is pasted into the region of its box only. COCO's run lengths go down the columns, so the
    region is made transposed, and where a run starts or ends in it gives the place in the image.
@@ -9,7 +9,7 @@ the byte, and takes a fraction of the time. Three things save it:
    in the mask; where all four are on the same side of the threshold, by more than what rounding
    can do, so is the pixel. That is looked up for a *cell*, the square between four neighbours,
    and holds for all pixels in it.
-3. All other pixels go through the same ``grid_sample``, at the same coordinates, computed by the
+3. Pixels of the other, *unsure*, cells go through the same ``grid_sample``, at the same coordinates, computed by the
    same operations as in ``paste_masks_in_image``.
 
 Shapes:
@@ -19,14 +19,13 @@ Shapes:
     h, w: height and width of a region of it; columns come first in arrays of "columns", w x h
 """
 
-import cv2
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .run_lengths import encode_columns
+from .run_lengths import encode_columns, transpose
 
-_OUTSIDE, _INSIDE, _UNSURE = 0, 1, 2  # of a cell or a pixel
+_UNSURE = 2  # the state of a cell or a pixel; 0 is outside of the mask, 1 is inside
 
 
 def encode_region_masks(
@@ -54,11 +53,6 @@ def encode_region_masks(
             ys = _positions(y0, y1, box[1], box[3])
             rles.append(encode_columns(_paste(mask, xs, ys, threshold), x0, y0, height, width))
     return rles
-
-
-def transpose(pixels: np.ndarray) -> np.ndarray:
-    """OpenCV's is many times as fast as NumPy's, but it refuses an array without elements."""
-    return cv2.transpose(pixels) if pixels.size else pixels.T
 
 
 def _region(box: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:

@@ -9,6 +9,7 @@ Shapes:
         so regions are arrays of columns, w x h.
 """
 
+import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 
@@ -63,6 +64,11 @@ def decode_columns(rle: dict) -> tuple[np.ndarray, int, int]:
     steps[(x_last - x0) * rows + y_last - y0 + 1] -= 1
     columns = np.cumsum(steps[:-1], dtype=np.uint8).reshape(x1 - x0, rows)
     return columns[:, : y1 - y0], int(x0), int(y0)
+
+
+def transpose(pixels: np.ndarray) -> np.ndarray:
+    """OpenCV's is many times as fast as NumPy's, but it refuses an array without elements."""
+    return cv2.transpose(pixels) if pixels.size else pixels.T
 
 
 def _spacing(rows: int, height: int) -> int:
