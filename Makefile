@@ -9,7 +9,7 @@ RUN = $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint demo demo-instance wheelhouse clean
+.PHONY: help setup test test-slow lint demo demo-instance benchmark wheelhouse clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ demo: setup  ## make data, train a small model, show what PointRend gains (outpu
 
 demo-instance: setup  ## the same for instances, against a Mask R-CNN (output/demo-instance)
 	"$(RUN)" tools/demo_instance.py
+
+benchmark: setup  ## measure speed and memory against Detectron2's PointRend (BENCHMARK_ARGS="--list")
+	"$(RUN)" tools/benchmark.py $(BENCHMARK_ARGS)
 
 wheelhouse: setup  ## gather wheels for a GPU machine without network (WHEELHOUSE_ARGS="--help")
 	"$(RUN)" tools/make_wheelhouse.py $(WHEELHOUSE_ARGS)

@@ -21,6 +21,7 @@ LAYERS = [
     {"checkpoint", "inspection", "visualization", "data"},
     {"evaluation"},
     {"engine"},
+    {"benchmark"},
 ]
 KNOWS_NOTHING_OF_DETECTRON2 = {
     "points",

@@ -1,0 +1,1 @@
+"""What `tools/benchmark.py` measures: this package against the PointRend inside Detectron2."""

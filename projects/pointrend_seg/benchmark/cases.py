@@ -1,0 +1,50 @@
+"""The cases by their names."""
+
+from collections.abc import Callable
+from fnmatch import fnmatch
+from functools import partial
+
+from ..errors import InputError
+from .evaluation_cases import encoding, evaluation
+from .inference_cases import instance_inference, model_inference, semantic_inference
+from .measurement import Case
+from .setting import Setting
+from .training_cases import instance_training, semantic_training
+
+MakeCase = Callable[[Setting], Case]
+
+
+def all_cases() -> dict[str, MakeCase]:
+    """In the order in which they are measured."""
+    cases: dict[str, MakeCase] = {}
+    for classes in (1, 80, 1203):
+        for boxes in (5, 20, 100):
+            cases[f"instance-inference-R{boxes}-C{classes}"] = partial(
+                instance_inference, num_boxes=boxes, num_classes=classes
+            )
+    cases["instance-training"] = instance_training
+    cases["semantic-inference"] = partial(semantic_inference, with_coarse=False)
+    cases["semantic-inference-with-coarse"] = partial(semantic_inference, with_coarse=True)
+    cases["semantic-training"] = semantic_training
+    cases["model-inference"] = model_inference
+    cases["encoding"] = encoding
+    cases["evaluation"] = evaluation
+    return cases
+
+
+def choose(patterns: list[str]) -> dict[str, MakeCase]:
+    """Those whose name holds one of the texts, or matches one with ``*``; all if none is given.
+
+    Raises:
+        InputError: nothing fits a pattern.
+    """
+    cases = all_cases()
+    chosen = set()
+    for pattern in patterns:
+        found = {
+            name for name in cases if fnmatch(name, pattern if "*" in pattern else f"*{pattern}*")
+        }
+        if not found:
+            raise InputError(f"No case is called '{pattern}'. There are: {', '.join(cases)}.")
+        chosen |= found
+    return {name: make for name, make in cases.items() if not patterns or name in chosen}

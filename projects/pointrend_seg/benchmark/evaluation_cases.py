@@ -1,0 +1,155 @@
+"""Evaluation: masks in their boxes become run lengths, and scores."""
+
+import contextlib
+import io
+import itertools
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pycocotools.mask as mask_util
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator
+from detectron2.layers import paste_masks_in_image
+from detectron2.structures import Boxes, Instances, ROIMasks
+from torch import Tensor
+
+from ..evaluation.coco import CocoInstanceEvaluator
+from ..evaluation.region_masks import encode_region_masks
+from .measurement import Case, Contender
+from .setting import Setting, random_boxes, smooth_noise
+
+IMAGE = (800, 1216)
+NUM_CLASSES = 80
+_NUMBERS = itertools.count()
+
+
+def _predictions(setting: Setting, number: int, image: tuple[int, int], images: int):
+    """Of each image boxes (number, 4), probabilities (number, 224, 224), scores and classes."""
+    generator = setting.generator()
+    for _ in range(images):
+        masks = smooth_noise(setting, number, 224, 224)[0].cpu().sigmoid()
+        boxes = random_boxes(number, image, generator)
+        scores = torch.rand(number, generator=generator)
+        yield boxes, masks, scores, torch.randint(0, NUM_CLASSES, (number,), generator=generator)
+
+
+def encoding(
+    setting: Setting, *, num_detections: int = 100, image: tuple[int, int] = IMAGE
+) -> Case:
+    """From probabilities in boxes to run lengths in the image; on the CPU."""
+    boxes, masks, _, _ = next(_predictions(setting, num_detections, image, 1))
+
+    def builtin() -> list[dict]:
+        pasted = paste_masks_in_image(masks, boxes, image)
+        return [
+            mask_util.encode(np.array(mask[:, :, None], order="F", dtype="uint8"))[0]
+            for mask in pasted
+        ]
+
+    def agreement(ours: list[dict], builtin: list[dict]) -> dict[str, float]:
+        pairs = zip(ours, builtin, strict=True)
+        same = [a["counts"].encode() == b["counts"] for a, b in pairs]
+        return {"equal": sum(same) / len(same)}
+
+    return Case(
+        Contender(tuple, lambda: encode_region_masks(masks, boxes, *image)),
+        Contender(tuple, builtin),
+        agreement,
+    )
+
+
+def evaluation(
+    setting: Setting,
+    *,
+    num_detections: int = 100,
+    num_images: int = 4,
+    num_objects: int = 10,
+    image: tuple[int, int] = IMAGE,
+) -> Case:
+    """From what models return to box and mask AP; on the CPU.
+
+    The built-in's models return pasted masks, so pasting them belongs to it.
+    """
+    predictions = list(_predictions(setting, num_detections, image, num_images))
+    inputs = [{"image_id": k + 1} for k in range(num_images)]
+
+    def run(evaluator, masks_of) -> dict:
+        evaluator.reset()
+        for record, (boxes, masks, scores, classes) in zip(inputs, predictions, strict=True):
+            found = Instances(image)
+            found.pred_boxes, found.scores, found.pred_classes = Boxes(boxes), scores, classes
+            found.pred_masks = masks_of(masks, boxes)
+            evaluator.process([record], [{"instances": found}])
+        with _silence():
+            return evaluator.evaluate()
+
+    def agreement(ours: dict, builtin: dict) -> dict[str, float]:
+        keys = ("AP", "AP50", "AP75")
+        differences = [
+            abs(ours[task][key] - builtin[task][key]) for task in ("bbox", "segm") for key in keys
+        ]
+        return {"AP difference": max(differences)}
+
+    with tempfile.TemporaryDirectory() as folder, _silence():
+        name = _register(predictions, num_objects, image, folder)
+        settings = {"tasks": ("bbox", "segm"), "distributed": False}
+        ours = CocoInstanceEvaluator(name, **settings)
+        builtin = COCOEvaluator(name, **settings, use_fast_impl=False)
+    return Case(
+        Contender(tuple, lambda: run(ours, lambda masks, boxes: ROIMasks(masks))),
+        Contender(tuple, lambda: run(builtin, partial(_pasted, image=image))),
+        agreement,
+    )
+
+
+def _pasted(masks: Tensor, boxes: Tensor, image: tuple[int, int]) -> Tensor:
+    return paste_masks_in_image(masks, boxes, image)
+
+
+def _register(
+    predictions: list[tuple], num_objects: int, image: tuple[int, int], folder: str
+) -> str:
+    """A data set whose objects are the first detections of each image; its name."""
+    annotations = []
+    for number, (boxes, masks, _, classes) in enumerate(predictions, start=1):
+        own = slice(0, num_objects)
+        for rle, label in zip(
+            encode_region_masks(masks[own], boxes[own], *image), classes[own].tolist(), strict=True
+        ):
+            annotation = {"id": len(annotations) + 1, "image_id": number, "iscrowd": 0}
+            annotation |= {"category_id": label + 1, "segmentation": rle}
+            annotation |= {"area": float(mask_util.area(rle)), "bbox": list(mask_util.toBbox(rle))}
+            annotations.append(annotation)
+    images = [
+        {"id": number + 1, "height": image[0], "width": image[1], "file_name": f"{number}.png"}
+        for number in range(len(predictions))
+    ]
+    categories = [{"id": k + 1, "name": f"class {k}"} for k in range(NUM_CLASSES)]
+    path = os.path.join(folder, "annotations.json")
+    with open(path, "w") as file:
+        json.dump({"images": images, "annotations": annotations, "categories": categories}, file)
+    name = f"pointrend_seg_benchmark_{next(_NUMBERS)}"
+    MetadataCatalog.get(name).set(
+        json_file=path,
+        evaluator_type="coco",
+        thing_classes=[each["name"] for each in categories],
+        thing_dataset_id_to_contiguous_id={k + 1: k for k in range(NUM_CLASSES)},
+    )
+    return name
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Scores are printed and logged by pycocotools and by both evaluators."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,180 @@
+"""Inference: the mask head, the semantic head's subdivision, a whole model."""
+
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_mask_head, build_model, build_sem_seg_head
+from detectron2.structures import Boxes, Instances
+from torch import Tensor, nn
+
+from .measurement import Case, Contender
+from .setting import (
+    Setting,
+    builtin_cfg,
+    instance_cfg,
+    pair,
+    random_boxes,
+    smooth_noise,
+    wake_up,
+)
+
+IMAGE = (800, 1216)
+STREET = (1024, 2048)
+
+
+def mask_agreement(ours: Tensor, builtin: Tensor) -> dict[str, float]:
+    """Of probabilities: equal pixels after the threshold, and the median difference."""
+    return {
+        "equal": ((ours > 0.5) == (builtin > 0.5)).float().mean().item(),
+        "median difference": (ours - builtin).abs().float().median().item(),
+    }
+
+
+def label_agreement(ours: Tensor, builtin: Tensor) -> dict[str, float]:
+    """Of logits (N, C, H, W): equal pixels of the best class, and the median difference."""
+    return {
+        "equal": (ours.argmax(1) == builtin.argmax(1)).float().mean().item(),
+        "median difference": (ours - builtin).abs().float().median().item(),
+    }
+
+
+def instance_inference(
+    setting: Setting,
+    *,
+    num_boxes: int,
+    num_classes: int,
+    image: tuple[int, int] = IMAGE,
+    channels: int = 256,
+) -> Case:
+    """The mask head on the boxes of one image: from the features to probabilities."""
+    generator = setting.generator()
+    cfg = instance_cfg(setting.device, num_classes)
+    shape = {"p2": ShapeSpec(channels=channels, stride=4)}
+    heads = pair(lambda cfg: build_mask_head(cfg, shape).eval(), cfg, setting)
+    for head in heads.values():
+        wake_up(head)
+    size = (image[0] // 4, image[1] // 4)
+    features = {"p2": setting.randn(1, channels, *size, generator=generator)}
+    boxes = random_boxes(num_boxes, image, generator).to(setting.device)
+    classes = torch.randint(0, num_classes, (num_boxes,), generator=generator).to(setting.device)
+
+    def detections():
+        found = Instances(image)
+        found.pred_boxes, found.pred_classes = Boxes(boxes), classes
+        return ([found],)
+
+    def contender(head: nn.Module) -> Contender:
+        @torch.no_grad()
+        def run(found: list[Instances]) -> Tensor:
+            with setting.autocast():
+                return head(features, found)[0].pred_masks
+
+        return Contender(detections, run)
+
+    # Logits of all classes at full size, those of the step before, and a copy of both.
+    builtin_bytes = int(2.5 * num_boxes * num_classes * 224 * 224 * 4)
+    return Case(
+        contender(heads["ours"]), contender(heads["builtin"]), mask_agreement, builtin_bytes
+    )
+
+
+class _Ready(nn.Module):
+    """Stands in for a coarse head's layers: its logits are there already."""
+
+    def __init__(self, logits: Tensor):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, features: dict[str, Tensor]) -> Tensor:
+        return self.logits
+
+
+def semantic_inference(
+    setting: Setting,
+    *,
+    with_coarse: bool,
+    image: tuple[int, int] = STREET,
+    channels: int = 256,
+    num_classes: int = 19,
+    num_points: int = 8192,
+) -> Case:
+    """The semantic head on one image: two steps from stride 4, and the coarse head if wanted."""
+    cfg = builtin_cfg(setting.device)
+    cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
+    cfg.MODEL.POINT_HEAD.SUBDIVISION_STEPS = 2
+    cfg.MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS = num_points
+    names = {f"p{k}": 2**k for k in range(2, 6)}
+    shape = {name: ShapeSpec(channels=channels, stride=s) for name, s in names.items()}
+    heads = pair(lambda cfg: build_sem_seg_head(cfg, shape).eval(), cfg, setting)
+    logits = smooth_noise(setting, num_classes, image[0] // 4, image[1] // 4)
+    generator = setting.generator()
+    features = {
+        name: setting.randn(1, channels, image[0] // s, image[1] // s, generator=generator)
+        for name, s in names.items()
+    }
+
+    def contender(head: nn.Module) -> Contender:
+        if not with_coarse:
+            head.coarse_sem_seg_head.layers = _Ready(logits)
+        else:
+            with torch.no_grad():  # fresh weights predict next to nothing
+                head.coarse_sem_seg_head.predictor.weight.mul_(100)
+
+        @torch.no_grad()
+        def run() -> Tensor:
+            with setting.autocast():
+                return head(features, None)[0]
+
+        return Contender(tuple, run)
+
+    return Case(contender(heads["ours"]), contender(heads["builtin"]), label_agreement)
+
+
+def model_inference(
+    setting: Setting, *, image: tuple[int, int] = IMAGE, num_detections: int = 100
+) -> Case:
+    """A whole R50-FPN model on one image, from the image to masks in their boxes."""
+    cfg = instance_cfg(setting.device, num_classes=80)
+    cfg.MODEL.RESNETS.DEPTH = 50
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    cfg.MODEL.RESNETS.NORM = "BN"
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+    cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512]]
+    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+    cfg.MODEL.RPN.PRE_NMS_TOPK_TEST = cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 1000
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
+    cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 2
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
+    cfg.TEST.DETECTIONS_PER_IMAGE = num_detections
+    models = pair(build_model, cfg, setting)
+    picture = torch.rand(3, *image, generator=setting.generator()) * 255
+    _calibrate(models["builtin"], picture)
+    models["ours"].load_state_dict(models["builtin"].state_dict())
+    for model in models.values():
+        wake_up(model.roi_heads.mask_head)
+
+    def contender(model: nn.Module) -> Contender:
+        @torch.no_grad()
+        def run() -> Tensor:
+            with setting.autocast():
+                found = model.eval().inference([{"image": picture}], do_postprocess=False)
+            return found[0].pred_masks
+
+        return Contender(tuple, run)
+
+    return Case(contender(models["ours"]), contender(models["builtin"]), mask_agreement)
+
+
+def _calibrate(model: nn.Module, picture: Tensor) -> None:
+    """Give the norms statistics; without, the features of random weights grow without bound."""
+    norms = [each for each in model.modules() if isinstance(each, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    with torch.no_grad():
+        model.backbone(model.preprocess_image([{"image": picture}]).tensor)
+    model.eval()

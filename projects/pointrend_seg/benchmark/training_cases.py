@@ -1,0 +1,135 @@
+"""Training: a step of each head, from the features to all gradients."""
+
+from collections.abc import Callable
+
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_mask_head, build_sem_seg_head
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..point_labels import SharedMasks
+from .measurement import Case, Contender
+from .setting import Setting, builtin_cfg, instance_cfg, pair, random_boxes, wake_up
+
+IMAGE = (800, 1216)
+NUM_IMAGES = 2
+
+
+def training_agreement(ours, builtin) -> dict[str, float]:
+    """Of losses and gradients: the largest relative difference of a loss, and of a gradient."""
+    losses = [abs(ours[0][name] - loss) / abs(loss) for name, loss in builtin[0].items()]
+    pairs = zip(ours[1], builtin[1], strict=True)
+    gradients = [((a - b).norm() / b.norm().clamp(min=1e-12)).item() for a, b in pairs]
+    return {"loss difference": max(losses), "gradient difference": max(gradients)}
+
+
+def _step(head: nn.Module, setting: Setting, features: dict[str, Tensor], losses: Callable):
+    """Losses as numbers, and gradients of the features and of all parameters."""
+    torch.manual_seed(setting.seed)  # the same points for both
+    with EventStorage(), setting.autocast():
+        found = losses(head)
+    wanted = [*features.values(), *head.parameters()]
+    gradients = torch.autograd.grad(sum(found.values()), wanted)
+    return {name: loss.item() for name, loss in found.items()}, gradients
+
+
+def instance_training(
+    setting: Setting,
+    *,
+    num_boxes: int = 128,
+    num_objects: int = 10,
+    num_classes: int = 80,
+    image: tuple[int, int] = IMAGE,
+    channels: int = 256,
+) -> Case:
+    """The mask head on two images, with so many foreground proposals and objects each.
+
+    Taking the masks of the proposals from those of the objects, which Detectron2 does when it
+    samples proposals, belongs to it.
+    """
+    generator = setting.generator()
+    shape = {"p2": ShapeSpec(channels=channels, stride=4)}
+    cfg = instance_cfg(setting.device, num_classes)
+    heads = pair(lambda cfg: build_mask_head(cfg, shape).train(), cfg, setting)
+    for head in heads.values():
+        wake_up(head)
+    size = (image[0] // 4, image[1] // 4)
+    features = {
+        "p2": setting.randn(NUM_IMAGES, channels, *size, generator=generator).requires_grad_()
+    }
+    images = []
+    for _ in range(NUM_IMAGES):
+        smallest = min(image) // 8
+        objects = random_boxes(num_objects, image, generator, smallest)
+        owner = torch.randint(0, num_objects, (num_boxes,), generator=generator)
+        boxes = objects[owner] + smallest / 12 * torch.randn(num_boxes, 4, generator=generator)
+        boxes = Boxes(boxes)
+        boxes.clip(image)
+        proposals = Instances(image)
+        proposals.proposal_boxes = boxes
+        proposals.gt_classes = (owner * 7) % num_classes
+        images.append((proposals.to(setting.device), _blobs(num_objects, image, generator), owner))
+
+    def contender(head: nn.Module, make_masks: Callable[[Tensor], BitMasks]) -> Contender:
+        truth = [make_masks(bits.to(setting.device)) for _, bits, _ in images]
+
+        def losses(head: nn.Module) -> dict[str, Tensor]:
+            batch = []
+            for (proposals, _, owner), masks in zip(images, truth, strict=True):
+                each = Instances(image, **proposals.get_fields())
+                each.gt_masks = masks[owner.to(setting.device)]
+                batch.append(each)
+            return head(features, batch)
+
+        return Contender(tuple, lambda: _step(head, setting, features, losses))
+
+    return Case(
+        contender(heads["ours"], SharedMasks),
+        contender(heads["builtin"], BitMasks),
+        training_agreement,
+    )
+
+
+def _blobs(number: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """(number, H, W) bool, round shapes."""
+    coarse = torch.randn(number, 1, 8, 12, generator=generator)
+    return F.interpolate(coarse, size=size, mode="bicubic", align_corners=False)[:, 0] > 0
+
+
+def semantic_training(
+    setting: Setting,
+    *,
+    image: tuple[int, int] = IMAGE,
+    channels: int = 256,
+    num_classes: int = 19,
+    num_points: int = 2048,
+) -> Case:
+    """The semantic head on two images, its coarse head included."""
+    generator = setting.generator()
+    cfg = builtin_cfg(setting.device)
+    cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
+    cfg.MODEL.POINT_HEAD.SUBDIVISION_STEPS = 2
+    cfg.MODEL.POINT_HEAD.TRAIN_NUM_POINTS = num_points
+    strides = {f"p{k}": 2**k for k in range(2, 6)}
+    shape = {name: ShapeSpec(channels=channels, stride=s) for name, s in strides.items()}
+    heads = pair(lambda cfg: build_sem_seg_head(cfg, shape).train(), cfg, setting)
+    features = {
+        name: setting.randn(
+            NUM_IMAGES, channels, image[0] // s, image[1] // s, generator=generator
+        ).requires_grad_()
+        for name, s in strides.items()
+    }
+    labels = torch.randint(0, num_classes, (NUM_IMAGES, 8, 12), generator=generator)
+    labels = F.interpolate(labels[:, None].float(), size=image)[:, 0].long().to(setting.device)
+
+    def contender(head: nn.Module) -> Contender:
+        def losses(head: nn.Module) -> dict[str, Tensor]:
+            return head(features, labels)[1]
+
+        return Contender(tuple, lambda: _step(head, setting, features, losses))
+
+    return Case(contender(heads["ours"]), contender(heads["builtin"]), training_agreement)

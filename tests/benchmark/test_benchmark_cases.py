@@ -1,0 +1,160 @@
+"""Each case at a small size: both contenders run, and a broken one is noticed."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pointrend_seg.benchmark import (
+    evaluation_cases,
+    inference_cases,
+    training_cases,
+)
+from pointrend_seg.benchmark.cases import all_cases, choose
+from pointrend_seg.benchmark.measurement import measure
+from pointrend_seg.benchmark.setting import Setting
+from pointrend_seg.errors import InputError
+
+SETTING = Setting(torch.device("cpu"))
+SMALL = {"image": (64, 96)}
+TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
+
+
+def agreement(make, **settings):
+    return measure("x", make(SETTING, **settings), repeats=1, device=SETTING.device).agreement
+
+
+def test_masks_agree():
+    found = agreement(inference_cases.instance_inference, num_boxes=3, num_classes=4, **SMALL)
+    assert found["equal"] > 0.9995 and found["median difference"] < 1e-5
+
+
+@pytest.mark.parametrize("with_coarse", [False, True])
+def test_labels_agree(with_coarse):
+    settings = {"num_classes": 5, "num_points": 50, **SMALL}
+    found = agreement(inference_cases.semantic_inference, with_coarse=with_coarse, **settings)
+    assert found["equal"] > 0.9995 and found["median difference"] < 1e-5
+
+
+def test_instance_training_agrees():
+    found = agreement(
+        training_cases.instance_training, num_boxes=5, num_objects=2, num_classes=4, **SMALL
+    )
+    assert found["loss difference"] < 1e-4 and found["gradient difference"] < 1e-2
+
+
+def test_semantic_training_agrees():
+    found = agreement(training_cases.semantic_training, num_classes=4, num_points=30, **SMALL)
+    assert found["loss difference"] < 1e-4 and found["gradient difference"] < 1e-2
+
+
+def test_a_whole_model_agrees():
+    found = agreement(inference_cases.model_inference, image=(64, 96), num_detections=5)
+    assert found["equal"] > 0.999
+
+
+def test_encoding_agrees():
+    found = agreement(evaluation_cases.encoding, num_detections=5, image=(60, 80))
+    assert found == {"equal": 1.0}
+
+
+def test_scores_agree_and_are_not_trivial(monkeypatch):
+    make = evaluation_cases.evaluation
+    settings = {"num_detections": 6, "num_images": 2, "num_objects": 4, "image": (60, 80)}
+    case = make(SETTING, **settings)
+    ours, builtin = case.ours.run(), case.builtin.run()
+    assert 10 < builtin["segm"]["AP"] <= 100
+    assert case.agreement(ours, builtin) == {"AP difference": 0.0}
+    assert (
+        case.agreement(ours, {**builtin, "segm": ours["bbox"] | {"AP": 0.0}})["AP difference"] > 1
+    )
+
+
+def test_a_broken_head_is_noticed(monkeypatch):
+    monkeypatch.setattr(
+        "pointrend_seg.fast_path.path.to_image",
+        lambda coords, boxes: coords * 10 + boxes[:, None, :2],
+    )
+    found = agreement(inference_cases.instance_inference, num_boxes=3, num_classes=4, **SMALL)
+    assert found["equal"] < 0.99
+
+
+def test_halves_by_autocast():
+    setting = Setting(torch.device("cpu"), torch.bfloat16)
+    case = inference_cases.instance_inference(setting, num_boxes=2, num_classes=3, **SMALL)
+    assert case.agreement(
+        case.ours.run(*case.ours.prepare()), case.builtin.run(*case.builtin.prepare())
+    )
+
+
+# --- the command line -------------------------------------------------------------------------
+
+
+def test_cases_are_chosen_by_parts_of_their_names():
+    assert list(choose([])) == list(all_cases())
+    assert list(choose(["R100-C80", "training"])) == [
+        "instance-inference-R100-C80",
+        "instance-training",
+        "semantic-training",
+    ]
+    assert list(choose(["*R5-C1"])) == ["instance-inference-R5-C1"]
+    with pytest.raises(InputError, match="No case is called 'nonsense'. There are: instance-inf"):
+        choose(["nonsense"])
+
+
+def test_the_tool(tmp_path):
+    file = tmp_path / "results.json"
+    args = ("--only", "encoding", "--repeats", "1", "--json", str(file))
+    command = [sys.executable, "-W", "ignore", str(TOOL), *args]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| encoding" in done.stdout and "equal 1" in done.stdout
+    assert file.exists()
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """The tool's `main` with a command line of its own."""
+    spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    spec.loader.exec_module(module)
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", *args])
+        module.run_tool(module.main)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--only", "nonsense"), "No case is called 'nonsense'"),
+        (("--repeats", "0"), "--repeats is 0; it is 1 or more."),
+        (("--threads", "-1"), "--threads is -1"),
+        (("--device", "tpu9"), "--device is 'tpu9'"),
+        (("--device", "meta"), "--device is 'meta'"),
+        (("--json", "nowhere/at/all.json"), "the folder of nowhere/at/all.json does not exist"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(tool, capsys, args, message):
+    with pytest.raises(SystemExit, match="2"):
+        tool(*args)
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there(tool, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        tool("--device", "cuda")
+    assert "finds no CUDA device. Use --device cpu." in capsys.readouterr().err
+
+
+def test_the_list(tool, capsys):
+    tool("--list")
+    assert capsys.readouterr().out.split() == list(all_cases())

@@ -1,0 +1,110 @@
+#!/usr/bin/env python
+"""Measure speed and memory against the PointRend inside Detectron2, in turn, in one process.
+
+    python tools/benchmark.py                                # everything: half an hour on 2 cores
+    python tools/benchmark.py --only R100-C80 training          # what has one of these in its name
+    python tools/benchmark.py --device cuda --dtype float16 --json results.json
+
+docs/performance.md tells what the cases are, and how to read the figures.
+"""
+
+import argparse
+import json
+import os
+import sys
+
+# Threads that spin while they wait slow down everything else on the same cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from tqdm import tqdm
+
+from pointrend_seg.benchmark.cases import all_cases, choose
+from pointrend_seg.benchmark.measurement import Measurement, measure
+from pointrend_seg.benchmark.report import as_json, hardware, table
+from pointrend_seg.benchmark.setting import Setting
+from pointrend_seg.engine import run_tool
+from pointrend_seg.errors import InputError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="parts of names, or *"
+    )
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--device", default="cpu", help="cpu (the default), cuda, cuda:1, …")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="halves by autocast")
+    parser.add_argument("--threads", type=int, help="of the CPU (default: PyTorch's own choice)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each (default 5)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", metavar="FILE", help="write every sample there, too")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    if args.list:
+        print("\n".join(all_cases()))
+        return
+    check(args)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    setting = Setting(torch.device(args.device), DTYPES[args.dtype], args.seed)
+    measurements = run(choose(args.only), setting, args.repeats)
+    machine = hardware()
+    print(
+        f"\n{machine['gpu'] if setting.device.type == 'cuda' else machine['cpu']}, "
+        f"{machine['threads']} threads, PyTorch {torch.__version__}, {args.dtype}\n"
+    )
+    print(table(measurements))
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(as_json(measurements, vars(args)), file, indent=1)
+        print(f"\nEvery sample is in {args.json}.")
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises `InputError` for options that cannot be."""
+    if args.repeats < 1:
+        raise InputError(f"--repeats is {args.repeats}; it is 1 or more.")
+    if args.threads is not None and args.threads < 1:
+        raise InputError(f"--threads is {args.threads}; it is 1 or more.")
+    try:
+        kind = torch.device(args.device).type
+    except RuntimeError as error:
+        raise InputError(
+            f"--device is '{args.device}'; it is cpu, cuda, or cuda:NUMBER."
+        ) from error
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"--device is '{args.device}'; it is cpu, cuda, or cuda:NUMBER.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device is cuda, but PyTorch finds no CUDA device. Use --device cpu.")
+    if args.json and not os.path.isdir(os.path.dirname(args.json) or "."):
+        raise InputError(f"--json: the folder of {args.json} does not exist. Make it first.")
+
+
+def run(cases: dict, setting: Setting, repeats: int) -> list[Measurement]:
+    measurements = []
+    runs = len(cases) * 2 * (repeats + 1)
+    with tqdm(total=runs, unit="run", file=sys.stderr) as progress:
+        for name, make in cases.items():
+            progress.set_description(name)
+            measurements.append(
+                measure(
+                    name,
+                    make(setting),
+                    repeats=repeats,
+                    device=setting.device,
+                    on_run=progress.update,
+                )
+            )
+    return measurements
+
+
+if __name__ == "__main__":
+    run_tool(main)
