@@ -9,8 +9,8 @@ the byte, in a fraction of the time, for three reasons:
    in the mask; where all four are on the same side of the threshold, by more than what rounding
    can do, so is the pixel. That is looked up for a *cell*, the square between four neighbours,
    and holds for all pixels in it.
-3. Pixels of the other, *unsure*, cells go through the same ``grid_sample``, at the same coordinates, computed by the
-   same operations as in ``paste_masks_in_image``.
+3. Pixels of the other, *unsure*, cells go through the same ``grid_sample``, at the same
+   coordinates, computed by the same operations as in ``paste_masks_in_image``.
 
 Shapes:
     N: number of masks
