@@ -14,7 +14,7 @@ from mask_inputs import (
     mask_head,
     proposals,
 )
-from pointrend_seg.fast_path import FastPath, parts
+from pointrend_seg.fast_path import FastPath, parts, path
 from pointrend_seg.plain_path import PlainPath
 
 HALVES = [torch.bfloat16, torch.float16]
@@ -97,6 +97,57 @@ def test_maps_that_others_read_too():
         (sum(losses.values()) + others).backward()
 
     assert_same_training(case, backward)
+
+
+@pytest.mark.parametrize("rows", [35, 2**20])
+def test_several_point_losses_of_the_same_maps(monkeypatch, rows):
+    monkeypatch.setattr(parts, "_ROWS_AT_ONCE", {"cpu": rows})
+    case, found = Case(points=("p2", "p3")).build(), []
+    for kind in (PlainPath, FastPath):
+        way = case.path(kind)
+        coarse, total = way.coarse(), 0
+        for factor, coords in ((1, case.coords), (-3, 1 - case.coords), (2, case.coords**2)):
+            loss, _ = way.point_loss(coarse, case.of_boxes, coords, case.labels)
+            total = total + factor * loss
+        total.backward()
+        found.append(case.gradients())
+    for name, want in found[0].items():
+        torch.testing.assert_close(found[1][name], want, msg=name)
+
+
+def test_readers_that_autograd_follows():
+    """Their gradients and those that the other readers add up are put together."""
+    case, found = Case(points=("p2", "p3")).build(), []
+    for kind in (PlainPath, FastPath):
+        way = case.path(kind)
+        maps = way.features if kind is PlainPath else way.maps.maps
+        others = maps["p2"].pow(3).sum()
+        loss, _ = way.point_loss(way.coarse(), case.of_boxes, case.coords, case.labels)
+        (loss + 1e-3 * others).backward()
+        found.append(case.gradients())
+        maps = way.features if kind is PlainPath else case.path(kind).maps.maps
+        maps["p3"].pow(2).sum().backward()
+        found[-1]["alone"] = case.gradients()["p3"]
+    for name, want in found[0].items():
+        torch.testing.assert_close(found[1][name], want, msg=name)
+
+
+@pytest.mark.parametrize("worth", [-1.0, float("inf")], ids=["map first", "points first"])
+def test_gradients_through_inference(monkeypatch, worth):
+    """As maps of what a prediction rests on need them."""
+    monkeypatch.setattr(path, "_POINTS_WORTH_MAP", worth)
+    case, found = Case(points=("p2", "p3")).build(), []
+    for kind in (PlainPath, FastPath):
+        way, start, total = case.path(kind), 0, 0
+        coarse = way.coarse()
+        settings = {"num_points": case.num_points, "num_reads": 1}
+        for number, predict in way.predictors(coarse, case.of_boxes, **settings):
+            total = total + predict(case.coords[start : start + number]).square().sum()
+            start += number
+        total.backward()
+        found.append(case.gradients())
+    for name, want in found[0].items():
+        torch.testing.assert_close(found[1][name], want, msg=name)
 
 
 def test_a_second_backward_pass():
