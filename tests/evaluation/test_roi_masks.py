@@ -10,6 +10,7 @@ from detectron2.layers import mask_ops
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances, ROIMasks
+from torch.nn.parallel import DistributedDataParallel
 
 from conftest import small_instance_cfg
 from pointrend_seg.engine import Trainer
@@ -169,6 +170,26 @@ def test_what_it_suits(instance_datasets, tmp_path):
     assert RoiMaskModel.suits(model, [ours]) and RoiMaskModel.suits(model, [ours, ours])
     assert not RoiMaskModel.suits(model, [theirs])
     assert not RoiMaskModel.suits(model, [ours, theirs])
-    assert not RoiMaskModel.suits(torch.nn.Sequential(model), [ours])  # as DDP wraps it
+    assert not RoiMaskModel.suits(torch.nn.Sequential(model), [ours])
+    handle = model.register_forward_hook(lambda *_: None)  # which would not be called
+    assert not RoiMaskModel.suits(model, [ours])
+    handle.remove()
     model.__class__ = type("OwnModel", (GeneralizedRCNN,), {})  # which might do anything
     assert not RoiMaskModel.suits(model, [ours])
+
+
+def test_a_model_that_is_wrapped_for_several_processes(instance_datasets, tmp_path):
+    cfg = config(tmp_path, "coco_2017_val")
+    model, ours = Trainer.build_model(cfg), Trainer.build_evaluator(cfg, "coco_2017_val")
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
+    try:
+        wrapped = DistributedDataParallel(model, broadcast_buffers=False)
+        assert RoiMaskModel.suits(wrapped, [ours])
+        record = {"image": torch.rand(3, 64, 96) * 255, "height": 64, "width": 96}
+        with torch.no_grad():
+            (output,) = RoiMaskModel(wrapped.eval())([record])
+        assert isinstance(output["instances"].pred_masks, ROIMasks)
+    finally:
+        torch.distributed.destroy_process_group()

@@ -10,14 +10,18 @@ from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances, ROIMasks
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..point_heads import is_untouched
 
 
 class RoiMaskModel(nn.Module):
     """A `GeneralizedRCNN` in evaluation, but with ``pred_masks`` as `ROIMasks` of the boxes."""
 
-    def __init__(self, model: GeneralizedRCNN):
+    def __init__(self, model: nn.Module):
+        """``model`` is as `suits` wants it."""
         super().__init__()
-        self.model = model
+        self.model = _unwrapped(model)
         self.training = model.training  # which the evaluation loop restores at its end
 
     @staticmethod
@@ -27,7 +31,8 @@ class RoiMaskModel(nn.Module):
         Evaluators say that they take `ROIMasks` by an attribute ``takes_roi_masks``.
         """
         takers = all(getattr(evaluator, "takes_roi_masks", False) for evaluator in evaluators)
-        return type(model) is GeneralizedRCNN and takers
+        model = _unwrapped(model)
+        return type(model) is GeneralizedRCNN and is_untouched(model) and takers
 
     def forward(self, inputs: list[dict]) -> list[dict]:
         results = self.model.inference(inputs, do_postprocess=False)
@@ -37,6 +42,11 @@ class RoiMaskModel(nn.Module):
             size = record.get("height", height), record.get("width", width)
             outputs.append({"instances": to_output_size(instances, *size)})
         return outputs
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """In evaluation what wraps a model for several processes only hands on."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def to_output_size(instances: Instances, height: int, width: int) -> Instances:
