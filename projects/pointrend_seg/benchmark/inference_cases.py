@@ -2,17 +2,17 @@
 
 import torch
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import build_mask_head, build_model, build_sem_seg_head
+from detectron2.modeling import build_mask_head, build_model
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
 from .measurement import Case, Contender
 from .setting import (
     Setting,
-    builtin_cfg,
     instance_cfg,
     pair,
     random_boxes,
+    semantic_pair,
     smooth_noise,
     wake_up,
 )
@@ -98,22 +98,16 @@ def semantic_inference(
     num_points: int = 8192,
 ) -> Case:
     """The semantic head on one image: two steps from stride 4, and the coarse head if wanted."""
-    cfg = builtin_cfg(setting.device)
-    cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
-    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
-    cfg.MODEL.POINT_HEAD.SUBDIVISION_STEPS = 2
-    cfg.MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS = num_points
-    names = {f"p{k}": 2**k for k in range(2, 6)}
-    shape = {name: ShapeSpec(channels=channels, stride=s) for name, s in names.items()}
-    heads = pair(lambda cfg: build_sem_seg_head(cfg, shape).eval(), cfg, setting)
+    heads, strides = semantic_pair(setting, num_classes, channels, num_points)
     logits = smooth_noise(setting, num_classes, image[0] // 4, image[1] // 4)
     generator = setting.generator()
     features = {
         name: setting.randn(1, channels, image[0] // s, image[1] // s, generator=generator)
-        for name, s in names.items()
+        for name, s in strides.items()
     }
 
     def contender(head: nn.Module) -> Contender:
+        head.eval()
         if not with_coarse:
             head.coarse_sem_seg_head.layers = _Ready(logits)
         else:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_sem_seg_head
 from detectron2.projects.point_rend import add_pointrend_config as add_builtin_config
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -66,6 +68,21 @@ def pair(build, cfg: CfgNode, setting: Setting) -> dict[str, nn.Module]:
     ours = build(adopt_config(cfg.clone())).to(setting.device)
     ours.load_state_dict(builtin.state_dict(), strict=True)
     return {"builtin": builtin, "ours": ours}
+
+
+def semantic_pair(
+    setting: Setting, num_classes: int, channels: int, num_points: int
+) -> tuple[dict[str, nn.Module], dict[str, int]]:
+    """Semantic FPN with PointRend at stride 4, and the strides of the maps that it reads."""
+    cfg = builtin_cfg(setting.device)
+    cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
+    cfg.MODEL.POINT_HEAD.SUBDIVISION_STEPS = 2
+    cfg.MODEL.POINT_HEAD.TRAIN_NUM_POINTS = num_points
+    cfg.MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS = num_points
+    strides = {f"p{k}": 2**k for k in range(2, 6)}
+    shape = {name: ShapeSpec(channels=channels, stride=s) for name, s in strides.items()}
+    return pair(lambda cfg: build_sem_seg_head(cfg, shape), cfg, setting), strides
 
 
 def wake_up(mask_head: nn.Module) -> None:

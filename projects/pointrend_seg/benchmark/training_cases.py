@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import build_mask_head, build_sem_seg_head
+from detectron2.modeling import build_mask_head
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..point_labels import SharedMasks
 from .measurement import Case, Contender
-from .setting import Setting, builtin_cfg, instance_cfg, pair, random_boxes, wake_up
+from .setting import Setting, instance_cfg, pair, random_boxes, semantic_pair, wake_up
 
 IMAGE = (800, 1216)
 NUM_IMAGES = 2
@@ -109,14 +109,7 @@ def semantic_training(
 ) -> Case:
     """The semantic head on two images, its coarse head included."""
     generator = setting.generator()
-    cfg = builtin_cfg(setting.device)
-    cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
-    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
-    cfg.MODEL.POINT_HEAD.SUBDIVISION_STEPS = 2
-    cfg.MODEL.POINT_HEAD.TRAIN_NUM_POINTS = num_points
-    strides = {f"p{k}": 2**k for k in range(2, 6)}
-    shape = {name: ShapeSpec(channels=channels, stride=s) for name, s in strides.items()}
-    heads = pair(lambda cfg: build_sem_seg_head(cfg, shape).train(), cfg, setting)
+    heads, strides = semantic_pair(setting, num_classes, channels, num_points)
     features = {
         name: setting.randn(
             NUM_IMAGES, channels, image[0] // s, image[1] // s, generator=generator
