@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from fast_inputs import CHANNELS, Case, assert_same_training, points_in_double
@@ -15,6 +16,7 @@ from mask_inputs import (
     proposals,
 )
 from pointrend_seg.fast_path import FastPath, parts, path
+from pointrend_seg.fast_path.mlp import RowMLP
 from pointrend_seg.plain_path import PlainPath
 
 HALVES = [torch.bfloat16, torch.float16]
@@ -403,3 +405,13 @@ def test_the_convolutions_are_repeated_and_nothing_else_is(monkeypatch):
     rows = {kind: [n for each, n in calls if each is kind] for kind in (nn.Conv2d, nn.Linear)}
     assert sum(rows[nn.Conv2d]) == 2 * 5
     assert rows[nn.Linear] == [5] * 3
+
+
+def test_without_gradients_none_are_worked_out(monkeypatch):
+    monkeypatch.setattr(RowMLP, "backward", lambda *_: pytest.fail("a gradient"))
+    head = mask_head().train()
+    with torch.no_grad(), EventStorage():
+        losses = head(features(), proposals(4, 3))
+    assert not losses["loss_mask_point"].requires_grad
+    with pytest.raises(pytest.fail.Exception, match="a gradient"), EventStorage():
+        head(features(), proposals(4, 3))

@@ -76,7 +76,8 @@ class FastPath:
         self, coarse: Tensor, classes: Tensor, coords: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`mask_point_loss` at points, and the logits (R, P), which have no gradient."""
-        batch = PointBatch(self.maps, self.point_names, self.boxes, coords, classes, labels)
+        trains = torch.is_grad_enabled()
+        batch = PointBatch(self.maps, self.point_names, self.boxes, coords, classes, labels, trains)
         weights, biases = self._parameters()
         return PointLoss.apply(batch, coarse, *weights, *biases, *self.maps.maps.values())
 

@@ -27,6 +27,7 @@ class PointBatch:
         coords: (R, P, 2), in the boxes' frames.
         classes: (R,), int64.
         labels: (R, P), in [0, 1].
+        trains: whether gradients will be wanted.
     """
 
     maps: SharedMaps
@@ -35,6 +36,7 @@ class PointBatch:
     coords: Tensor
     classes: Tensor
     labels: Tensor
+    trains: bool
 
     def parts(self, coarse: Tensor) -> Iterator[tuple[ImageReader, slice, Tensor, Coarse]]:
         """Of each part the image, the place, the points (n, 2) and the coarse masks."""
@@ -69,7 +71,7 @@ class PointLoss(Function):
         layers = len(parameters) // 2
         width = sum(batch.maps.maps[name].shape[1] for name in batch.names)
         mlp = RowMLP(parameters[:layers], parameters[layers:], width)
-        train = any(ctx.needs_input_grad)
+        train = batch.trains and any(ctx.needs_input_grad)
         sums = [_zeros(each) for each in parameters if train]
         of_mlp = RowMLP(sums[:layers], sums[layers:], width) if train else None
         of_maps = batch.maps.zeros() if train else {}
