@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .points import grid_point_coords, regular_grid, write_points
+from .upsampling import InPlaceDoubling, double
 
 
 def most_uncertain_points(uncertainty: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
@@ -76,13 +76,28 @@ def subdivide(
     Returns:
         (N, C, H * 2**num_steps, W * 2**num_steps).
     """
+    upsample = InPlaceDoubling(logits, num_steps) if _in_place(logits, num_steps) else double
     for _ in range(num_steps):
-        logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
+        logits = upsample(logits)
         indices, coords = most_uncertain_points(uncertainty(logits), num_points)
         logits = write_points(logits, indices, predict(coords))
         if on_step is not None:
             on_step(logits, coords)
     return logits
+
+
+# From here on the C library takes memory from the system for each tensor anew.
+_LARGE = 32 * 2**20
+
+
+def _in_place(logits: Tensor, num_steps: int) -> bool:
+    """Whether to upsample in place: on a CPU, large results, and nothing that looks back."""
+    return (
+        logits.device.type == "cpu"
+        and logits.numel() * logits.itemsize * 4**num_steps >= _LARGE
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+    )
 
 
 def subdivide_from_grid(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 
 from pointrend_seg.benchmark import (
     evaluation_cases,
@@ -37,6 +38,14 @@ def test_labels_agree(with_coarse):
     settings = {"num_classes": 5, "num_points": 50, **SMALL}
     found = agreement(inference_cases.semantic_inference, with_coarse=with_coarse, **settings)
     assert found["equal"] > 0.9995 and found["median difference"] < 1e-5
+
+
+def test_ready_logits_take_the_place_of_the_coarse_head(monkeypatch):
+    monkeypatch.setattr(SemSegFPNHead, "layers", lambda *_: pytest.fail("the coarse head ran"))
+    settings = {"num_classes": 5, "num_points": 50, **SMALL}
+    agreement(inference_cases.semantic_inference, with_coarse=False, **settings)
+    with pytest.raises(pytest.fail.Exception, match="the coarse head ran"):
+        agreement(inference_cases.semantic_inference, with_coarse=True, **settings)
 
 
 def test_instance_training_agrees():

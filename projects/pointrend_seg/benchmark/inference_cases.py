@@ -77,17 +77,6 @@ def instance_inference(
     )
 
 
-class _Ready(nn.Module):
-    """Stands in for a coarse head's layers: its logits are there already."""
-
-    def __init__(self, logits: Tensor):
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, features: dict[str, Tensor]) -> Tensor:
-        return self.logits
-
-
 def semantic_inference(
     setting: Setting,
     *,
@@ -109,7 +98,7 @@ def semantic_inference(
     def contender(head: nn.Module) -> Contender:
         head.eval()
         if not with_coarse:
-            head.coarse_sem_seg_head.layers = _Ready(logits)
+            head.coarse_sem_seg_head.layers = lambda features: logits
         else:
             with torch.no_grad():  # fresh weights predict next to nothing
                 head.coarse_sem_seg_head.predictor.weight.mul_(100)
