@@ -12,7 +12,7 @@ PACKAGE = Path(pointrend_seg.__file__).parent
 # that layer, and from every layer before. Heads never import one another.
 LAYERS = [
     {"errors", "scalars"},
-    {"points", "registry", "losses", "evaluation.boundary"},
+    {"points", "registry", "losses", "upsampling", "evaluation.boundary"},
     {"frames", "subdivision", "evaluation.confusion"},
     {"config", "sampling", "point_heads", "implicit_point_head", "point_labels", "box_points"},
     {"coarse_semantic", "coarse_head", "semantic_checks", "mask_checks", "checkpoint_names"},
@@ -26,6 +26,7 @@ LAYERS = [
 KNOWS_NOTHING_OF_DETECTRON2 = {
     "points",
     "frames",
+    "upsampling",
     "subdivision",
     "losses",
     "evaluation/boundary",

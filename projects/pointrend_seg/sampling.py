@@ -12,6 +12,7 @@ frame outside of which no point shall lie. It returns coordinates (N, P, 2), flo
 docs/samplers.md shows how to write one.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -46,8 +47,25 @@ def class_uncertainty(logits: Tensor) -> Tensor:
     """
     if logits.shape[1] == 1:
         return -logits[:, 0].abs()
-    # Two running maxima give what topk(2) over the classes gives, bit for bit, in a tenth of
-    # the time on full-size maps.
+    if logits.device.type != "cpu" or torch.compiler.is_compiling():
+        return _second_minus_first(logits)
+    # In parts whose running maxima stay in the caches, each thread's in its own.
+    part = max(1, _CACHED * torch.get_num_threads() // max(1, len(logits)))
+    planes = logits.reshape(*logits.shape[:2], math.prod(logits.shape[2:]))
+    parts = [_second_minus_first(each) for each in planes.split(part, dim=2)]
+    return torch.cat(parts, dim=1).view(logits[:, 0].shape)
+
+
+# Of more elements than these torch gives each thread a share.
+_CACHED = 32768
+
+
+def _second_minus_first(logits: Tensor) -> Tensor:
+    """Of two classes or more, (N, C, ...) to (N, ...).
+
+    Two running maxima give what topk(2) over the classes gives, bit for bit, in a tenth of the
+    time on full-size maps.
+    """
     first, second = logits[:, 0], torch.full_like(logits[:, 0], -torch.inf)
     for plane in logits.unbind(1)[1:]:
         second = torch.maximum(second, torch.minimum(first, plane))

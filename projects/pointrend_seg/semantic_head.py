@@ -34,6 +34,9 @@ from .subdivision import subdivide
 # The part of the pixels that DeepLab's LOSS_TYPE "hard_pixel_mining" averages.
 _DEEPLAB_HARDEST = 0.2
 
+# The hidden layers of so many points fit into a processor's cache.
+_POINTS_IN_CACHE = 2048
+
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class PointRendSemanticHead(nn.Module):
@@ -197,7 +200,7 @@ class PointRendSemanticHead(nn.Module):
             coarse,
             num_steps=self.subdivision_steps,
             num_points=self.subdivision_num_points,
-            predict=lambda coords: self.predict_points(coarse, features, coords),
+            predict=lambda coords: self._predict_in_parts(coarse, features, coords),
             uncertainty=lambda logits: hide_outside(class_uncertainty(logits), frame, shown),
             on_step=on_step,
         )
@@ -215,6 +218,15 @@ class PointRendSemanticHead(nn.Module):
         ]
         at_points = sample_points(coarse, coords, padding_mode=self.padding_mode)
         return self.point_head(torch.cat(fine, dim=1), at_points)
+
+    def _predict_in_parts(
+        self, coarse: Tensor, features: dict[str, Tensor], coords: Tensor
+    ) -> Tensor:
+        """`predict_points`; on a CPU so many points at once that they stay in its cache."""
+        if coords.device.type != "cpu" or torch.compiler.is_compiling():
+            return self.predict_points(coarse, features, coords)
+        parts = coords.split(max(1, _POINTS_IN_CACHE // max(1, len(coords))), dim=1)
+        return torch.cat([self.predict_points(coarse, features, part) for part in parts], dim=2)
 
     def _coarse_losses(self, coarse: Tensor, targets: Tensor) -> dict[str, Tensor]:
         head = self.coarse_sem_seg_head
