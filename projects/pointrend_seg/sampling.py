@@ -56,8 +56,9 @@ def class_uncertainty(logits: Tensor) -> Tensor:
     return torch.cat(parts, dim=1).view(logits[:, 0].shape)
 
 
-# Of more elements than these torch gives each thread a share.
-_CACHED = 32768
+# Elements of a part for each thread: few enough for the caches, and so many that waking up the
+# other threads for each operation hardly shows.
+_CACHED = 2**18
 
 
 def _second_minus_first(logits: Tensor) -> Tensor:
