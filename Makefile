@@ -37,7 +37,7 @@ demo-instance: setup  ## the same for instances, against a Mask R-CNN (output/de
 	"$(RUN)" tools/demo_instance.py
 
 benchmark: setup  ## measure speed and memory against Detectron2's PointRend (BENCHMARK_ARGS="--list")
-	"$(RUN)" tools/benchmark.py $(BENCHMARK_ARGS)
+	env -u OMP_WAIT_POLICY "$(RUN)" tools/benchmark.py $(BENCHMARK_ARGS)  # threads as PyTorch has them
 
 wheelhouse: setup  ## gather wheels for a GPU machine without network (WHEELHOUSE_ARGS="--help")
 	"$(RUN)" tools/make_wheelhouse.py $(WHEELHOUSE_ARGS)

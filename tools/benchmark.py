@@ -13,9 +13,6 @@ import json
 import os
 import sys
 
-# Threads that spin while they wait slow down everything else on the same cores.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import torch
 from tqdm import tqdm
 

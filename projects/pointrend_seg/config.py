@@ -66,6 +66,9 @@ def _point_head_keys() -> CN:
     node.PADDING_MODE = "zeros"
     # Weight of the point loss.
     node.LOSS_WEIGHT = 1.0
+    # Compute in the fast order. False: in that of the paper and of Detectron2, whose results are
+    # then repeated to the last bit.
+    node.FAST_PATH = True
     return node
 
 
@@ -100,9 +103,6 @@ def _add_instance_keys(cfg: CN) -> None:
     # PointRend it is that of the semantic head too: see adopt_config.
     node = cfg.MODEL.POINT_HEAD = _point_head_keys()
     node.NUM_CLASSES = 80
-    # Compute in the fast order. False: in that of the paper and of Detectron2, whose training runs
-    # are then repeated to the last bit.
-    node.FAST_PATH = True
     node.COARSE_SEM_SEG_HEAD_NAME = "SemSegFPNHead"
 
     # The implicit function of Implicit PointRend: what it sees, and the weight of its L2 term.

@@ -23,9 +23,10 @@ from torch.nn import functional as F
 
 from .coarse_semantic import build_coarse_head, coarse_logits
 from .errors import InputError
+from .fast_path import all_classes
 from .frames import change_frame, check_same_image, extent, hide_outside, pad_labels, shown_extent
 from .losses import labels_or_zero, semantic_loss
-from .point_heads import build_point_head
+from .point_heads import PointMLP, build_point_head
 from .points import sample_points
 from .sampling import build_point_sampler, class_uncertainty
 from .semantic_checks import NODE, check_semantic_config, steps_to_full_size
@@ -35,7 +36,7 @@ from .subdivision import subdivide
 _DEEPLAB_HARDEST = 0.2
 
 # The hidden layers of so many points fit into a processor's cache.
-_POINTS_IN_CACHE = 2048
+_POINTS_IN_CACHE = 4096
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -66,6 +67,7 @@ class PointRendSemanticHead(nn.Module):
         coarse_loss_hardest: float = 1.0,
         point_loss_weight: float = 1.0,
         class_weights: list[float] | None = None,
+        fast_path: bool = True,
     ):
         """
         Args:
@@ -88,6 +90,8 @@ class PointRendSemanticHead(nn.Module):
             point_loss_weight: factor of ``loss_sem_seg_point``.
             class_weights: one for each class, for both losses; for C = 1 two, background and
                 foreground.
+            fast_path: infer in the fast order on a CPU, where the point head is a `PointMLP` that
+                can be taken apart. Results are the same but for rounding.
         """
         super().__init__()
         self.coarse_sem_seg_head = coarse_head
@@ -105,6 +109,7 @@ class PointRendSemanticHead(nn.Module):
         self.coarse_loss_weight = coarse_loss_weight
         self.coarse_loss_hardest = coarse_loss_hardest
         self.point_loss_weight = point_loss_weight
+        self.fast_path = fast_path
         weights = torch.tensor(class_weights, dtype=torch.float32) if class_weights else None
         # Not persistent: a setting, not a weight, so checkpoints keep the names they have.
         self.register_buffer("class_weights", weights, persistent=False)
@@ -136,6 +141,7 @@ class PointRendSemanticHead(nn.Module):
             "coarse_loss_hardest": _DEEPLAB_HARDEST if mining else 1.0,
             "point_loss_weight": node.LOSS_WEIGHT,
             "class_weights": list(head.CLASS_WEIGHTS),
+            "fast_path": node.FAST_PATH,
         }
 
     def forward(
@@ -216,8 +222,22 @@ class PointRendSemanticHead(nn.Module):
             )
             for name, stride in self.feature_strides.items()
         ]
+        fine = fine[0] if len(fine) == 1 else torch.cat(fine, dim=1)
         at_points = sample_points(coarse, coords, padding_mode=self.padding_mode)
-        return self.point_head(torch.cat(fine, dim=1), at_points)
+        if self._is_fast(coords):
+            return all_classes(self.point_head, fine, at_points)
+        return self.point_head(fine, at_points)
+
+    def _is_fast(self, coords: Tensor) -> bool:
+        """Whether points are predicted in the fast order: the one place where that is chosen."""
+        return (
+            self.fast_path
+            and coords.device.type == "cpu"
+            and not torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and type(self.point_head) is PointMLP
+            and self.point_head.is_plain()
+        )
 
     def _predict_in_parts(
         self, coarse: Tensor, features: dict[str, Tensor], coords: Tensor

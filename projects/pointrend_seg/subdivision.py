@@ -29,26 +29,38 @@ def most_uncertain_points(uncertainty: Tensor, num_points: int) -> tuple[Tensor,
     return indices, grid_point_coords(indices, height, width)
 
 
-# Into so many pieces a long row is cut.
-_PIECES = 8
+# Fewer rows than this of so many scores for each that is wanted are searched one by one.
+_FEW_ROWS = 8
+_LONG_ROW = 32
 
 
 def _top(scores: Tensor, number: int) -> Tensor:
     """The indices of the highest scores of each row, (N, L) to (N, number).
 
-    On a CPU topk shares rows among the threads, but not one row, and a row gets slower with the
-    number that is asked for. So of a few long rows the highest of each piece are found first, and
-    of these the highest; they come in the order of their places, in which maps are read faster.
+    On a CPU topk shares rows among the threads, but not one row, so of a few long rows it gets
+    only those scores that can be among the highest.
     """
     rows, length = scores.shape
-    in_pieces = scores.device.type == "cpu" and rows < _PIECES and length % _PIECES == 0
-    if not in_pieces or length < 4 * _PIECES * number:
+    one_by_one = scores.device.type == "cpu" and 0 < rows < _FEW_ROWS
+    one_by_one = one_by_one and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+    if not one_by_one or number == 0 or length < _LONG_ROW * number:
         return torch.topk(scores, number, dim=1).indices
-    best = torch.topk(scores.reshape(rows * _PIECES, length // _PIECES), number, dim=1)
-    starts = torch.arange(0, length, length // _PIECES).repeat(rows)[:, None]
-    found = best.values, best.indices + starts
-    values, indices = (each.view(rows, _PIECES * number) for each in found)
-    return indices.gather(1, torch.topk(values, number, dim=1).indices).sort(dim=1).values
+    return torch.stack([_top_of_row(row, number) for row in scores])
+
+
+def _top_of_row(scores: Tensor, number: int) -> Tensor:
+    """The same for one row, in the order of their places, in which maps are read faster.
+
+    A sample tells about where the score lies that twice as many reach. If too few or very many do,
+    all are looked at.
+    """
+    step = len(scores) // (_LONG_ROW // 2 * number) | 1
+    sample = scores[::step]
+    threshold = torch.topk(sample, min(len(sample), 2 * number // step + 64)).values[-1]
+    places = (scores >= threshold).nonzero().flatten()
+    if not number <= len(places) <= 8 * number:
+        return torch.topk(scores, number).indices.sort().values
+    return places[torch.topk(scores[places], number).indices].sort().values
 
 
 def subdivide(

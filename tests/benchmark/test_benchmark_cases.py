@@ -129,7 +129,6 @@ def tool(monkeypatch):
     """The tool's `main` with a command line of its own."""
     spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL)
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     spec.loader.exec_module(module)
 
     def run(*args):

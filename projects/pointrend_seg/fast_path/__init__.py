@@ -1,4 +1,6 @@
-"""The fast path of the instance head: what `plain_path.py` does, in another order.
+"""The fast path: what the heads do at points, in another order.
+
+For the instance head it is what `plain_path.py` does; the semantic head takes `all_classes` of it.
 
 The results are those of the plain path but for rounding. What makes it fast:
 
@@ -24,7 +26,8 @@ Shape shorthand in these modules:
     h, w: size of the coarse masks
 """
 
+from .mlp import all_classes
 from .path import FastPath
 from .shared_maps import features_in_parts
 
-__all__ = ["FastPath", "features_in_parts"]
+__all__ = ["FastPath", "all_classes", "features_in_parts"]

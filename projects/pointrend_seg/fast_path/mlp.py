@@ -17,7 +17,8 @@ classes there. Three things are done differently here:
 - Of the last layer only the row of the box's class is computed. So nothing is as wide as C.
 - A point is a row, so that a layer is one matrix product for all points of all boxes.
 
-Both directions are written down: `forward`, and `backward` for gradients in parts.
+Both directions are written down: `forward`, and `backward` for gradients in parts. `all_classes` is
+for the semantic head, which needs all of them.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ..point_heads import PointMLP
 
 
 @dataclass
@@ -155,3 +158,29 @@ class RowMLP:
             sums.of_cells[-1].index_add_(0, chosen, of_coarse.to(gradient.dtype))
             of_box += torch.bmm(in_cells.transpose(1, 2), of_cells.unsqueeze(1))
         return of_box
+
+
+def all_classes(head: PointMLP, fine_features: Tensor, coarse_features: Tensor) -> Tensor:
+    """`PointMLP.forward` on rows, with a product for each of its inputs instead of one for both.
+
+    So nothing is put together in fresh memory. Without gradients.
+
+    Args:
+        head: one whose `is_plain` is true.
+        fine_features: (N, D, P).
+        coarse_features: (N, C, P).
+
+    Returns:
+        (N, C, P) logits.
+    """
+    shape = len(fine_features), fine_features.shape[2]
+    x, coarse = (each.transpose(1, 2).flatten(0, 1) for each in (fine_features, coarse_features))
+    weights, biases = zip(*((layer.weight, layer.bias) for layer in head.layers), strict=True)
+    layers = RowMLP(weights, biases, x.shape[1])
+    of_layers = zip(layers.of_point, layers.of_cells, biases, strict=True)
+    for k, (of_point, of_coarse, bias) in enumerate(of_layers):
+        if k > 0:
+            x.relu_()
+        start = F.linear(coarse, of_coarse, bias) if of_coarse.shape[1] else bias
+        x = torch.addmm(start, x, of_point.t())
+    return x.unflatten(0, shape).transpose(1, 2)
