@@ -381,3 +381,17 @@ def test_a_sampler_by_its_name():
         model.sem_seg_head.point_sampler, POINT_SAMPLER_REGISTRY.get("UniformPointSampler")
     )
     losses_of(model, labelled())
+
+
+def test_what_was_done_to_a_layer_is_respected_in_the_fast_order():
+    torch.manual_seed(0)
+    model = build_model(small_semantic_cfg()).eval()
+    inputs = labelled()
+    with torch.no_grad():
+        model.sem_seg_head.point_head.predictor.weight.mul_(300)
+        before = model(inputs)[0]["sem_seg"]
+        handle = model.sem_seg_head.point_head.fc2.register_forward_hook(lambda *args: args[-1] * 2)
+        after = model(inputs)[0]["sem_seg"]
+        assert not torch.allclose(before, after)
+        handle.remove()
+        assert torch.equal(model(inputs)[0]["sem_seg"], before)

@@ -164,3 +164,32 @@ def test_skipping_steps_does_not_change_the_result():
     got = subdivide_from_grid(2, side=skipped, num_steps=steps, **settings)
     want = subdivide_from_grid(2, side=3, num_steps=3, **settings)
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+
+
+# --- the search in long rows --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("regions", [0, 1, 2, 7, 9])
+@pytest.mark.parametrize(
+    "kind", ["noise", "smooth", "few values", "constant", "hidden", "one high"]
+)
+def test_the_most_uncertain_of_many(regions, kind):
+    """Also where a sample tells nothing about the scores."""
+    generator = torch.Generator().manual_seed(0)
+    scores = -torch.rand(regions, 96, 160, generator=generator)
+    if kind == "smooth" and regions:
+        scores = torch.nn.functional.avg_pool2d(scores, 9, 1, 4)
+    elif kind == "few values":
+        scores = (scores * 3).floor()
+    elif kind == "constant":
+        scores[:] = -1.0
+    elif kind == "hidden":
+        scores[:, :, 40:] = -torch.inf
+    elif kind == "one high":
+        scores[:, :3, :100] += 5  # where a sample with a stride may miss it
+    indices, _ = most_uncertain_points(scores, 300)
+    assert indices.shape == (regions, 300)
+    flat = scores.flatten(1)
+    got = flat.gather(1, indices).sort(dim=1, descending=True).values
+    assert torch.equal(got, flat.topk(300, dim=1).values)
+    assert all(len(set(row.tolist())) == 300 for row in indices)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pointrend_seg.fast_path.mlp import Coarse, RowMLP
+from pointrend_seg.fast_path.mlp import Coarse, RowMLP, all_classes
 from pointrend_seg.fast_path.rows import cell_weights
 from pointrend_seg.point_heads import PointMLP, select_class
 from pointrend_seg.points import sample_points
@@ -135,3 +135,22 @@ def test_gradients_are_added_to_the_sums():
     got = [x - 1 for pair in zip(*sums, strict=True) for x in pair]
     for own, other in zip(got, whole[2:], strict=True):
         torch.testing.assert_close(own, other)
+
+
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("each_layer", [True, False])
+@pytest.mark.parametrize("num_fc", [0, 1, 3])
+def test_all_classes_are_those_of_the_head(images, each_layer, num_fc):
+    torch.manual_seed(0)
+    head = PointMLP(
+        in_channels=6, num_classes=5, fc_dim=7, num_fc=num_fc, coarse_pred_each_layer=each_layer
+    ).double()
+    with torch.no_grad():
+        for layer in head.layers:
+            layer.bias.normal_()
+        head.predictor.weight.normal_()
+        fine, coarse = torch.randn(images, 6, 11).double(), torch.randn(images, 5, 11).double()
+        before = fine.clone(), coarse.clone()
+        got = all_classes(head, fine, coarse)
+        torch.testing.assert_close(got, head(fine, coarse))
+    assert torch.equal(fine, before[0]) and torch.equal(coarse, before[1])
