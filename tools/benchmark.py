@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Measure speed and memory against the PointRend inside Detectron2, in turn, in one process.
 
-    python tools/benchmark.py                                # everything: a quarter of an hour on 2 cores
-    python tools/benchmark.py --only R100-C80 training          # what has one of these in its name
+    python tools/benchmark.py                            # everything: a quarter of an hour
+    python tools/benchmark.py --only R100-C80 training   # what has one of these in its name
     python tools/benchmark.py --device cuda --dtype float16 --json results.json
 
 docs/performance.md tells what the cases are, and how to read the figures.
