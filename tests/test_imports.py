@@ -11,17 +11,18 @@ PACKAGE = Path(pointrend_seg.__file__).parent
 # From the bottom up; a module may import from its own layer's modules above it in the list of
 # that layer, and from every layer before. Heads never import one another.
 LAYERS = [
-    {"errors", "scalars"},
-    {"points", "registry", "losses", "upsampling", "evaluation.boundary"},
+    {"errors", "scalars", "suggestions"},
+    {"points", "registry", "command_line", "losses", "upsampling", "evaluation.boundary"},
     {"frames", "subdivision", "evaluation.confusion"},
     {"config", "sampling", "point_heads", "implicit_point_head", "point_labels", "box_points"},
+    {"config_errors"},
     {"coarse_semantic", "coarse_head", "semantic_checks", "mask_checks", "checkpoint_names"},
     {"plain_path", "fast_path"},
     {"semantic_head", "mask_head", "implicit_mask_head"},
     {"checkpoint", "inspection", "visualization", "data"},
     {"evaluation"},
     {"engine"},
-    {"benchmark"},
+    {"benchmark", "prediction", "report", "dry_run"},
 ]
 KNOWS_NOTHING_OF_DETECTRON2 = {
     "points",

@@ -12,7 +12,8 @@ import sys
 
 from detectron2.config import CfgNode
 
-from pointrend_seg.engine import Trainer, load_config, run_tool
+from pointrend_seg.command_line import run_tool
+from pointrend_seg.engine import Trainer, load_config
 from pointrend_seg.errors import InputError
 from pointrend_seg.inspection.contents import Contents, describe
 from pointrend_seg.inspection.fit import Fit, fit, settings_that_differ

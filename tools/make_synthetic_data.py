@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pointrend_seg.command_line import run_tool
 from pointrend_seg.data.cityscapes_layout import TreeParameters, write_cityscapes
 from pointrend_seg.data.coco_layout import CocoParameters, write_coco
 from pointrend_seg.data.lvis_annotations import write_lvis
-from pointrend_seg.engine import run_tool
 from pointrend_seg.errors import InputError
 
 # Folders of each layout, with what writes them and what from.

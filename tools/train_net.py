@@ -4,15 +4,24 @@
     python tools/train_net.py --config-file configs/quick/pointrend_rcnn_R_18_FPN.yaml
     python tools/train_net.py --config-file … --num-gpus 8 SOLVER.IMS_PER_BATCH 16
     python tools/train_net.py --config-file … --eval-only MODEL.WEIGHTS output/model_final.pth
+    python tools/train_net.py --config-file … --dry-run
+    python tools/train_net.py --config-file … --train-data images/train labels/train \
+        --val-data images/val labels/val --classes-from-data
 
-Options are those of Detectron2's own train_net.py. Without a CUDA device it runs on the CPU.
+Options are those of Detectron2's own train_net.py, and more. Without a CUDA device it runs on the
+CPU.
 """
 
 import torch
-from detectron2.engine import default_argument_parser, launch
+from detectron2.engine import launch
 
-from pointrend_seg.engine import Trainer, evaluate, run_tool, setup
+from pointrend_seg.command_line import run_tool
+from pointrend_seg.engine import Trainer, evaluate, setup, train_parser
 from pointrend_seg.errors import InputError
+
+
+def parser():
+    return train_parser()
 
 
 def main(args):
@@ -24,8 +33,8 @@ def main(args):
     return trainer.train()
 
 
-def run():
-    args = default_argument_parser().parse_args()
+def run(argv=None):
+    args = parser().parse_args(argv)
     available = torch.cuda.device_count()
     if args.num_gpus > max(1, available):
         raise InputError(

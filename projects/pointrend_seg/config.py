@@ -20,13 +20,25 @@ def add_pointrend_config(cfg: CN) -> None:
     """
     from detectron2.projects.deeplab import add_deeplab_config
 
-    new = CN({"INPUT": {"CROP": {}}, "SOLVER": {}, "MODEL": {}})
+    new = CN({"INPUT": {"CROP": {}}, "SOLVER": {}, "MODEL": {}, "DATASETS": {}, "TEST": {}})
     new.MODEL = CN({"SEM_SEG_HEAD": {}, "ROI_MASK_HEAD": {}, "RESNETS": {}})
     add_deeplab_config(new)
+    _add_dataset_keys(new)
     _add_input_keys(new)
     _add_semantic_keys(new)
     _add_instance_keys(new)
     _add_missing(cfg, new)
+
+
+def _add_dataset_keys(cfg: CN) -> None:
+    # Data sets of your own: a list of dicts with name, images, annotations and, as wanted, classes,
+    # ignore_value, ignore_color; see docs/custom-dataset.md.
+    cfg.DATASETS.CUSTOM = []
+    # Set the class counts (and the ignored label) of the model to those of the first training
+    # data set. False: they are only compared.
+    cfg.DATASETS.CLASSES_FROM_DATA = False
+    # After evaluation write report.html beside the predictions, see docs/evaluation.md.
+    cfg.TEST.REPORT = True
 
 
 def _add_input_keys(cfg: CN) -> None:

@@ -2,12 +2,11 @@
 
 import argparse
 import contextlib
+import glob
 import logging
 import os
-import sys
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
 
 import torch
 import yaml
@@ -17,7 +16,7 @@ from detectron2.data import (
     build_detection_test_loader,
     build_detection_train_loader,
 )
-from detectron2.engine import DefaultTrainer, default_setup
+from detectron2.engine import DefaultTrainer, default_argument_parser, default_setup
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.modeling import (
@@ -32,11 +31,14 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
-from torch.multiprocessing import ProcessRaisedException
 
 from .checkpoint import Checkpointer, load_weights
+from .command_line import add_common_options, add_data_options, data_opts
 from .config import add_pointrend_config, adopt_config
+from .config_errors import check_pairs, config_error
 from .data.checks import check_sem_seg_dataset
+from .data.class_counts import take_classes_from_data
+from .data.custom import register_custom
 from .data.instance_checks import check_instance_dataset
 from .data.instance_mapper import InstanceMapper
 from .data.mapper import SemanticMapper
@@ -45,6 +47,7 @@ from .errors import InputError
 from .evaluation.build import build_evaluator
 from .evaluation.roi_masks import RoiMaskModel
 from .registry import look_up
+from .suggestions import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +57,8 @@ register_synthetic()
 def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
     """A config file with what the command line changes, on a device that this machine has.
 
-    Configs that are written for Detectron2's PointRend are translated, see `adopt_config`.
+    Configs that are written for Detectron2's PointRend are translated, see `adopt_config`. The data
+    sets of ``DATASETS.CUSTOM`` are registered.
 
     Args:
         config_file: path of a YAML file; "" for the defaults alone.
@@ -64,26 +68,35 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
         the config, not frozen.
 
     Raises:
-        InputError: no such file, a key that nobody knows, a value of another type.
+        InputError: no such file, a key that nobody knows, a value of another type, a data set
+            that is not what ``DATASETS.CUSTOM`` says.
     """
     if config_file and not PathManager.isfile(config_file):
-        raise InputError(f"The config file {config_file} does not exist.")
-    cfg = get_cfg()
+        raise InputError(
+            f"The config file {config_file} does not exist."
+            + did_you_mean(config_file, _config_files())
+        )
+    cfg, opts = get_cfg(), list(opts or [])
     add_pointrend_config(cfg)
+    check_pairs(opts)
+    reading = config_file
     try:
         if config_file:
             cfg.merge_from_file(config_file)
-        cfg.merge_from_list(opts or [])
+        reading = ""
+        cfg.merge_from_list(opts)
     except (KeyError, ValueError, AssertionError, OSError, yaml.YAMLError) as error:
-        where = f"{config_file or 'the defaults'} with {' '.join(opts or []) or 'no changes'}"
-        raise InputError(
-            f"The config does not load: {str(error).strip(chr(39))} (in {where}). Keys of this "
-            "package are listed in docs/configuration.md; after the config file come pairs of "
-            "KEY VALUE."
-        ) from error
+        raise config_error(error, cfg, reading) from error
     cfg = adopt_config(cfg)
     use_available_device(cfg)
+    register_custom(cfg)
+    if cfg.DATASETS.CLASSES_FROM_DATA:
+        take_classes_from_data(cfg)
     return cfg
+
+
+def _config_files() -> list[str]:
+    return glob.glob("configs/**/*.yaml", recursive=True)
 
 
 def use_available_device(cfg: CfgNode) -> None:
@@ -99,14 +112,22 @@ def use_available_device(cfg: CfgNode) -> None:
         cfg.SOLVER.AMP.ENABLED = False
 
 
+def train_parser() -> argparse.ArgumentParser:
+    """The options of Detectron2's train_net.py, those for data of one's own, and ``--debug``."""
+    parser = default_argument_parser()
+    add_common_options(parser)
+    add_data_options(parser)
+    return parser
+
+
 def setup(args: argparse.Namespace) -> CfgNode:
     """Config, log files, seed and output folder of a run, as Detectron2's tools have them.
 
     Args:
-        args: of `detectron2.engine.default_argument_parser`.
+        args: of `train_parser`.
     """
     setup_logger(distributed_rank=comm.get_rank(), name="pointrend_seg")
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, [*data_opts(args), *args.opts])
     cfg.freeze()
     default_setup(cfg, args)
     return cfg
@@ -221,27 +242,6 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
             storage.put_scalars(**flatten_results_dict(results), smoothing_hint=False)
             JSONWriter(os.path.join(cfg.OUTPUT_DIR, "metrics.json")).write()
     return results
-
-
-def run_tool(tool: Callable[[], object]) -> None:
-    """Run a command-line tool: what the user can put right is one message and status 2.
-
-    The message is the same when the error comes from another process, a data loader's or one of
-    `launch`, where PyTorch wraps the traceback around it.
-    """
-    logging.getLogger("detectron2.engine.train_loop").addFilter(_without_input_errors)
-    try:
-        tool()
-    except (InputError, ProcessRaisedException) as error:
-        *_, message = str(error).rpartition(f"{InputError.__name__}: ")
-        if message == str(error) and not isinstance(error, InputError):
-            raise
-        print(f"error: {message.strip()}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _without_input_errors(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], InputError))
 
 
 def _is_semantic(cfg: CfgNode) -> bool:

@@ -3,6 +3,7 @@
 from detectron2.utils.registry import Registry
 
 from .errors import InputError
+from .suggestions import did_you_mean
 
 
 def look_up(registry: Registry, name: str, key: str):
@@ -17,8 +18,9 @@ def look_up(registry: Registry, name: str, key: str):
     """
     if name in registry:
         return registry.get(name)
-    known = ", ".join(sorted(known_name for known_name, _ in registry))
+    known = sorted(known_name for known_name, _ in registry)
     raise InputError(
-        f"{key} is '{name}', which is not registered. Known names: {known}. "
-        "If it is a class of yours, import the module that registers it before the model is built."
+        f"{key} is '{name}', which is not registered.{did_you_mean(name, known)} Known names: "
+        f"{', '.join(known)}. If it is a class of yours, import the module that registers "
+        "it before the model is built."
     )

@@ -87,7 +87,7 @@ def test_unknown_name(monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", "/data/sets")
     text = message("cityscapes_fine_semseg_train")
     assert "There is no data set 'cityscapes_fine_semseg_train'" in text
-    assert "cityscapes_fine_sem_seg_train" in text.split("similar names: ")[1]
+    assert "cityscapes_fine_sem_seg_train" in text.split("Did you mean ")[1]
     assert "DatasetCatalog.register" in text
     assert "is /data/sets" in text
     monkeypatch.delenv("DETECTRON2_DATASETS")

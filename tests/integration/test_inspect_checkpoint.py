@@ -11,7 +11,8 @@ import inspect_checkpoint
 import pytest
 import torch
 
-from pointrend_seg.engine import Trainer, load_config, run_tool
+from pointrend_seg.command_line import run_tool
+from pointrend_seg.engine import Trainer, load_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INSTANCE = "configs/quick/pointrend_rcnn_R_18_FPN.yaml"

@@ -59,7 +59,9 @@ def check_sem_seg_dataset(name: str, num_classes: int, ignore_value: int) -> Non
         labels = _check_folder_pair(name, metadata.image_root, metadata.sem_seg_root)
     else:
         labels = _check_loaded(name)
-    if num_classes <= 2 and ignore_value == 255:
+    coding = metadata.get("label_coding")
+    ignores_255 = ignore_value == 255 and (coding is None or coding.ignores(255))
+    if num_classes <= 2 and ignores_255:
         _warn_of_255_masks(name, labels)
 
 
@@ -153,5 +155,6 @@ def _warn_of_255_masks(name: str, label_files: Sequence[str]) -> None:
         return
     logging.getLogger(__name__).warning(
         f"The first labels looked at in {name} (such as {sample[0]}) have the values 0 and 255 "
-        "alone, and 255 is ignored: nothing is foreground. If 255 is the foreground, write it as 1."
+        "alone, and 255 is ignored: nothing is foreground. If 255 is the foreground, write it as "
+        "1, or for a data set of DATASETS.CUSTOM give it the id 255 in the class file."
     )

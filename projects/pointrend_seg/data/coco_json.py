@@ -78,9 +78,7 @@ def read_coco_json(name: str, file: str, *, lvis: bool) -> CocoJson:
     Raises:
         InputError: missing, no JSON, or not of COCO's format.
     """
-    content = _read_json(name, file)
-    if not isinstance(content, dict):
-        raise _not_coco(file, f"its contents are a {type(content).__name__}, not a dict")
+    content = _read_dict(name, file)
     for key in ("images", "categories"):
         if not isinstance(content.get(key), list) or not content[key]:
             raise _not_coco(file, f"it has no list of {key!r}, or an empty one")
@@ -100,6 +98,26 @@ def read_coco_json(name: str, file: str, *, lvis: bool) -> CocoJson:
         raise _not_coco(file, "two of its 'categories' have the same id")
     names = {key: categories[key]["name"] for key in sorted(categories)}
     return CocoJson(file, images, content.get("annotations"), names, lvis)
+
+
+def read_categories(name: str, file: str) -> list[dict]:
+    """The categories of the JSON file of the data set `name`, by their ids.
+
+    Raises:
+        InputError: missing, no JSON, or without categories.
+    """
+    categories = _read_dict(name, file).get("categories")
+    if not isinstance(categories, list) or not categories:
+        raise _not_coco(file, "it has no list of 'categories', or an empty one")
+    _by_id(file, "categories", categories, ("id", "name"))
+    return sorted(categories, key=lambda entry: entry["id"])
+
+
+def _read_dict(name: str, file: str) -> dict:
+    content = _read_json(name, file)
+    if not isinstance(content, dict):
+        raise _not_coco(file, f"its contents are a {type(content).__name__}, not a dict")
+    return content
 
 
 def _read_json(name: str, file: str):

@@ -4,13 +4,13 @@ Folders are listed once and no image is opened; the sizes of at most `MOST_SIZES
 at. So the checks take seconds on large sets.
 """
 
-import difflib
 import os
 from collections.abc import Iterable, Sequence
 
 from detectron2.data import DatasetCatalog
 
 from ..errors import InputError
+from ..suggestions import did_you_mean
 
 MOST_SIZES = 5000
 _IMAGE_SUFFIX = "leftImg8bit.png"
@@ -28,12 +28,11 @@ def check_registered(name: str, how_to_register: str) -> None:
     """
     if name in DatasetCatalog:
         return
-    near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3)
     raise InputError(
-        f"There is no data set {name!r}"
-        + (f"; similar names: {', '.join(near)}" if near else "")
-        + ". Check DATASETS.TRAIN and DATASETS.TEST; a data set of your own must be registered "
-        f"with {how_to_register} before this point. {root_now()}"
+        f"There is no data set {name!r}.{did_you_mean(name, DatasetCatalog.list())} Check "
+        "DATASETS.TRAIN and DATASETS.TEST; a data set of your own is given by --train-data and "
+        f"--val-data, by DATASETS.CUSTOM, or registered with {how_to_register} before this point. "
+        f"{root_now()}"
     )
 
 

@@ -51,6 +51,25 @@ def check_image_size(image: np.ndarray, record: dict) -> None:
         )
 
 
+def read_record_labels(record: dict) -> np.ndarray:
+    """Reads the labels of a data set dict as class numbers, whatever the file holds.
+
+    Args:
+        record: with `sem_seg_file_name`, and with `label_coding` (`LabelCoding`) where the file's
+            values or colours are not the class numbers.
+
+    Returns:
+        H x W, integer.
+
+    Raises:
+        InputError: missing, unreadable, or with a value or colour that is no class.
+    """
+    label_file, coding = record["sem_seg_file_name"], record.get("label_coding")
+    if coding is None:
+        return read_labels(label_file)
+    return coding.decode(read_file(label_file, "label file", None), label_file)
+
+
 def read_labels(label_file: str) -> np.ndarray:
     """Reads a label map without changing its values: of a palette image, the indices.
 

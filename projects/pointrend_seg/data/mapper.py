@@ -11,7 +11,7 @@ from detectron2.data import transforms as T
 
 from ..errors import InputError
 from .augmentation import build_sem_seg_train_aug
-from .labels import check_image_size, check_label_values, read_file, read_labels
+from .labels import check_image_size, check_label_values, read_file, read_record_labels
 
 
 class SemanticMapper:
@@ -80,14 +80,15 @@ class SemanticMapper:
         """
         output = copy.deepcopy(dataset_dict)
         output.pop("annotations", None)
-        label_file = output.pop("sem_seg_file_name", None)
         image = read_file(output["file_name"], "image", self.image_format)
         check_image_size(image, output)
 
         labels = None
         if self.is_train:
-            labels = self._read_labels(label_file, output)
+            labels = self._read_labels(output)
 
+        for key in ("sem_seg_file_name", "label_coding"):
+            output.pop(key, None)
         aug_input = T.AugInput(image, sem_seg=labels)
         self.augmentations(aug_input)
         image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
@@ -96,14 +97,15 @@ class SemanticMapper:
             output["sem_seg"] = torch.as_tensor(aug_input.sem_seg.astype(np.int64))
         return output
 
-    def _read_labels(self, label_file: str | None, output: dict) -> np.ndarray:
+    def _read_labels(self, output: dict) -> np.ndarray:
+        label_file = output.get("sem_seg_file_name")
         if label_file is None:
             raise InputError(
                 f"The data set gives no labels for {output['file_name']}: its dict has no "
                 "'sem_seg_file_name'. Train on a semantic data set (for Cityscapes "
                 "cityscapes_fine_sem_seg_train)."
             )
-        labels = read_labels(label_file)
+        labels = read_record_labels(output)
         if labels.shape != (output["height"], output["width"]):
             raise InputError(
                 f"Image and labels differ in size: {output['file_name']} is {output['width']} x "

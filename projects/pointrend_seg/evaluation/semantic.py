@@ -18,7 +18,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-from ..data.labels import read_labels
+from ..data.labels import read_record_labels
 from ..errors import InputError
 from .confusion import SemanticConfusion
 
@@ -65,7 +65,7 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
             InputError: the data set is no semantic one.
         """
         metadata = MetadataCatalog.get(dataset_name)
-        self._label_files = _label_files(dataset_name)
+        self._records = _records(dataset_name)
         names = list(metadata.get("stuff_classes") or ())
         if not names:
             raise InputError(
@@ -101,12 +101,12 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
         """
         for record, output in zip(inputs, outputs, strict=True):
             prediction = self._to_classes(output["sem_seg"])
-            label_file = self._label_file(record["file_name"])
-            labels = read_labels(label_file)
+            labelled = self._record(record["file_name"])
+            labels = read_record_labels(labelled)
             try:
                 self._confusion.update(prediction, labels)
             except InputError as error:
-                raise InputError(f"{label_file}: {error}") from error
+                raise InputError(f"{labelled['sem_seg_file_name']}: {error}") from error
             if self._save_predictions:
                 self._predictions.extend(self._encode(prediction, record["file_name"]))
 
@@ -150,13 +150,13 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
             )
         return sem_seg.argmax(dim=0).cpu().numpy()
 
-    def _label_file(self, file_name: str) -> str:
-        if file_name not in self._label_files:
+    def _record(self, file_name: str) -> dict:
+        if file_name not in self._records:
             raise InputError(
                 f"{file_name}: not in data set '{self._dataset_name}', whose labels are to be "
                 "compared. Evaluate with the data set that the images come from."
             )
-        return self._label_files[file_name]
+        return self._records[file_name]
 
     def _encode(self, prediction: np.ndarray, file_name: str) -> list[dict]:
         """One run-length encoded segment per class, with the data set's own category ids."""
@@ -174,7 +174,7 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
             json.dump(content, file)
 
 
-def _label_files(dataset_name: str) -> dict[str, str]:
+def _records(dataset_name: str) -> dict[str, dict]:
     records = DatasetCatalog.get(dataset_name)
     without = next((r["file_name"] for r in records if "sem_seg_file_name" not in r), None)
     if without is not None:
@@ -182,4 +182,4 @@ def _label_files(dataset_name: str) -> dict[str, str]:
             f"data set '{dataset_name}' has no semantic labels: the record of {without} lacks "
             "'sem_seg_file_name'. Set DATASETS.TEST to a semantic data set."
         )
-    return {record["file_name"]: record["sem_seg_file_name"] for record in records}
+    return {record["file_name"]: record for record in records}

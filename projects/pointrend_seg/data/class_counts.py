@@ -1,0 +1,76 @@
+"""The number of classes of a model, taken from its data set."""
+
+import logging
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+from ..errors import InputError
+from .coco_json import read_categories
+from .dataset_files import check_registered, load_dicts
+
+logger = logging.getLogger(__name__)
+
+_SEMANTIC_COUNTS = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES",)
+_INSTANCE_COUNTS = (
+    "MODEL.ROI_HEADS.NUM_CLASSES",
+    "MODEL.POINT_HEAD.NUM_CLASSES",
+    "MODEL.RETINANET.NUM_CLASSES",
+)
+_IGNORED = "MODEL.SEM_SEG_HEAD.IGNORE_VALUE"
+
+
+def take_classes_from_data(cfg: CfgNode) -> None:
+    """Set the class counts of a config to those of its data set, and say so.
+
+    Args:
+        cfg: not frozen. The first of ``DATASETS.TRAIN`` counts, or where there is none, the first
+            of ``DATASETS.TEST``. ``DATASETS.CLASSES_FROM_DATA`` becomes False, because it is done.
+
+    Raises:
+        InputError: there is no data set, or it does not know its classes.
+    """
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    if not names:
+        raise InputError(
+            "DATASETS.CLASSES_FROM_DATA is True, but there is no data set in DATASETS.TRAIN or "
+            "DATASETS.TEST. Name one, or set the class counts."
+        )
+    semantic = cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
+    classes = dataset_classes(names[0], semantic=semantic)
+    changes = dict.fromkeys(_SEMANTIC_COUNTS if semantic else _INSTANCE_COUNTS, len(classes))
+    ignored = MetadataCatalog.get(names[0]).get("ignore_label")
+    if semantic and ignored is not None:
+        changes[_IGNORED] = ignored
+    for key, value in changes.items():
+        node, leaf = cfg, key.rpartition(".")[2]
+        for part in key.split(".")[:-1]:
+            node = node[part]
+        if node[leaf] != value:
+            logger.info(f"{key}: {node[leaf]} -> {value}, from the data set {names[0]}")
+            node[leaf] = value
+    cfg.DATASETS.CLASSES_FROM_DATA = False
+
+
+def dataset_classes(name: str, *, semantic: bool) -> list[str]:
+    """Names of a data set's classes, of pixels or of objects.
+
+    Raises:
+        InputError: not registered, or it has none of that kind.
+    """
+    check_registered(name, "DATASETS.CUSTOM or DatasetCatalog.register")
+    metadata = MetadataCatalog.get(name)
+    kind = "stuff_classes" if semantic else "thing_classes"
+    if metadata.get(kind):
+        return list(metadata.get(kind))
+    if not semantic and metadata.get("json_file"):
+        return [entry["name"] for entry in read_categories(name, metadata.json_file)]
+    load_dicts(name)  # loaders fill in what they find
+    if metadata.get(kind):
+        return list(metadata.get(kind))
+    other = "pixels" if not semantic else "objects"
+    raise InputError(
+        f"The data set {name} has no names of classes of {'pixels' if semantic else 'objects'} "
+        f"({kind} in its metadata). If its labels are those of {other}, choose a config of a model "
+        f"for them: {'instance' if semantic else 'semantic'} segmentation."
+    )
