@@ -15,13 +15,20 @@ CPU.
 import torch
 from detectron2.engine import launch
 
-from pointrend_seg.command_line import run_tool
-from pointrend_seg.engine import Trainer, evaluate, setup, train_parser
+from pointrend_seg.command_line import data_opts, run_tool
+from pointrend_seg.dry_run import dry_run
+from pointrend_seg.engine import Trainer, evaluate, load_config, setup, train_parser
 from pointrend_seg.errors import InputError
 
 
 def parser():
-    return train_parser()
+    parser = train_parser()
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build everything, try one image, tell sizes, FLOPs and memory, and stop",
+    )
+    return parser
 
 
 def main(args):
@@ -41,6 +48,10 @@ def run(argv=None):
             f"--num-gpus is {args.num_gpus}, but PyTorch finds {available} CUDA device(s). "
             f"Set it to {max(1, available)}" + ("." if available else ", which runs on the CPU.")
         )
+    if args.dry_run:
+        cfg = load_config(args.config_file, [*data_opts(args), *args.opts])
+        print(dry_run(cfg, num_processes=args.num_gpus * args.num_machines))
+        return
     launch(
         main,
         args.num_gpus,

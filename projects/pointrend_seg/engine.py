@@ -46,7 +46,7 @@ from .data.synthetic import register_synthetic
 from .errors import InputError
 from .evaluation.build import build_evaluator
 from .evaluation.roi_masks import RoiMaskModel
-from .registry import look_up
+from .registry import explain_missing, look_up
 from .suggestions import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -169,7 +169,10 @@ class Trainer(DefaultTrainer):
             look_up(ROI_HEADS_REGISTRY, cfg.MODEL.ROI_HEADS.NAME, "MODEL.ROI_HEADS.NAME")
             if cfg.MODEL.MASK_ON:
                 look_up(ROI_MASK_HEAD_REGISTRY, head.NAME, "MODEL.ROI_MASK_HEAD.NAME")
-        return super().build_model(cfg)
+        try:
+            return super().build_model(cfg)
+        except KeyError as error:
+            raise explain_missing(error, cfg) or error from error
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
