@@ -1,9 +1,11 @@
 #!/usr/bin/env python
-"""Write synthetic scenes with exact labels as a data set that Detectron2 knows.
+"""Write synthetic scenes with exact labels, as a data set of Detectron2's or as a plain folder.
 
 python tools/make_synthetic_data.py --layout cityscapes --output datasets --train 200 --val 40
 python tools/make_synthetic_data.py --layout coco --output datasets --train 400 --val 60
 DETECTRON2_DATASETS=datasets python tools/train_net.py --config-file …
+
+python tools/make_synthetic_data.py --layout folder --output streets --train 40 --val 10
 """
 
 import argparse
@@ -15,6 +17,7 @@ from tqdm import tqdm
 from pointrend_seg.command_line import run_tool
 from pointrend_seg.data.cityscapes_layout import TreeParameters, write_cityscapes
 from pointrend_seg.data.coco_layout import CocoParameters, write_coco
+from pointrend_seg.data.folder_layout import FolderParameters, write_folder
 from pointrend_seg.data.lvis_annotations import write_lvis
 from pointrend_seg.errors import InputError
 
@@ -22,6 +25,7 @@ from pointrend_seg.errors import InputError
 LAYOUTS = {
     "cityscapes": [("cityscapes", write_cityscapes, TreeParameters)],
     "coco": [("coco", write_coco, CocoParameters), ("lvis", write_lvis, CocoParameters)],
+    "folder": [(".", write_folder, FolderParameters)],
 }
 
 
@@ -31,16 +35,19 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--layout",
-        choices=["cityscapes", "coco"],
+        choices=list(LAYOUTS),
         default="cityscapes",
-        help="coco: with LVIS annotations, and larger objects",
+        help="coco: with LVIS annotations, and larger objects; folder: images and labels as in "
+        "docs/custom-dataset.md",
     )
-    parser.add_argument("--output", type=Path, required=True, help="becomes DETECTRON2_DATASETS")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="becomes DETECTRON2_DATASETS, or the folder"
+    )
     parser.add_argument("--train", type=int, default=200, help="number of training images")
     parser.add_argument("--val", type=int, default=40, help="number of validation images")
-    parser.add_argument("--height", type=int, help="in pixels; cityscapes 256, coco 320")
-    parser.add_argument("--width", type=int, help="in pixels; cityscapes 512, coco 480")
-    parser.add_argument("--object-scale", type=float, help="coco: size of the objects, 2.0")
+    parser.add_argument("--height", type=int, help="in pixels; cityscapes, folder 256, coco 320")
+    parser.add_argument("--width", type=int, help="in pixels; cityscapes 512, coco 480, folder 384")
+    parser.add_argument("--object-scale", type=float, help="of objects, 2.0; not for cityscapes")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     return parser.parse_args()
@@ -53,8 +60,8 @@ def main() -> None:
         raise InputError(
             "--train, --val and --seed are 0 or more, --height and --width 32 or more."
         )
-    if args.object_scale is not None and (args.layout != "coco" or args.object_scale <= 0):
-        raise InputError("--object-scale is above 0, and for --layout coco only.")
+    if args.object_scale is not None and (args.layout == "cityscapes" or args.object_scale <= 0):
+        raise InputError("--object-scale is above 0, and not for --layout cityscapes.")
     names = ("height", "width", "seed", "object_scale")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     for name, write, parameters in LAYOUTS[args.layout]:

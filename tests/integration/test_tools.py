@@ -128,4 +128,4 @@ def test_making_data_in_the_coco_layout(tmp_path):
     assert (written["height"], written["width"], written["object_scale"]) == (64, 480, 0.5)
     assert (tmp_path / "lvis" / "lvis_v1_val.json").exists()
     result = tool("make_synthetic_data", "--output", tmp_path, "--object-scale", 0.5)
-    assert "--object-scale is above 0, and for --layout coco only." in message(result)
+    assert "--object-scale is above 0, and not for --layout cityscapes." in message(result)
