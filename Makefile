@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+TEST_PROCESSES ?= 2
 RUN = $(VENV)/bin/python
 
 # Threads that spin while they wait make everything several times slower where something else runs
@@ -20,8 +21,8 @@ help:  ## show this list
 setup:  ## make or complete the environment in .venv
 	@$(PYTHON) tools/setup_environment.py --venv "$(VENV)"
 
-test: setup  ## run the tests, without the slow ones (PYTEST_ARGS="-k points -x")
-	"$(RUN)" -m pytest -m "not slow" $(PYTEST_ARGS)
+test: setup  ## run the tests, without the slow ones (PYTEST_ARGS="-k points -x", TEST_PROCESSES=8)
+	OMP_NUM_THREADS=1 "$(RUN)" -m pytest -m "not slow" -n $(TEST_PROCESSES) $(PYTEST_ARGS)
 
 test-slow: setup  ## run the slow tests
 	"$(RUN)" -m pytest -m slow $(PYTEST_ARGS)
