@@ -200,7 +200,7 @@ def test_it_says_what_it_changes(coco, caplog):
 
 def test_objects_for_a_model_of_pixels(coco):
     cfg = register(entry(coco, "objects.json"))
-    with pytest.raises(InputError, match="has no names of classes of pixels.*instance segm"):
+    with pytest.raises(InputError, match="labels objects, but the model is one of pixels"):
         take_classes_from_data(cfg)
 
 

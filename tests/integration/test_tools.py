@@ -86,23 +86,6 @@ def test_a_wrong_label_value_in_a_loaders_process(datasets, tmp_path):
     assert "labelTrainIds.png has value 77, but labels must be 0 to 18" in message(result)
 
 
-@pytest.mark.parametrize(
-    ("args", "text"),
-    [
-        (("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 7), "NUM_CLASSES is 7.*19 classes"),
-        (("MODEL.NO_SUCH_KEY", 7), "MODEL.NO_SUCH_KEY.*docs/configuration.md"),
-        (("--num-gpus", 99), "--num-gpus is 99, but PyTorch finds"),
-        (("MODEL.WEIGHTS", "gone.pth"), "There are no weights at gone.pth"),
-        (("--eval-only",), "There are no weights to evaluate"),
-    ],
-)
-def test_what_the_user_can_put_right(args, text, datasets, tmp_path):
-    import re
-
-    result = train_net(*args, "OUTPUT_DIR", tmp_path / "out")
-    assert re.search(text, message(result))
-
-
 def test_a_config_file_that_is_not_there():
     result = tool("train_net", "--config-file", "configs/gone.yaml")
     assert "The config file configs/gone.yaml does not exist." in message(result)

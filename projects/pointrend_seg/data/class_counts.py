@@ -7,6 +7,7 @@ from detectron2.data import MetadataCatalog
 
 from ..errors import InputError
 from .coco_json import read_categories
+from .custom import check_custom
 from .dataset_files import check_registered, load_dicts
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ def dataset_classes(name: str, *, semantic: bool) -> list[str]:
     Raises:
         InputError: not registered, or it has none of that kind.
     """
-    check_registered(name, "DATASETS.CUSTOM or DatasetCatalog.register")
+    check_registered(name, "DatasetCatalog.register(name, function)")
+    check_custom(name, semantic=semantic)
     metadata = MetadataCatalog.get(name)
     kind = "stuff_classes" if semantic else "thing_classes"
     if metadata.get(kind):

@@ -198,6 +198,33 @@ def custom_dataset(name: str) -> CustomDataset | None:
     return MetadataCatalog.get(name).get("custom")
 
 
+def check_custom(name: str, *, semantic: bool) -> None:
+    """Raises `InputError` where a data set of the user's own is not there, or of the other kind.
+
+    Other data sets pass.
+
+    Args:
+        semantic: whether the model labels pixels.
+    """
+    dataset = custom_dataset(name)
+    if dataset is None:
+        return
+    for what, path in (("images", dataset.images), ("annotations", dataset.annotations)):
+        if not os.path.exists(path):
+            raise InputError(
+                f"The data set {name} is not there: {os.path.abspath(path)} does not exist. "
+                f"Correct the path of its {what}; it is relative to the folder in which the program "
+                "runs."
+            )
+    if dataset.is_semantic != semantic:
+        kinds = ("pixels", "objects") if dataset.is_semantic else ("objects", "pixels")
+        raise InputError(
+            f"{dataset.annotations} labels {kinds[0]}, but the model is one of {kinds[1]}. Choose "
+            "a config of semantic segmentation for label images, of instance segmentation for a "
+            "JSON, or give the other labels."
+        )
+
+
 def _register_json(dataset: CustomDataset) -> None:
     name = dataset.name
     DatasetCatalog.register(name, lambda: load_coco_json(dataset.annotations, dataset.images, name))

@@ -1,0 +1,76 @@
+"""What users type wrong: one useful sentence for each, no traceback, a status that tells."""
+
+import re
+
+import pytest
+
+SEMANTIC = ("--config-file", "configs/quick/pointrend_deeplabv3_R_18_OS16.yaml")
+INSTANCE = ("--config-file", "configs/quick/pointrend_rcnn_R_18_FPN.yaml")
+OBJECTS = ("DATASETS.TRAIN", "('synthetic_instances_train',)", "MODEL.DEVICE", "cpu")
+
+
+@pytest.fixture
+def mistake(run_in_process, monkeypatch, request, tmp_path):
+    """Runs train_net.py and returns its one message."""
+    monkeypatch.chdir(request.config.rootpath)
+
+    def run(*args):
+        status, _, text = run_in_process("train_net", *args, "OUTPUT_DIR", tmp_path / "out")
+        assert status == 2 and "Traceback" not in text, text
+        last = text.strip().splitlines()[-1]
+        assert last.startswith("error: ") and len(last) < 900
+        return last
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("MODEL.NO_SUCH_KEY", 7), "MODEL.NO_SUCH_KEY.*docs/configuration.md"),
+        (("MODEL.SEM_SEG_HED.NAME", 7), "MODEL.SEM_SEG_HED.NAME.*Did you mean MODEL.SEM_SEG_HEAD"),
+        (("SOLVER.BASE_LR", "fast"), "SOLVER.BASE_LR must be of type float.*it is fast"),
+        (("SOLVER.BASE_LR=0.01",), "Write SOLVER.BASE_LR 0.01 instead"),
+        (("MODEL.WEIGHTS", "x.pth", "--eval-only"), "--eval-only stands among the pairs"),
+        (("--num-gpus", 99), "--num-gpus is 99, but PyTorch finds"),
+        (("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 7), "NUM_CLASSES is 7.*19 classes"),
+        (("MODEL.WEIGHTS", "gone.pth"), "There are no weights at gone.pth"),
+        (("--eval-only",), "There are no weights to evaluate"),
+        (("--train-data", "nowhere", "nowhere/labels"), "nowhere/labels is neither a folder of"),
+        (("--train-data", "nowhere", "gone.json"), "/nowhere does not exist"),
+        (("--train-data", "configs", "configs"), "classes of the data set custom_train are not"),
+        (("--classes", "classes.txt"), "--classes and --ignore-value go with --train-data"),
+        (("--dry-run", "SOLVER.IMS_PER_BATCH", 4, "MODEL.BACKBONE.NAME", "resnet"), "'resnet'"),
+    ],
+)
+def test_semantic(args, text, mistake, datasets):
+    assert re.search(text, mistake(*SEMANTIC, *args))
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("MODEL.ROI_HEADS.NUM_CLASSES", 7), "NUM_CLASSES is 7.*9 classes"),
+        (("MODEL.POINT_HEAD.IN_FEATURES", "['p9']"), "POINT_HEAD.IN_FEATURES is .'p9'.*p2, p3"),
+        (("MODEL.ROI_MASK_HEAD.POOLER_TYPE", "ROIAlignV2"), "POOLER_TYPE is 'ROIAlignV2'.*''"),
+        (
+            ("MODEL.ROI_MASK_HEAD.NAME", "PointRendMaskHed"),
+            "'PointRendMaskHed'.*Known names: .*PointRendInstanceHead",
+        ),
+        (("MODEL.RPN.HEAD_NAME", "StandardRPN"), "HEAD_NAME is 'StandardRPN'.*StandardRPNHead"),
+        (("DATASETS.TRAIN", "('synthetic_instances_tran',)"), "synthetic_instances_train"),
+    ],
+)
+def test_instances(args, text, mistake, instance_datasets):
+    assert re.search(text, mistake(*INSTANCE, *args))
+
+
+def test_objects_for_a_model_of_pixels(mistake, instance_datasets):
+    file = instance_datasets / "coco/annotations/synthetic_instances_train.json"
+    text = mistake(*SEMANTIC, "--train-data", instance_datasets / "coco/train2017", file)
+    assert "labels objects, but the model is one of pixels" in text
+
+
+def test_a_config_file_that_is_not_there(mistake):
+    text = mistake("--config-file", "configs/quick/pointrend_rcnn_R18_FPN.yaml")
+    assert "R18_FPN.yaml does not exist. Did you mean configs/quick/pointrend_rcnn_R_18_FPN" in text
