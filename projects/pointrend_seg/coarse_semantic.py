@@ -19,9 +19,10 @@ Detectron2's `SemSegFPNHead` and DeepLab's `DeepLabV3PlusHead` are such heads. D
 """
 
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
+from detectron2.layers import ASPP, ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from .errors import InputError
 from .registry import look_up
@@ -52,6 +53,7 @@ def build_coarse_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec], *, name: 
             f"The coarse head {name} cannot be built from this config: {error} Check "
             "MODEL.SEM_SEG_HEAD and INPUT.CROP."
         ) from error
+    _accept_any_size(head)
     missing = [] if callable(getattr(head, "layers", None)) or _is_aspp(head) else ["layers"]
     missing += [] if isinstance(getattr(head, "common_stride", None), int) else ["common_stride"]
     if missing:
@@ -70,3 +72,27 @@ def coarse_logits(head: nn.Module, features: dict[str, Tensor]) -> Tensor:
 
 def _is_aspp(head: nn.Module) -> bool:
     return all(hasattr(head, part) for part in ("aspp", "predictor", "in_features"))
+
+
+class ImagePooling(nn.Module):
+    """DeepLab's average over windows of the training crop's size, in maps of any size.
+
+    Windows are no larger than the map. Where it is a multiple of the crop this is what Detectron2
+    computes; it refuses every other size, though nothing in its way of pooling asks for a multiple.
+    """
+
+    def __init__(self, kernel_size: tuple[int, int]):
+        super().__init__()
+        self.kernel_size = tuple(kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = self.kernel_size
+        return avg_pool2d(x, (min(height, x.shape[-2]), min(width, x.shape[-1])), stride=1)
+
+
+def _accept_any_size(head: nn.Module) -> None:
+    """Images in evaluation are seldom of a multiple of the training crop's size."""
+    for aspp in head.modules():
+        if isinstance(aspp, ASPP) and aspp.pool_kernel_size is not None:
+            aspp.convs[-1][0] = ImagePooling(aspp.pool_kernel_size)
+            aspp.pool_kernel_size = None  # what the refusal looks at

@@ -213,8 +213,8 @@ def check_custom(name: str, *, semantic: bool) -> None:
         if not os.path.exists(path):
             raise InputError(
                 f"The data set {name} is not there: {os.path.abspath(path)} does not exist. "
-                f"Correct the path of its {what}; it is relative to the folder in which the program "
-                "runs."
+                f"Correct the path of its {what}; it is relative to the folder of the running "
+                "program."
             )
     if dataset.is_semantic != semantic:
         kinds = ("pixels", "objects") if dataset.is_semantic else ("objects", "pixels")
