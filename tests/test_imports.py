@@ -19,6 +19,7 @@ LAYERS = [
     {"coarse_semantic", "coarse_head", "semantic_checks", "mask_checks", "checkpoint_names"},
     {"plain_path", "fast_path"},
     {"semantic_head", "mask_head", "implicit_mask_head"},
+    {"tracing"},
     {"checkpoint", "inspection", "visualization", "data"},
     {"evaluation"},
     {"engine"},

@@ -8,12 +8,13 @@ from detectron2.modeling import build_model
 from conftest import small_semantic_cfg
 from pointrend_seg import visualization as vis
 from pointrend_seg.semantic_head import CoarseOutput
+from pointrend_seg.tracing import SemanticTrace, trace_semantic
 
 
 def test_the_trace_is_what_the_model_does():
     model = build_model(small_semantic_cfg()).eval()
     image = torch.rand(3, 50, 75) * 255
-    trace = vis.trace_semantic(model, image)
+    trace = trace_semantic(model, image)
     with torch.no_grad():
         refined = model([{"image": image}])[0]["sem_seg"].argmax(0).numpy()
         model.sem_seg_head = CoarseOutput(model.sem_seg_head)
@@ -36,7 +37,7 @@ def test_the_window_holds_what_was_mended():
     labels = np.zeros((40, 60), dtype=int)
     labels[20:25, 40:45] = 1
     labels[:5] = 255
-    trace = vis.SemanticTrace(coarse=np.zeros((40, 60), dtype=int), refined=labels, points=[])
+    trace = SemanticTrace(np.zeros((40, 60), dtype=int), labels, steps=[], points=[])
     rows, columns = vis.largest_gain(trace, labels, (10, 12))
     assert rows.start <= 20 and rows.stop >= 25 and columns.start <= 40 and columns.stop >= 45
     assert (rows.stop - rows.start, columns.stop - columns.start) == (10, 12)

@@ -42,13 +42,14 @@ def draw_comparison(model, loader, file: Path, count: int = 2) -> None:
 
     from pointrend_seg import visualization as vis
     from pointrend_seg.data.labels import read_labels
+    from pointrend_seg.tracing import trace_semantic
 
     colors = {c["trainId"]: c["color"] for c in CITYSCAPES_CATEGORIES if 0 <= c["trainId"] < 19}
     colors = np.array([colors[i] for i in range(len(colors))], dtype=np.uint8)
     label_files = {r["file_name"]: r["sem_seg_file_name"] for r in DatasetCatalog.get(DATASET)}
     rows = []
     for inputs, _ in zip(loader, range(count), strict=False):
-        trace = vis.trace_semantic(model, inputs[0]["image"])
+        trace = trace_semantic(model, inputs[0]["image"])
         labels = read_labels(label_files[inputs[0]["file_name"]])
         image = inputs[0]["image"].permute(1, 2, 0).numpy().astype(np.uint8)[:, :, ::-1]
         maps = [vis.color_classes(m, colors) for m in (labels, trace.coarse, trace.refined)]

@@ -15,6 +15,16 @@ from .semantic_head import PointRendSemanticHead
 
 __version__ = "0.1.0"
 
+
+def __getattr__(name: str):
+    """`Predictor` is imported when it is used: it brings data sets and evaluators with it."""
+    if name == "Predictor":
+        from .prediction import Predictor
+
+        return Predictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "POINT_HEAD_REGISTRY",
     "POINT_SAMPLER_REGISTRY",
@@ -25,6 +35,7 @@ __all__ = [
     "PointMLP",
     "PointRendInstanceHead",
     "PointRendSemanticHead",
+    "Predictor",
     "UniformPointSampler",
     "add_pointrend_config",
     "adopt_config",

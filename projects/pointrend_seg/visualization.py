@@ -3,63 +3,11 @@
 Shape shorthand: H, W size of an image; C classes; P points.
 """
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
-import torch
-from detectron2.modeling import SemanticSegmentor
 from PIL import Image, ImageDraw, ImageFont
 
-from .coarse_semantic import coarse_logits
-from .frames import extent
-
-
-@dataclass
-class SemanticTrace:
-    """What a semantic PointRend model did with one image.
-
-    Attributes:
-        coarse: (H, W) int, classes of the coarse logits upsampled in one go.
-        refined: (H, W) int, classes of PointRend's output.
-        points: for each subdivision step the (P, 2) float places that were predicted again, (x, y)
-            in pixels of the image, pixel centres at + 0.5.
-    """
-
-    coarse: np.ndarray
-    refined: np.ndarray
-    points: list[np.ndarray]
-
-
-@torch.no_grad()
-def trace_semantic(model: SemanticSegmentor, image: torch.Tensor) -> SemanticTrace:
-    """Run a model with a `PointRendSemanticHead` on one image and keep what happens on the way.
-
-    Args:
-        model: in evaluation mode.
-        image: (3, H, W), as `SemanticMapper` gives it.
-    """
-    head, (height, width) = model.sem_seg_head, image.shape[-2:]
-    normalized = (image.to(model.device) - model.pixel_mean) / model.pixel_std
-    divisor = max(1, model.backbone.size_divisibility)
-    below, right = -height % divisor, -width % divisor
-    features = model.backbone(torch.nn.functional.pad(normalized, (0, right, 0, below))[None])
-    coarse = coarse_logits(head.coarse_sem_seg_head, features)
-    frame = extent(coarse, head.coarse_sem_seg_head.common_stride)
-    steps = []
-    refined = head.inference(coarse, features, on_step=lambda _, coords: steps.append(coords[0]))
-    scale = np.array([frame[1], frame[0]], dtype=np.float32)
-    return SemanticTrace(
-        coarse=_classes(head.upsample(coarse), height, width),
-        refined=_classes(refined, height, width),
-        points=[coords.cpu().numpy() * scale for coords in steps],
-    )
-
-
-def _classes(logits: torch.Tensor, height: int, width: int) -> np.ndarray:
-    shown = logits[0, :, :height, :width]
-    classes = shown.argmax(0) if shown.shape[0] > 1 else (shown[0] > 0).long()
-    return classes.cpu().numpy()
+from .tracing import SemanticTrace
 
 
 def color_classes(classes: np.ndarray, colors: np.ndarray) -> np.ndarray:

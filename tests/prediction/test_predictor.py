@@ -1,0 +1,169 @@
+"""`Predictor` is Detectron2's `DefaultPredictor`, and takes more."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.engine import DefaultPredictor
+from PIL import Image
+
+import pointrend_seg
+from conftest import small_instance_cfg, small_semantic_cfg
+from pointrend_seg.engine import Trainer
+from pointrend_seg.errors import InputError
+from pointrend_seg.prediction import Predictor
+
+SIZES = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128)
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory):
+    """Two configs with the weights of random models."""
+    found = {}
+    for name, make in (("semantic", small_semantic_cfg), ("instance", small_instance_cfg)):
+        cfg = make(4, (*SIZES, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "DATASETS.TEST", "()"))
+        cfg.DATASETS.TRAIN = ()
+        torch.manual_seed(3)
+        path = tmp_path_factory.mktemp(name) / "weights.pth"
+        torch.save({"model": Trainer.build_model(cfg).state_dict()}, path)
+        cfg.MODEL.WEIGHTS = str(path)
+        found[name] = cfg
+    return found
+
+
+@pytest.fixture
+def image():
+    """BGR of 50 x 90 pixels."""
+    return np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
+
+
+def same(a, b):
+    if "sem_seg" in a:
+        return torch.equal(a["sem_seg"], b["sem_seg"])
+    a, b = a["instances"], b["instances"]
+    fields = ("scores", "pred_classes", "pred_masks")
+    boxes = torch.equal(a.pred_boxes.tensor, b.pred_boxes.tensor)
+    return len(a) > 0 and boxes and all(torch.equal(a.get(f), b.get(f)) for f in fields)
+
+
+@pytest.mark.parametrize("name", ["semantic", "instance"])
+@pytest.mark.parametrize("order", ["BGR", "RGB"])
+def test_it_replaces_the_default_predictor(configs, image, name, order):
+    """`order` is what the model was trained on; both predictors are handed BGR."""
+    cfg = configs[name].clone()
+    cfg.INPUT.FORMAT = order
+    theirs, ours = DefaultPredictor(cfg), Predictor(cfg)
+    assert same(theirs(image), ours(image))
+    assert same(theirs(image[::-1]), ours(image[::-1]))  # a view
+    for attribute in ("cfg", "model", "metadata", "aug", "input_format"):
+        assert hasattr(ours, attribute)
+
+
+@pytest.mark.parametrize("name", ["semantic", "instance"])
+def test_every_form_of_an_image_is_the_same_image(configs, image, name, tmp_path):
+    predictor = Predictor(configs[name])
+    expected = predictor(image)
+    rgb = np.ascontiguousarray(image[:, :, ::-1])
+    alpha = np.dstack([image, np.full(image.shape[:2], 7, np.uint8)])
+    Image.fromarray(rgb).save(tmp_path / "image.png")
+    forms = [
+        Image.fromarray(rgb),
+        Image.fromarray(rgb).convert("RGBA"),
+        torch.from_numpy(image).permute(2, 0, 1),
+        alpha,
+        tmp_path / "image.png",
+        str(tmp_path / "image.png"),
+    ]
+    for form in forms:
+        assert same(predictor(form), expected)
+    assert same(Predictor(configs[name], channel_order="RGB")(rgb), expected)
+
+
+def test_gray_images(configs, image):
+    predictor = Predictor(configs["semantic"])
+    gray = image[:, :, 0]
+    expected = predictor(np.dstack([gray] * 3))
+    for form in (gray, gray[:, :, None], Image.fromarray(gray)):
+        assert same(predictor(form), expected)
+
+
+def test_the_orientation_that_a_camera_noted(configs, image, tmp_path):
+    turned = Image.fromarray(image)
+    exif = turned.getexif()
+    exif[0x0112] = 6  # a quarter turn
+    turned.save(tmp_path / "turned.png", exif=exif)
+    predictor = Predictor(configs["semantic"])
+    upright = np.ascontiguousarray(np.rot90(image, -1)[:, :, ::-1])
+    assert same(predictor(tmp_path / "turned.png"), predictor(upright))
+    assert same(predictor(Image.open(tmp_path / "turned.png")), predictor(upright))
+
+
+@pytest.mark.parametrize("name", ["semantic", "instance"])
+def test_several_images(configs, image, name):
+    images = [image, image[:, ::-1], image[::-1]]
+    predictor = Predictor(configs[name])
+    single = [predictor(each) for each in images]
+    assert all(map(same, predictor(images), single))
+    assert predictor([]) == []
+    batched = Predictor(configs[name], batch_size=2)(images)
+    assert len(batched) == 3
+    for a, b in zip(batched, single, strict=True):  # equal but for rounding
+        if name == "semantic":
+            assert torch.allclose(a["sem_seg"], b["sem_seg"], atol=1e-3)
+        else:
+            assert torch.allclose(a["instances"].scores, b["instances"].scores, atol=1e-4)
+
+
+def test_options(configs, image):
+    cfg = configs["instance"]
+    scores = Predictor(cfg)(image)["instances"].scores
+    least = float(scores.median())
+    kept = Predictor(cfg, confidence=least)(image)["instances"].scores
+    assert len(kept) == (scores > least).sum()
+    predictor = Predictor(cfg, max_size=40)
+    assert max(predictor.prepare(image)["image"].shape) <= 40
+    assert predictor(image)["instances"].image_size == (50, 90)
+    assert cfg.INPUT.MAX_SIZE_TEST == 128  # the caller's is left as it was
+    changed = Predictor(cfg, opts=("TEST.DETECTIONS_PER_IMAGE", 2))
+    assert len(changed(image)["instances"]) == 2
+    assert changed.classes.names == ("class 0", "class 1", "class 2", "class 3")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (np.zeros((4, 5, 2), np.uint8), r"an array of shape \(4, 5, 2\)"),
+        (np.zeros((0, 5, 3), np.uint8), r"an array of shape \(0, 5, 3\)"),
+        (np.full((4, 5, 3), 0.5), r"values from 0.5 to 0.5 \(multiply it by 255\)"),
+        (np.full((4, 5, 3), 300), "values from 300 to 300"),
+        (np.full((4, 5, 3), np.nan), "values from nan"),
+        (np.zeros((4, 5, 3), bool), "an array of bool"),
+        (torch.zeros(4, 5, 3), r"a tensor of shape \(4, 5, 3\)"),
+        ({"image": 1}, "a dict"),
+        ("gone.jpg", "image gone.jpg does not exist"),
+    ],
+)
+def test_what_is_no_image(configs, wrong, text):
+    with pytest.raises(InputError, match=text):
+        Predictor(configs["semantic"]).prepare(wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"channel_order": "GBR"}, "'BGR' or 'RGB'"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"confidence": 50}, "from 0 to 1"),
+        ({"max_size": 3}, "32 pixels or more"),
+        ({"mask_resolution": "large"}, "or 'box'"),
+        ({"weights": "gone.pth"}, "There are no weights at gone.pth"),
+    ],
+)
+def test_arguments(configs, arguments, text):
+    with pytest.raises(InputError, match=text):
+        Predictor(configs["semantic"], **arguments)
+
+
+def test_it_is_a_public_name():
+    assert pointrend_seg.Predictor is Predictor
+    with pytest.raises(AttributeError):
+        pointrend_seg.Nothing  # noqa: B018
