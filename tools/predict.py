@@ -83,10 +83,10 @@ def main(argv=None) -> None:
         contiguous=args.label_ids == "contiguous",
     )
     pictures = Pictures(not args.no_pictures, args.points, args.steps, args.compare)
-    report(run(args, predictor, sources, output, pictures), args)
+    report(predict_all(args, predictor, sources, output, pictures), args)
 
 
-def run(args, predictor, sources, output, pictures) -> Done:
+def predict_all(args, predictor, sources, output, pictures) -> Done:
     images = [source for source in sources if not source.is_video]
     common = {"pictures": pictures, "skip_existing": args.skip_existing}
     done = predict_images(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
@@ -122,8 +121,7 @@ def _write(job: _Finished, output: Output, pictures: Pictures, predictor: Predic
     if "classes" in job.found:
         output.write_labels(job.source.name, job.found["classes"])
     else:
-        file_name = Path(job.source.path).name
-        output.write_objects(job.source.name, file_name, job.found["instances"])
+        output.write_objects(job.source.name, job.source.file_name, job.found["instances"])
 
 
 def overlay(image: np.ndarray, found: dict, predictor: Predictor) -> np.ndarray:

@@ -19,10 +19,12 @@ class Source:
         path: of the image or video.
         name: what its results are called: its path below the folder that all of the input is in,
             without the extension, where no other file has the same.
+        file_name: that path.
     """
 
     path: str
     name: str
+    file_name: str
 
     @property
     def is_video(self) -> bool:
@@ -51,7 +53,7 @@ def find_sources(inputs: list[str]) -> list[Source]:
     stems = [os.path.splitext(name)[0] for name in names]
     counts = collections.Counter(stems)
     return [
-        Source(path, stem if counts[stem] == 1 else name)
+        Source(path, stem if counts[stem] == 1 else name, name)
         for path, name, stem in zip(paths, names, stems, strict=True)
     ]
 

@@ -1,0 +1,203 @@
+"""tools/predict.py: what is written, what is passed over, and going on."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+
+from conftest import small_instance_cfg, small_semantic_cfg
+from pointrend_seg.engine import Trainer
+from pointrend_seg.errors import InputError
+from pointrend_seg.prediction import Predictor
+from pointrend_seg.prediction.inputs import find_sources
+
+SIZES = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128)
+CLASSES = [{"name": name, "id": 10 * k} for k, name in enumerate(("sky", "road", "tree"), start=1)]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Config files of random models, with what predict.py needs to run them."""
+    root = tmp_path_factory.mktemp("models")
+    custom = [{"name": "folder_test", "images": "i", "annotations": "l", "classes": CLASSES}]
+    found = {}
+    for name, make in (("semantic", small_semantic_cfg), ("instance", small_instance_cfg)):
+        cfg = make(3, (*SIZES, "DATASETS.TEST", "()", "DATASETS.TRAIN", "()"))
+        if name == "semantic":
+            cfg.DATASETS.CUSTOM, cfg.DATASETS.TEST = custom, ("folder_test",)
+        torch.manual_seed(3)
+        torch.save({"model": Trainer.build_model(cfg).state_dict()}, root / f"{name}.pth")
+        (root / f"{name}.yaml").write_text(cfg.dump())
+        found[name] = ("--config-file", root / f"{name}.yaml", "--weights", root / f"{name}.pth")
+    return found
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder with two images, one of them in a sub-folder."""
+    random = np.random.default_rng(0)
+    for name in ("a.png", "sub/a.jpg"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def predict(run_in_process, models, images, tmp_path):
+    def run(kind, *args, source=None):
+        # the scores of a random model are far below 0.5
+        args = ("--input", source or images, "--output", tmp_path / "out", *args)
+        return run_in_process("predict", *models[kind], "--confidence", 0, *args)
+
+    return run
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_label_images_in_the_values_of_the_data_set(predict, models, images, tmp_path):
+    status, out, _ = predict("semantic")
+    assert status == 0 and "2 predicted" in out
+    names = ["a.png", "sub/a.png"]
+    assert files(tmp_path / "out") == [f"{d}/{n}" for d in ("labels", "pictures") for n in names]
+    predictor = Predictor(str(models["semantic"][1]), models["semantic"][3])
+    expected = predictor(images / "a.png")["sem_seg"].argmax(0).numpy()
+    written = np.asarray(Image.open(tmp_path / "out/labels/a.png"))
+    assert np.array_equal(written, 10 * (expected + 1)) and written.dtype == np.uint8
+    assert Image.open(tmp_path / "out/pictures/a.png").size == (60, 40)
+    predict("semantic", "--label-ids", "contiguous")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out/labels/a.png")), expected)
+
+
+def test_objects_in_cocos_format(predict, models, images, tmp_path):
+    status, _, _ = predict("instance")
+    assert status == 0
+    coco = COCO(tmp_path / "out/predictions.json")
+    assert [each["file_name"] for each in coco.dataset["images"]] == ["a.png", "sub/a.jpg"]
+    predictor = Predictor(str(models["instance"][1]), models["instance"][3], confidence=0)
+    instances = predictor(images / "a.png")["instances"]
+    found = coco.imgToAnns[1]
+    assert len(found) == len(instances) > 0
+    for item, mask, score in zip(found, instances.pred_masks, instances.scores, strict=True):
+        assert np.array_equal(coco.annToMask(item), mask.numpy())
+        assert item["score"] == pytest.approx(float(score))
+    assert coco.loadRes(coco.dataset["annotations"]).anns
+
+
+def test_a_broken_file_is_passed_over(predict, images, tmp_path):
+    (images / "b.png").write_bytes((images / "a.png").read_bytes()[:200])
+    (images / "c.jpg").write_text("no image")
+    status, out, err = predict("semantic", "--no-pictures")
+    assert status == 1 and "2 predicted" in out
+    assert "2 could not be read and were passed over" in err
+    assert "b.png" in err and "c.jpg" in err and "Traceback" not in err
+    assert files(tmp_path / "out") == ["labels/a.png", "labels/sub/a.png"]
+
+
+@pytest.mark.parametrize("kind", ["semantic", "instance"])
+def test_a_second_run_goes_on(predict, tmp_path, kind):
+    predict(kind)
+    result = tmp_path / "out" / ("labels/a.png" if kind == "semantic" else "objects/a.json")
+    kept = sorted((tmp_path / "out").rglob("sub/a.*"))
+    times = [path.stat().st_mtime_ns for path in kept]
+    result.unlink()
+    status, out, _ = predict(kind, "--skip-existing")
+    assert status == 0 and "1 predicted, 1 were there already" in out and result.exists()
+    assert [path.stat().st_mtime_ns for path in kept] == times
+    if kind == "instance":
+        content = json.loads((tmp_path / "out/predictions.json").read_text())
+        assert len(content["images"]) == 2
+
+
+@pytest.mark.parametrize("kind", ["semantic", "instance"])
+def test_points_steps_and_comparison(predict, images, tmp_path, kind):
+    extra = ("MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS", 100)
+    status, _, _ = predict(
+        kind, "--points", "--steps", "--compare", *extra, source=images / "a.png"
+    )
+    assert status == 0
+    names = files(tmp_path / "out/pictures")
+    steps = [name for name in names if ".step-" in name]
+    points = [name for name in names if ".points-" in name]
+    assert "a.compare.png" in names and "a.png" in names
+    assert len(steps) == len(points) + 1 > 2
+    sizes = {Image.open(tmp_path / "out/pictures" / name).size for name in steps + points}
+    assert sizes == {(96, 64)}  # as the model sees it
+    pictures = [Image.open(tmp_path / "out/pictures" / name).tobytes() for name in steps]
+    assert len(set(pictures)) > 1
+
+
+def test_steps_of_a_model_that_has_none(predict):
+    opts = ("MODEL.ROI_MASK_HEAD.POINT_HEAD_ON", "False")
+    status, _, err = predict("instance", "--steps", *opts)
+    assert status == 2
+
+
+def test_a_video(predict, tmp_path):
+    path = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no videos")
+    for k in range(3):
+        writer.write(np.full((48, 64, 3), 60 * k, np.uint8))
+    writer.release()
+    status, out, _ = predict("semantic", source=path)
+    assert status == 0 and "3 predicted" in out
+    assert files(tmp_path / "out/labels") == [f"clip/{k:06d}.png" for k in range(3)]
+    reader = cv2.VideoCapture(str(tmp_path / "out/pictures/clip.mp4"))
+    assert int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) == 3
+    assert (reader.get(3), reader.get(4)) == (64, 48)
+    _, out, _ = predict("semantic", "--skip-existing", source=path)
+    assert "0 predicted, 1 were there already" in out
+    (tmp_path / "broken.mp4").write_text("none")
+    status, _, err = predict("semantic", source=tmp_path / "broken.mp4")
+    assert status == 1 and "broken.mp4 cannot be read" in err
+
+
+def test_threads_and_batches_change_nothing(predict, images, tmp_path):
+    for k in range(5):
+        Image.open(images / "a.png").rotate(30 * k).save(images / f"r{k}.png")
+    predict("semantic", "--threads", 1)
+    first = {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")}
+    predict("semantic", "--threads", 3)
+    assert first == {n: (tmp_path / "out" / n).read_bytes() for n in files(tmp_path / "out")}
+    predict("semantic", "--batch-size", 3, "--no-pictures")
+    for name in files(tmp_path / "out/labels"):
+        labels = np.asarray(Image.open(tmp_path / "out/labels" / name))
+        before = cv2.imdecode(np.frombuffer(first[f"labels/{name}"], np.uint8), -1)
+        assert (labels == before).mean() > 0.999
+
+
+def test_what_is_found(images, monkeypatch):
+    def names(*inputs):
+        return [source.name for source in find_sources([str(each) for each in inputs])]
+
+    assert names(images) == ["a", "sub/a"]
+    assert names(images / "sub") == ["a"]
+    assert names(images / "**/*.jpg") == ["a"]
+    assert names(images / "a.png", images / "sub/a.jpg") == ["a", "sub/a"]
+    (images / "a.webp").write_bytes(b"")
+    assert names(images) == ["a.png", "a.webp", "sub/a"]
+    monkeypatch.chdir(images)
+    assert names("a.png") == ["a"] and names("*/*.jpg") == ["a"]
+    with pytest.raises(InputError, match="--input nothing/.: no image or video there"):
+        names("a.png", "nothing/*")
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("--threads", 0), "--threads is 0"),
+        (("--confidence", 7), "from 0 to 1"),
+        (("MODEL.NO_KEY", 1), "no config key MODEL.NO_KEY"),
+    ],
+)
+def test_mistakes(predict, args, text):
+    status, _, err = predict("semantic", *args)
+    assert status == 2 and text in err.strip().splitlines()[-1]
