@@ -16,6 +16,7 @@ An entry of ``DATASETS.CUSTOM`` is a dict:
 Paths are relative to the folder in which the program runs.
 """
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass, replace
@@ -230,7 +231,9 @@ def _register_json(dataset: CustomDataset) -> None:
     DatasetCatalog.register(name, lambda: load_coco_json(dataset.annotations, dataset.images, name))
     metadata = MetadataCatalog.get(name)
     metadata.set(json_file=dataset.annotations, image_root=dataset.images, evaluator_type="coco")
-    if dataset.classes or os.path.isfile(dataset.annotations):
+    if not (dataset.classes or os.path.isfile(dataset.annotations)):
+        return
+    with contextlib.suppress(InputError):  # what is wrong is said when the data set is looked at
         table = _colored(dataset.table())
         metadata.set(
             class_table=table, thing_classes=list(table.names), thing_colors=_lists(table.colors)

@@ -42,7 +42,13 @@ class LabelCoding:
             labels = labels[..., 0]
         if labels.ndim == 2 and self.is_plain:
             return labels.astype(np.uint8) if labels.dtype == bool else labels
-        return self._numbers(*self._keys(labels, label_file), label_file)
+        if labels.ndim == 3 and self.colors is None:
+            raise InputError(
+                f"{label_file} has colours ({labels.shape[2]} channels) instead of class numbers. "
+                "Give each class its colour in the class file (a line is NAME #rrggbb), or write "
+                "label images of one channel."
+            )
+        return self._numbers(*self.keys_of(labels), label_file)
 
     @property
     def is_plain(self) -> bool:
@@ -54,19 +60,17 @@ class LabelCoding:
         """Whether pixels of that value are ignored in label images of one channel."""
         return self.ignore_value == value
 
-    def _keys(self, labels: np.ndarray, label_file: str) -> tuple[np.ndarray, dict[int, int]]:
-        """The image as one number a pixel, and the class of each number that has one."""
+    def keys_of(self, labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
+        """A label image as one number for each pixel, and the class of each number that has one.
+
+        Args:
+            labels: as `decode` takes them; of colours only where ``colors`` are known.
+        """
         if labels.ndim == 2:
             keys = {value: number for number, value in enumerate(self.ids)}
             if self.ignore_value is not None:
                 keys[self.ignore_value] = self.decoded_ignore
             return labels.astype(np.int64), keys
-        if self.colors is None:
-            raise InputError(
-                f"{label_file} has colours ({labels.shape[2]} channels) instead of class numbers. "
-                "Give each class its colour in the class file (a line is NAME #rrggbb), or write "
-                "label images of one channel."
-            )
         keys = {pack(color): number for number, color in enumerate(self.colors)}
         if self.ignore_color is not None:
             keys[pack(self.ignore_color)] = self.decoded_ignore

@@ -1,0 +1,316 @@
+"""Faults that are planted one by one: each is named, and nothing else is."""
+
+import json
+import shutil
+
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from pointrend_seg.data.survey.findings import KINDS
+from pointrend_seg.data.survey.survey import survey_datasets
+
+NAMES = ("custom_train", "custom_val")
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    for name in NAMES:
+        if name in DatasetCatalog:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def check(run_in_process, tmp_path):
+    """Runs check_data.py; returns its status and its findings: examples by code."""
+
+    def run(*args, labels=("train.json", "val.json")):
+        data = ("--train-data", tmp_path / "train", tmp_path / labels[0])
+        data += ("--val-data", tmp_path / "val", tmp_path / labels[1])
+        status, out, err = run_in_process(
+            "check_data", *data, "--workers", 1, "--json", tmp_path / "found.json", *args
+        )
+        assert "Traceback" not in err
+        found = json.loads((tmp_path / "found.json").read_text())["findings"]
+        for each in found:
+            assert each["what"] in out and each["fix"] in out and each["count"] > 0
+        return status, {each["code"]: " ".join(each["examples"]) for each in found}
+
+    return run
+
+
+def picture(seed, size=(12, 16)):
+    random = np.random.default_rng(seed)
+    return Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def pixels(tmp_path):
+    """Two images in each of two sets, with labels of two classes."""
+    (tmp_path / "classes.txt").write_text("sky\nroad\n")
+    for k, split in enumerate(("train", "val")):
+        for folder in (split, f"{split}_labels"):
+            (tmp_path / folder).mkdir()
+        for number in range(2):
+            picture(10 * k + number).save(tmp_path / split / f"{number}.png")
+            labels = np.resize(np.array([0, 1, 255], np.uint8), (12, 16))
+            Image.fromarray(labels).save(tmp_path / f"{split}_labels" / f"{number}.png")
+    return tmp_path
+
+
+LABELS = ("train_labels", "val_labels")
+
+
+@pytest.fixture
+def objects(tmp_path):
+    """Two images in each of two sets, with an object of each of two classes; writes changes."""
+    contents = {}
+    for k, split in enumerate(("train", "val")):
+        (tmp_path / split).mkdir()
+        images, annotations = [], []
+        for number in range(2):
+            picture(10 * k + number).save(tmp_path / split / f"{number}.png")
+            images.append({"id": number, "file_name": f"{number}.png", "height": 12, "width": 16})
+            for category in (3, 7):
+                polygon = [2.0, 2.0, 9.0, 2.0, 9.0, 8.0, 2.0, 8.0]
+                annotations.append(
+                    {
+                        "id": 10 * number + category,
+                        "image_id": number,
+                        "category_id": category,
+                        "bbox": [2, 2, 7, 6],
+                        "area": 42,
+                        "iscrowd": 0,
+                        "segmentation": [polygon],
+                    }
+                )
+        contents[split] = {
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}],
+        }
+
+    def write():
+        for split in ("train", "val"):
+            (tmp_path / f"{split}.json").write_text(json.dumps(contents[split]))
+
+    write()
+    return contents | {"write": write}
+
+
+def test_nothing_is_wrong(check, pixels):
+    assert check(labels=LABELS) == (0, {})
+
+
+def test_nothing_is_wrong_with_objects(check, objects):
+    assert check() == (0, {})
+
+
+def truncate(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def labels_of(path, change):
+    labels = np.array(Image.open(path))
+    change(labels)
+    Image.fromarray(labels).save(path)
+
+
+def fill(value):
+    def change(labels):
+        labels[:] = value
+
+    return change
+
+
+def one(value):
+    def change(labels):
+        labels[3, 4] = value
+
+    return change
+
+
+PIXEL_FAULTS = {
+    "unreadable-image": lambda root: truncate(root / "train/1.png"),
+    "unreadable-labels": lambda root: truncate(root / "train_labels/1.png"),
+    "label-size": lambda root: picture(5, (12, 18)).save(root / "train/1.png"),
+    "label-value": lambda root: labels_of(root / "train_labels/1.png", one(9)),
+    "nothing-labelled": lambda root: labels_of(root / "train_labels/1.png", fill(255)),
+    "image-without-labels": lambda root: (root / "train_labels/1.png").unlink(),
+    "labels-without-image": lambda root: (root / "train/1.png").unlink(),
+    "odd-image": lambda root: (
+        picture(5).convert("CMYK").save(root / "train/1.tiff") or (root / "train/1.png").unlink()
+    ),
+    "same-image": lambda root: shutil.copy(root / "train/0.png", root / "train/1.png"),
+    "image-in-two-sets": lambda root: shutil.copy(root / "val/0.png", root / "train/1.png"),
+}
+ERRORS = {kind for kind, each in KINDS.items() if each.severity == "error"}
+
+
+@pytest.mark.parametrize("kind", PIXEL_FAULTS)
+def test_labels_of_pixels(check, pixels, kind):
+    PIXEL_FAULTS[kind](pixels)
+    status, found = check(labels=LABELS)
+    assert found.keys() == {kind} and "1." in found[kind]
+    assert status == (1 if kind in ERRORS else 0)
+    assert check("--strict", labels=LABELS)[0] == 1
+
+
+def test_classes_that_do_not_occur(check, pixels):
+    for number in range(2):
+        labels_of(pixels / f"train_labels/{number}.png", fill(0))
+    status, found = check(labels=LABELS)
+    assert status == 1
+    assert found == {
+        "class-never-occurs": "road in custom_train",
+        "class-not-in-training": "road, which is in custom_val",
+    }
+
+
+def test_a_turned_image(check, pixels):
+    image = picture(5)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(pixels / "train/1.jpg", exif=exif)
+    (pixels / "train/1.png").unlink()
+    status, found = check(labels=LABELS)
+    assert status == 1 and found.keys() == {"turned-image"}
+
+
+def test_colours(check, pixels):
+    (pixels / "classes.txt").write_text("sky #0000ff\nroad #ff0000\n")
+    colors = np.resize(np.array([[0, 0, 255], [255, 0, 0]], np.uint8), (12, 16, 3))
+    for path in [*pixels.glob("*_labels/*.png")]:
+        Image.fromarray(colors).save(path)
+    assert check(labels=LABELS) == (0, {})
+    labels_of(pixels / "train_labels/1.png", one((1, 2, 3)))
+    status, found = check(labels=LABELS)
+    assert status == 1 and "#010203" in found["label-value"]
+
+
+def rle(mask):
+    encoded = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+def changed(**values):
+    """Changes the first annotation."""
+
+    def change(root, content):
+        content["annotations"][0].update(values)
+
+    return change
+
+
+def entry(kind, number, **values):
+    def change(root, content):
+        content[kind][number].update(values)
+
+    return change
+
+
+OBJECT_FAULTS = {
+    "missing-image": lambda root, content: (root / "train/1.png").unlink(),
+    "unreadable-image": lambda root, content: truncate(root / "train/1.png"),
+    "image-size": entry("images", 1, height=13),
+    "unnamed-class": entry("categories", 1, name=""),
+    "same-name": lambda root, content: content["categories"].append({"id": 9, "name": "dog"}),
+    "unknown-class": changed(category_id=99),
+    "unknown-image": lambda root, content: content["annotations"].append(
+        content["annotations"][0] | {"id": 99, "image_id": 77}
+    ),
+    "duplicate-id": lambda root, content: content["annotations"].append(content["annotations"][0]),
+    "no-objects": lambda root, content: content["annotations"].__delitem__(slice(2, 4)),
+    "bad-box": changed(bbox=[2, 2, 7]),
+    "empty-box": changed(bbox=[2, 2, 0, 6]),
+    "box-outside": changed(
+        bbox=[-4, 2, 13, 6], segmentation=[[-4.0, 2, 9.0, 2.0, 9.0, 8.0, -4, 8.0]]
+    ),
+    "no-mask": changed(segmentation=[]),
+    "bad-mask": changed(segmentation=[[2.0, 2.0, 9.0, 2.0]]),
+    "empty-mask": changed(segmentation=rle(np.zeros((12, 16)))),
+    "box-and-mask": changed(bbox=[2, 2, 3, 3]),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECT_FAULTS)
+def test_objects(check, objects, tmp_path, kind):
+    OBJECT_FAULTS[kind](tmp_path, objects["train"])
+    objects["write"]()
+    status, found = check()
+    also = {"same-name": {"class-never-occurs"}, "unnamed-class": set()}.get(kind, set())
+    extra = found.keys() - {kind} - also
+    assert kind in found
+    assert extra <= {"class-never-occurs", "class-not-in-training"}, found
+    assert status == (1 if (ERRORS & found.keys()) else 0)
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        {"size": [12, 15], "counts": [180]},
+        {"size": [12, 16], "counts": "no run lengths at all"},
+        {"size": [12, 16], "counts": [5, 5]},
+        [[2.0, 2.0, float("nan"), 2.0, 9.0, 8.0]],
+        "polygon",
+    ],
+)
+def test_masks_that_are_none(check, objects, segmentation):
+    objects["train"]["annotations"][0]["segmentation"] = segmentation
+    objects["write"]()
+    status, found = check()
+    assert found.keys() <= {"bad-mask", "empty-mask"} and found
+
+
+def test_a_file_that_is_no_json(check, objects, tmp_path):
+    (tmp_path / "train.json").write_text("{")
+    status, found = check()
+    assert status == 1 and "train.json" in found["unreadable-annotations"]
+
+
+def test_five_faults_at_once(check, pixels):
+    for kind in ("label-value", "image-in-two-sets"):
+        PIXEL_FAULTS[kind](pixels)
+    truncate(pixels / "val/1.png")
+    picture(5, (5, 5)).save(pixels / "val/0.png")
+    picture(6).save(pixels / "val/more.png")
+    status, found = check(labels=LABELS)
+    assert status == 1
+    # the copy of val/0.png is in two sets no longer, since that was replaced
+    expected = {"label-value", "unreadable-image", "label-size", "image-without-labels"}
+    assert found.keys() == expected
+
+
+def test_other_data_sets(instance_datasets, datasets):
+    names = ["synthetic_instances_val", "cityscapes_fine_sem_seg_val"]
+    serial = survey_datasets(names)
+    assert serial.images == {names[0]: 3, names[1]: 2}
+    assert not serial.of("error")
+    assert "road" in serial.classes[names[1]] and "car" in serial.classes[names[0]]
+    assert survey_datasets(names, workers=2).as_json() == serial.as_json()
+
+
+def test_json_to_the_output(run_in_process, pixels):
+    status, out, _ = run_in_process(
+        *("check_data", "--train-data", pixels / "train", pixels / "train_labels"),
+        *("--json", "-", "--workers", 1),
+    )
+    assert status == 0 and json.loads(out)["images"] == {"custom_train": 2}
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ((), "Nothing to check"),
+        (("--dataset", "coco_2017_vall"), "Did you mean coco_2017_val"),
+        (("--config-file", "gone.yaml"), "gone.yaml does not exist"),
+    ],
+)
+def test_mistakes(run_in_process, args, text):
+    status, _, err = run_in_process("check_data", *args)
+    assert status == 2 and text in err

@@ -1,0 +1,119 @@
+#!/usr/bin/env python
+"""Read data sets whole, and name what would hurt later.
+
+    python tools/check_data.py --train-data images/train labels/train \
+        --val-data images/val labels/val
+    python tools/check_data.py --config-file configs/coco/pointrend_rcnn_R_50_FPN_1x_coco.yaml
+    python tools/check_data.py --dataset coco_2017_val
+
+Images and labels are decoded, masks too. The exit status is 1 where an error was found, else 0.
+docs/checking-data.md tells what each finding means.
+"""
+
+import argparse
+import json
+import os
+import sys
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from pointrend_seg.command_line import (
+    Findings,
+    add_common_options,
+    add_data_options,
+    data_opts,
+    run_tool,
+)
+from pointrend_seg.data.survey.findings import ERROR, KINDS, WARNING, Survey
+from pointrend_seg.data.survey.survey import survey_datasets
+from pointrend_seg.engine import load_config
+from pointrend_seg.errors import InputError
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", default="", help="check its DATASETS.TRAIN and .TEST")
+    parser.add_argument("--dataset", nargs="+", help="names of registered data sets instead")
+    parser.add_argument("--json", metavar="FILE", help="write the findings there; - for the output")
+    parser.add_argument("--strict", action="store_true", help="warnings count as errors")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    add_common_options(parser)
+    add_data_options(parser)
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE … of the config")
+    return parser
+
+
+def main(argv=None) -> None:
+    args = parser().parse_args(argv)
+    cfg = load_config(args.config_file, ["MODEL.DEVICE", "cpu", *data_opts(args), *args.opts])
+    if args.dataset:
+        names, trained_on, semantic = args.dataset, (), None
+    elif args.config_file or args.train_data or args.val_data:
+        names, trained_on = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], cfg.DATASETS.TRAIN
+        semantic = cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor" if args.config_file else None
+    else:
+        raise InputError(
+            "Nothing to check. Give --train-data IMAGES LABELS and --val-data IMAGES LABELS, "
+            "--config-file FILE, or --dataset NAME."
+        )
+    survey = survey_datasets(
+        names,
+        trained_on=trained_on,
+        semantic=semantic,
+        workers=args.workers,
+        progress=lambda items, total: tqdm(items, total=total, unit="image", file=sys.stderr),
+    )
+    write(survey, args)
+    errors, warnings = (
+        sum(found.count for found in survey.of(severity).values()) for severity in (ERROR, WARNING)
+    )
+    if errors or (args.strict and warnings):
+        raise Findings(f"{errors} errors and {warnings} warnings")
+    if args.json != "-":
+        print(f"No error and {warnings} warnings.")
+
+
+def write(survey: Survey, args: argparse.Namespace) -> None:
+    if args.json:
+        text = json.dumps(survey.as_json(), indent=1) + "\n"
+        if args.json == "-":
+            print(text, end="")
+            return
+        with open(args.json, "w") as file:
+            file.write(text)
+    print(class_table(survey))
+    for severity in (ERROR, WARNING):
+        for kind, found in survey.of(severity).items():
+            print(f"\n{severity} {kind}: {found.count} {KINDS[kind].what}. {KINDS[kind].fix}")
+            for example in found.examples:
+                print(f"  {example}")
+            if found.count > len(found.examples):
+                print(f"  and {found.count - len(found.examples)} more")
+    print()
+
+
+def class_table(survey: Survey) -> str:
+    """For each class and set, how many images it is in, and its share of the objects or pixels."""
+    rows, header = {}, ["class"]
+    for name, classes in survey.classes.items():
+        header += [f"{name}: images", "share"]
+        total = sum(count for _, count in classes.values())
+        for each, (images, count) in classes.items():
+            row = rows.setdefault(each, {})
+            row[name] = [images, f"{100 * count / total:.2f} %" if total else ""]
+    empty = ["", ""]
+    table = [
+        [each, *(cell for name in survey.classes for cell in row.get(name, empty))]
+        for each, row in rows.items()
+    ]
+    table.append(["all", *(cell for n in survey.classes for cell in (survey.images[n], ""))])
+    return tabulate(
+        table, header, disable_numparse=True, colalign=("left",) + ("right",) * (len(header) - 1)
+    )
+
+
+if __name__ == "__main__":
+    run_tool(main)
