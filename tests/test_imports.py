@@ -23,7 +23,8 @@ LAYERS = [
     {"checkpoint", "inspection", "visualization", "data"},
     {"evaluation"},
     {"engine"},
-    {"benchmark", "prediction", "report", "dry_run"},
+    {"benchmark", "prediction", "dry_run"},
+    {"training_pictures", "report"},
 ]
 KNOWS_NOTHING_OF_DETECTRON2 = {
     "points",

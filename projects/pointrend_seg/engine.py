@@ -176,11 +176,12 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
-        return build_detection_train_loader(cfg, mapper=_mapper(cfg, is_train=True))
+        return build_detection_train_loader(cfg, mapper=build_mapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
-        return build_detection_test_loader(cfg, dataset_name, mapper=_mapper(cfg, is_train=False))
+        mapper = build_mapper(cfg, is_train=False)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer):
@@ -256,8 +257,8 @@ def _is_instance(cfg: CfgNode) -> bool:
     return cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
 
 
-def _mapper(cfg: CfgNode, *, is_train: bool):
-    """Models of other kinds get Detectron2's mapper."""
+def build_mapper(cfg: CfgNode, *, is_train: bool):
+    """What makes records into inputs of the model; of other kinds of models Detectron2's own."""
     if _is_semantic(cfg):
         return SemanticMapper(cfg, is_train=is_train)
     if _is_instance(cfg):

@@ -1,0 +1,81 @@
+#!/usr/bin/env python
+"""Draw what a model is trained on: images after augmentation, with their labels.
+
+    python tools/visualize_data.py --config-file configs/quick/pointrend_rcnn_R_18_FPN.yaml \
+        --output output/data
+
+A picture for each image, and contact.png with all of them.
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+from detectron2.data import transforms as T
+from detectron2.utils.env import seed_all_rng
+from PIL import Image
+
+from pointrend_seg.command_line import add_common_options, add_data_options, data_opts, run_tool
+from pointrend_seg.data.classes import classes_of
+from pointrend_seg.data.dataset_files import evenly, load_dicts
+from pointrend_seg.engine import build_mapper, check_dataset, load_config
+from pointrend_seg.errors import InputError
+from pointrend_seg.training_pictures import draw_training_input
+
+_CONTACT_WIDTH = 600
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--dataset", help="by default the first of DATASETS.TRAIN")
+    parser.add_argument("--output", type=Path, required=True, help="a folder")
+    parser.add_argument("--num", type=int, default=8, help="images, from all of the set; 8")
+    parser.add_argument("--seed", type=int, default=0, help="of the augmentation; 0")
+    parser.add_argument("--no-augmentation", action="store_true", help="images as they are")
+    add_common_options(parser)
+    add_data_options(parser)
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE … of the config")
+    return parser
+
+
+def main(argv=None) -> None:
+    args = parser().parse_args(argv)
+    if args.num < 1:
+        raise InputError(f"--num is {args.num}; it is 1 or more.")
+    opts = [*data_opts(args), *args.opts]
+    cfg = load_config(args.config_file, ["MODEL.DEVICE", "cpu", *opts])
+    name = args.dataset or next(iter(cfg.DATASETS.TRAIN), None)
+    if name is None:
+        raise InputError("DATASETS.TRAIN is empty. Name a data set: --dataset NAME.")
+    check_dataset(cfg, name, is_train=True)
+    classes, mapper = classes_of(cfg, name), build_mapper(cfg, is_train=True)
+    if args.no_augmentation:
+        mapper.augmentations = T.AugmentationList([])
+    seed_all_rng(args.seed)
+    args.output.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for number, record in enumerate(evenly(load_dicts(name), args.num)):
+        picture = draw_training_input(mapper(record), classes, cfg.INPUT.FORMAT)
+        file = args.output / f"{number:03d}_{Path(record['file_name']).stem}.png"
+        Image.fromarray(picture).save(file)
+        pictures.append(picture)
+    Image.fromarray(contact_sheet(pictures)).save(args.output / "contact.png")
+    print(f"{args.output}: {len(pictures)} pictures of {name}, and contact.png")
+
+
+def contact_sheet(pictures: list[np.ndarray]) -> np.ndarray:
+    """One below the other, all of one width."""
+    return np.concatenate([_scaled(picture) for picture in pictures])
+
+
+def _scaled(picture: np.ndarray) -> np.ndarray:
+    height = max(1, round(picture.shape[0] * _CONTACT_WIDTH / picture.shape[1]))
+    return cv2.resize(picture, (_CONTACT_WIDTH, height), interpolation=cv2.INTER_AREA)
+
+
+if __name__ == "__main__":
+    run_tool(main)
