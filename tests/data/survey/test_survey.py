@@ -314,3 +314,9 @@ def test_json_to_the_output(run_in_process, pixels):
 def test_mistakes(run_in_process, args, text):
     status, _, err = run_in_process("check_data", *args)
     assert status == 2 and text in err
+
+
+def test_every_finding_is_in_the_docs(request):
+    text = (request.config.rootpath / "docs/checking-data.md").read_text()
+    for kind, (severity, what, fix) in KINDS.items():
+        assert f"| `{kind}` | {severity} | {what} | {fix} |" in text
