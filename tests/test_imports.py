@@ -21,10 +21,12 @@ LAYERS = [
     {"semantic_head", "mask_head", "implicit_mask_head"},
     {"tracing"},
     {"checkpoint", "inspection", "visualization", "data"},
+    {"drawing"},
     {"evaluation"},
+    {"report"},
     {"engine"},
     {"benchmark", "prediction", "dry_run"},
-    {"training_pictures", "report"},
+    {"training_pictures"},
 ]
 KNOWS_NOTHING_OF_DETECTRON2 = {
     "points",

@@ -47,6 +47,7 @@ from .errors import InputError
 from .evaluation.build import build_evaluator
 from .evaluation.roi_masks import RoiMaskModel
 from .registry import explain_missing, look_up
+from .report import write_report
 from .suggestions import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -151,6 +152,12 @@ class Trainer(DefaultTrainer):
             self.checkpointer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
         )
 
+    def train(self):
+        """As in `DefaultTrainer`; at the end the report of the last evaluation is written."""
+        results = super().train()
+        write_reports(self.cfg)
+        return results
+
     def resume_or_load(self, resume: bool = True) -> None:
         """As in `DefaultTrainer`, but weights that do not fit at all are an error."""
         load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, resume=resume, complete=False)
@@ -246,7 +253,25 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
         with EventStorage() as storage:
             storage.put_scalars(**flatten_results_dict(results), smoothing_hint=False)
             JSONWriter(os.path.join(cfg.OUTPUT_DIR, "metrics.json")).write()
+        write_reports(cfg)
     return results
+
+
+def write_reports(cfg: CfgNode) -> None:
+    """Write ``report.html`` for each test set that was evaluated, if ``TEST.REPORT`` says so.
+
+    Only on the main process. A report that fails is logged: what it is about is done.
+    """
+    if not (cfg.TEST.REPORT and comm.is_main_process()):
+        return
+    for name in cfg.DATASETS.TEST:
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference", name)
+        if not os.path.isdir(folder):
+            continue
+        try:
+            logger.info("Report: %s", write_report(cfg, name, folder=folder))
+        except Exception:
+            logger.exception("The report of %s could not be written.", name)
 
 
 def _is_semantic(cfg: CfgNode) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 from detectron2.structures import Instances
 
 from .data.classes import Classes, palette
-from .prediction.drawing import draw_classes, write_names
+from .drawing import draw_classes, write_names
 from .visualization import draw_masks, tile
 
 

@@ -182,6 +182,7 @@ def coco(folder):
 
 def test_a_json_of_objects(coco):
     cfg = register(entry(coco, "objects.json"), cfg=small_instance_cfg())
+    assert classes_of(cfg, NAME).ids == (3, 7)  # before the annotations are loaded
     records = DatasetCatalog.get(NAME)
     assert [r["annotations"][0]["category_id"] for r in records] == [1, 0]
     classes = classes_of(cfg, NAME)

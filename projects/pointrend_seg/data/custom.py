@@ -134,7 +134,8 @@ def _json_classes(name: str, file: str) -> ClassTable:
         colors = tuple(parse_color(color, file) for color in colors)
     else:
         colors = None
-    return ClassTable(tuple(entry["name"] for entry in categories), None, colors)
+    names, ids = (tuple(entry[key] for entry in categories) for key in ("name", "id"))
+    return ClassTable(names, ids, colors)
 
 
 def register_custom(cfg: CfgNode) -> None:
@@ -177,14 +178,13 @@ def _with_classes(entry: dict, metadata) -> dict:
     table = metadata.get("class_table")
     if table is None:
         return entry
-    ids = table.ids or range(len(table.names))
     classes = [
-        {"name": name, "id": number, "color": "#" + bytes(color).hex()}
-        for name, number, color in zip(table.names, ids, table.colors, strict=True)
+        {"name": name, "color": "#" + bytes(color).hex()}
+        for name, color in zip(table.names, table.colors, strict=True)
     ]
+    if table.ids is not None:
+        classes = [each | {"id": k} for each, k in zip(classes, table.ids, strict=True)]
     if not metadata.custom.is_semantic:
-        for each in classes:  # the JSON has the ids
-            del each["id"]
         return entry | {"classes": classes}
     ignore = {"ignore_value": table.ignore_value}
     if table.ignore_color is not None:
@@ -238,6 +238,8 @@ def _register_json(dataset: CustomDataset) -> None:
         metadata.set(
             class_table=table, thing_classes=list(table.names), thing_colors=_lists(table.colors)
         )
+        if table.ids is not None:
+            metadata.thing_dataset_id_to_contiguous_id = {k: n for n, k in enumerate(table.ids)}
 
 
 def _register_labels(dataset: CustomDataset) -> None:

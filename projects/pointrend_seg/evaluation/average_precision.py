@@ -54,6 +54,19 @@ class Curves:
         parts.update(APs=p[..., 1], APm=p[..., 2], APl=p[..., 3])
         return {name: mean_percent(part) for name, part in parts.items()}
 
+    def mean_precision(self) -> dict[str, list[float | None]]:
+        """The mean over classes at each recall 0, 0.01, … 1, None where no class counts.
+
+        At IoU 0.5 ("50"), at 0.75 ("75"), and the mean over all thresholds ("all").
+        """
+        parts = {"50": self.precision[:1], "75": self.precision[5:6], "all": self.precision}
+        return {name: [_mean(part[:, r, :, 0]) for r in range(101)] for name, part in parts.items()}
+
+
+def _mean(values: np.ndarray) -> float | None:
+    counted = values[values > -1]
+    return float(counted.mean()) if counted.size else None
+
 
 def mean_percent(values: np.ndarray) -> float:
     """100 times the mean of what is not -1, NaN if everything is."""

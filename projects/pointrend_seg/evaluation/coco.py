@@ -36,6 +36,9 @@ from .run_lengths import encode_columns, transpose
 
 logger = logging.getLogger(__name__)
 
+# Beside the results file: scores and curves by task.
+CURVES_FILE = "coco_evaluation.json"
+
 
 class CocoInstanceEvaluator(COCOEvaluator):
     """Detectron2's ``COCOEvaluator`` with Boundary AP beside box and mask AP.
@@ -174,8 +177,23 @@ class CocoInstanceEvaluator(COCOEvaluator):
             logger.info("%s has no annotations to evaluate with.", self._metadata.json_file)
             return
         logger.info("Evaluating predictions with %s", self._backend)
+        self._curves = {}
         for task in self._tasks or self._tasks_from_predictions(detections):
             self._results[task] = self._score(task, detections, img_ids)
+        if self._output_dir:
+            self._write_curves()
+
+    def _write_curves(self) -> None:
+        """Scores, and precision at each recall (the mean over classes), for reports."""
+        content = {
+            task: {
+                "scores": {k: None if np.isnan(v) else v for k, v in self._results[task].items()},
+                "precision": curves.mean_precision(),
+            }
+            for task, curves in self._curves.items()
+        }
+        with PathManager.open(os.path.join(self._output_dir, CURVES_FILE), "w") as file:
+            json.dump(content, file)
 
     def _tasks_from_predictions(self, predictions):
         if any("keypoints" in prediction for prediction in predictions):
@@ -199,6 +217,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
                 image_ids=img_ids,
                 backend=self._backend,
             )
+        self._curves[task] = curves
         metrics = self._metrics(curves)
         logger.info("Evaluation results for %s:\n%s", task, create_small_table(metrics))
         logger.info("Recall for %s:\n%s", task, create_small_table(self._recall(curves)))

@@ -12,8 +12,8 @@ from itertools import islice
 
 import numpy as np
 
+from ..drawing import draw_classes, draw_instances
 from ..errors import InputError
-from .drawing import draw_classes, draw_instances
 from .inputs import Source
 from .outputs import Output, save_png, to_cpu
 from .pictures import Pictures

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..drawing import draw_classes, draw_instances
 from ..tracing import InstanceTrace, SemanticTrace, trace_instances, trace_semantic
 from ..visualization import draw_points, tile
-from .drawing import draw_classes, draw_instances
 from .outputs import Output
 from .predictor import Predictor
 

@@ -7,41 +7,56 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..data.classes import Classes, palette
-from ..visualization import color_classes, draw_masks
+from .data.classes import Classes, palette
+from .visualization import color_classes, draw_masks
 
 # A segment that is a smaller part of the image than this has no name written into it.
 _WORTH_A_NAME = 0.004
 
 
 def draw_instances(
-    image: np.ndarray, masks: np.ndarray, classes: np.ndarray, scores: np.ndarray, known: Classes
+    image: np.ndarray,
+    masks: np.ndarray,
+    classes: np.ndarray,
+    scores: np.ndarray | None,
+    known: Classes,
+    *,
+    names: bool = True,
 ) -> np.ndarray:
-    """Objects in colours, the most certain on top, with name and score.
+    """Objects in colours, the most certain on top, with names and scores.
 
     Args:
         image: (H, W, 3) RGB.
         masks: (N, H, W) bool.
         classes: (N,) int.
-        scores: (N,) 0 to 1.
+        scores: (N,) 0 to 1; None for labels, which have none.
+        names: whether names and scores are written.
     """
-    order = np.argsort(scores, kind="stable")
+    order = np.arange(len(masks)) if scores is None else np.argsort(scores, kind="stable")
     colors = palette(len(order))
     picture = draw_masks(image, masks[order], colors)
+    if not names:
+        return picture
     labels = []
     for k, color in zip(order, colors, strict=True):
         if masks[k].any():
-            text = f"{known.names[classes[k]]} {100 * scores[k]:.0f}"
+            text = known.names[classes[k]] + (
+                f" {100 * scores[k]:.0f}" if scores is not None else ""
+            )
             labels.append((text, _centre(masks[k]), color))
     return write_names(picture, labels)
 
 
-def draw_classes(image: np.ndarray, classes: np.ndarray, known: Classes) -> np.ndarray:
+def draw_classes(
+    image: np.ndarray, classes: np.ndarray, known: Classes, *, names: bool = True
+) -> np.ndarray:
     """A class map (H, W) in colours over an image, with the names of its larger segments."""
     colored = color_classes(classes, known.colors)
     picture = cv2.addWeighted(image, 0.4, colored, 0.6, 0)
     edge = cv2.morphologyEx(classes.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
     picture[edge > 0] = 255
+    if not names:
+        return picture
     labels = []
     for number in np.unique(classes):
         segment = _largest_segment(classes == number)

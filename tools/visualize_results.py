@@ -1,0 +1,77 @@
+#!/usr/bin/env python
+"""Draw predictions beside labels, worst first, from the files that an evaluation wrote.
+
+    python tools/visualize_results.py --config-file output/config.yaml --output output/worst
+    python tools/visualize_results.py --config-file output/config.yaml --report
+
+The first writes a picture for each image, numbered by Boundary IoU; the second writes the report of
+the evaluation again. No model is run.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+from PIL import Image
+from tabulate import tabulate
+from tqdm import tqdm
+
+from pointrend_seg.command_line import add_common_options, run_tool
+from pointrend_seg.data.dataset_files import evenly
+from pointrend_seg.engine import load_config
+from pointrend_seg.errors import InputError
+from pointrend_seg.report import write_report
+from pointrend_seg.report.cases import open_cases
+from pointrend_seg.report.pictures import sheet
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, help="the config.yaml of the evaluation")
+    parser.add_argument("--dataset", help="by default the first of DATASETS.TEST")
+    parser.add_argument("--predictions", help="folder; OUTPUT_DIR/inference/DATASET")
+    parser.add_argument("--output", type=Path, help="a folder for the pictures")
+    parser.add_argument("--num", type=int, default=20, help="pictures, 20")
+    parser.add_argument("--most", type=int, help="compare at most so many images, from all the set")
+    parser.add_argument("--best", action="store_true", help="best first")
+    parser.add_argument("--report", action="store_true", help="write report.html again")
+    add_common_options(parser)
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE … of the config")
+    return parser
+
+
+def main(argv=None) -> None:
+    args = parser().parse_args(argv)
+    if not (args.report or args.output):
+        raise InputError("Nothing to do. Give --output FOLDER for pictures, or --report.")
+    cfg = load_config(args.config_file, ["MODEL.DEVICE", "cpu", *args.opts])
+    name = args.dataset or next(iter(cfg.DATASETS.TEST), None)
+    if name is None:
+        raise InputError("DATASETS.TEST is empty. Name a data set: --dataset NAME.")
+    if args.report:
+        print(write_report(cfg, name, folder=args.predictions))
+    if args.output:
+        folder = Path(args.predictions or Path(cfg.OUTPUT_DIR) / "inference" / name)
+        draw(open_cases(cfg, name, folder), args)
+
+
+def draw(cases, args) -> None:
+    numbers = evenly(range(len(cases)), args.most or max(1, len(cases)))
+    scores = [cases.score(number) for number in tqdm(numbers, unit="image", file=sys.stderr)]
+    scores = [score for score in scores if not math.isnan(score.boundary_iou)]
+    scores.sort(key=lambda score: score.boundary_iou, reverse=args.best)
+    args.output.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for place, score in enumerate(scores[: args.num]):
+        file = f"{place:04d}_{score.boundary_iou:05.1f}_{Path(score.name).stem}.png"
+        Image.fromarray(sheet(cases.view(score.number))).save(args.output / file)
+        rows.append([file, score.iou, score.boundary_iou])
+    print(tabulate(rows, ["picture", "IoU", "Boundary IoU"], floatfmt=".1f"))
+    print(f"{args.output}: {len(rows)} pictures. Each score is {cases.what}.")
+
+
+if __name__ == "__main__":
+    run_tool(main)
