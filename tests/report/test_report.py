@@ -1,0 +1,270 @@
+"""The page of an evaluation: numbers by other ways, nothing from elsewhere, seen in a browser."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from conftest import small_instance_cfg, small_semantic_cfg
+from pointrend_seg.data.custom import register_custom
+from pointrend_seg.report import page, write_report
+from pointrend_seg.report.cases import boundary_iou, match, open_cases, worst_window
+from pointrend_seg.report.charts import line_chart
+
+NAMES = ["sky & <sea>", "road"]
+DATASET = "report_of_the_tests"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    if DATASET in DatasetCatalog:
+        DatasetCatalog.remove(DATASET)
+        MetadataCatalog.remove(DATASET)
+
+
+def rle(mask):
+    encoded = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+def square(top, left, side=20, size=(48, 64)):
+    mask = np.zeros(size, bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+@pytest.fixture
+def semantic(tmp_path):
+    """Two images; the prediction of the first is right, of the second it is off by two pixels."""
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    segments = []
+    for k, name in enumerate(("a", "<b>")):
+        image = tmp_path / f"images/{name}.png"
+        Image.fromarray(np.full((48, 64, 3), 90 + k, np.uint8)).save(image)
+        labels = square(10, 10).astype(np.uint8)
+        labels[:3] = 255
+        Image.fromarray(labels).save(tmp_path / f"labels/{name}.png")
+        predicted = square(10, 10 + 2 * k)
+        for category, mask in enumerate((~predicted, predicted)):
+            segments.append(
+                {"file_name": str(image), "category_id": category, "segmentation": rle(mask)}
+            )
+    cfg = small_semantic_cfg(2, ("OUTPUT_DIR", str(tmp_path / "out"), "DATASETS.TEST", (DATASET,)))
+    cfg.DATASETS.CUSTOM = [
+        {
+            "name": DATASET,
+            "images": str(tmp_path / "images"),
+            "annotations": str(tmp_path / "labels"),
+            "classes": NAMES,
+        }
+    ]
+    register_custom(cfg)
+    folder = tmp_path / "out/inference" / DATASET
+    folder.mkdir(parents=True)
+    (folder / "sem_seg_predictions.json").write_text(json.dumps(segments))
+    scores = {"mIoU": 91.5, "mBoundaryIoU": None}
+    scores |= {f"{kind}-{name}": 12.25 for kind in ("IoU", "BoundaryIoU", "ACC") for name in NAMES}
+    (folder / "sem_seg_evaluation.json").write_text(json.dumps(scores))
+    lines = [{"iteration": k, "total_loss": 3.0 / (k + 1), "lr": 1} for k in range(5)]
+    lines += [{"iteration": 0, "sem_seg/mIoU": 1.0}]  # of an evaluation afterwards
+    text = "\n".join(map(json.dumps, lines)) + '\n{"iteration": 9, "tot'
+    (tmp_path / "out/metrics.json").write_text(text)
+    return cfg, folder
+
+
+@pytest.fixture
+def instance(tmp_path):
+    """An image with two objects: one is found, a pixel off, one is missed, and one is invented."""
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(tmp_path / "images/a.png")
+    objects = [(3, square(5, 5)), (7, square(20, 40))]
+    annotations = [
+        {"id": k, "image_id": 4, "category_id": c, "bbox": [5, 5, 20, 20], "area": 400,
+         "iscrowd": 0, "segmentation": rle(mask)}
+        for k, (c, mask) in enumerate(objects, start=1)
+    ]  # fmt: skip
+    categories = [{"id": 3, "name": NAMES[0]}, {"id": 7, "name": NAMES[1]}]
+    images = [{"id": 4, "file_name": "a.png", "height": 48, "width": 64}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "objects.json").write_text(json.dumps(content))
+    found = [(3, square(5, 6), 0.9), (7, square(0, 0), 0.8), (7, square(20, 40), 0.2)]
+    results = [
+        {"image_id": 4, "category_id": c, "score": s, "bbox": [0, 0, 9, 9], "segmentation": rle(m)}
+        for c, m, s in found
+    ]
+    cfg = small_instance_cfg(2, ("OUTPUT_DIR", str(tmp_path / "out"), "DATASETS.TEST", (DATASET,)))
+    paths = {"images": str(tmp_path / "images"), "annotations": str(tmp_path / "objects.json")}
+    cfg.DATASETS.CUSTOM = [{"name": DATASET, **paths}]
+    register_custom(cfg)
+    folder = tmp_path / "out/inference" / DATASET
+    folder.mkdir(parents=True)
+    (folder / "coco_instances_results.json").write_text(json.dumps(results))
+    scores = {"AP": 40.0, "AP50": 50.0, **{f"AP-{name}": 20.0 for name in NAMES}}
+    curve = [1.0] * 50 + [None] * 51
+    content = {"scores": scores, "precision": {"50": curve, "75": curve, "all": curve}}
+    tasks = dict.fromkeys(("bbox", "segm", "boundary"), content)
+    (folder / "coco_evaluation.json").write_text(json.dumps(tasks))
+    return cfg, folder
+
+
+def test_scores_of_label_maps(semantic):
+    cases = open_cases(semantic[0], DATASET, semantic[1])
+    right, off = sorted((cases.score(k) for k in range(2)), key=lambda s: -s.iou)
+    assert right.iou == right.boundary_iou == 100
+    overlap, union = 20 * 18, 2 * 400 - 20 * 18
+    background = (45 * 64 - union) / (45 * 64 - overlap)
+    assert off.iou == pytest.approx(50 * (overlap / union + background))
+    assert off.boundary_iou < off.iou
+    counts = cases.width_counts(off.number, (1, 60))
+    wide = counts[1, 0] / counts[1, 1]
+    assert wide[1] == pytest.approx(overlap / union)  # as wide as the object: plain IoU
+    # the outlines, a pixel wide, of two squares of 20: 76 pixels each
+    shared = 2 * 18
+    assert counts[0, 0, 1] / counts[0, 1, 1] == pytest.approx(shared / (2 * 76 - shared))
+    wrong = cases.view(off.number).wrong
+    assert wrong.sum() == union - overlap and not cases.view(right.number).wrong.any()
+
+
+def test_scores_of_objects(instance):
+    cases = open_cases(instance[0], DATASET, instance[1])
+    (score,) = (cases.score(k) for k in range(len(cases)))
+    iou = 20 * 19 / (800 - 20 * 19)
+    assert score.iou == pytest.approx(100 * iou / 3)  # found, missed, invented
+    counts = cases.width_counts(0, (1, 64))
+    assert counts[:, 1].tolist() == [[1, 0], [1, 0]]
+    assert counts[1, 0, 0] == pytest.approx(iou)
+    assert counts[0, 0, 0] == pytest.approx(2 * 19 / (2 * 76 - 2 * 19))
+
+
+def test_the_most_certain_chooses_first():
+    true = np.stack([square(5, 5), square(5, 8)])
+    found = np.stack([square(5, 7), square(5, 8)])
+    pairs = match(true, np.array([0, 0]), found, np.array([0, 0]))
+    assert [(i, j) for i, j, _ in pairs] == [(1, 0), (0, 1)]
+    assert match(true, np.array([1, 1]), found, np.array([0, 0])) == []
+    assert match(true[:0], np.array([], int), found, np.array([0, 0])) == []
+
+
+def test_boundary_iou_by_hand():
+    a, b = square(5, 5, 3), square(5, 6, 3)
+    assert boundary_iou(a, a, 1) == 1.0
+    assert boundary_iou(a, b, 1) == pytest.approx(4 / 12)  # rings of 8, which share 4
+    assert boundary_iou(a, b, 9) == pytest.approx(6 / 12)
+
+
+def test_the_window_with_the_most_wrong_pixels():
+    wrong = np.zeros((40, 60), bool)
+    wrong[30:33, 50:55] = True
+    rows, columns = worst_window(wrong, (10, 12))
+    assert wrong[rows, columns].sum() == 15 and wrong[rows, columns].shape == (10, 12)
+    assert worst_window(wrong, (99, 99)) == (slice(0, 40), slice(0, 60))
+
+
+@pytest.mark.parametrize("kind", ["semantic", "instance"])
+def test_the_page_stands_alone(kind, request):
+    cfg, folder = request.getfixturevalue(kind)
+    text = write_report(cfg, DATASET).read_text()
+    assert folder / "report.html" == write_report(cfg, DATASET)
+    for title in ("Scores by class", "Learning curves", "IoU against boundary width",
+                  "Worst images", "Best images", "Configuration", "Versions"):  # fmt: skip
+        assert f"<h2>{title}</h2>" in text
+    assert "sky &amp; &lt;sea&gt;" in text and "<sea>" not in text
+    assert text.count("<img ") >= 12 and text.count("alt=") == text.count("<img ")
+    links = set(re.findall(r"(?:src|href)=\"([^\"#][^\"]{0,20})", text))
+    assert all(link.startswith("data:") for link in links)
+    urls = set(re.findall(r"https?://[^\"' <)]+", text.split("<details>")[0]))
+    assert urls <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    if kind == "instance":
+        assert "Precision and recall" in text
+    else:
+        assert "91.50" in text and "–" in text  # a score that is not known
+
+
+def test_what_is_missing_is_said(semantic):
+    cfg, folder = semantic
+    for file in folder.iterdir():
+        file.unlink()
+    Path(cfg.OUTPUT_DIR, "metrics.json").unlink()
+    text = write_report(cfg, DATASET).read_text()
+    assert "No scores were written" in text and "There are no predictions in" in text
+    assert "There is no metrics.json of a training" in text
+
+
+def test_pictures_worst_first(semantic, run_in_process, tmp_path):
+    cfg, _ = semantic
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    args = ("--config-file", tmp_path / "config.yaml", "--output", tmp_path / "pictures")
+    status, out, _ = run_in_process("visualize_results", *args, "--num", 1)
+    assert status == 0 and "<b>" in out
+    (file,) = (tmp_path / "pictures").iterdir()
+    assert file.name.startswith("0000_") and file.name.endswith("<b>.png")
+    assert Image.open(file).size[0] > 3 * 480
+    _, out, _ = run_in_process("visualize_results", *args, "--best", "--num", 1)
+    assert "0000_100.0_a.png" in out
+    status, out, _ = run_in_process("visualize_results", *args[:2], "--report")
+    assert status == 0 and "report.html" in out
+    status, _, err = run_in_process("visualize_results", *args[:2])
+    assert status == 2 and "Nothing to do" in err
+    shutil.rmtree(tmp_path / "out/inference")
+    status, _, err = run_in_process("visualize_results", *args)
+    assert status == 2 and "Evaluate first" in err
+
+
+def test_charts_have_the_colour_of_the_text():
+    svg = line_chart("x", {"a": ([1, 2], [3, 4])}, title='of "a" & b', x="x", y="y", log_x=True)
+    assert svg.startswith("<svg ") and "currentColor" in svg and "metadata" not in svg
+    assert 'aria-label="of &quot;a&quot; &amp; b"' in svg
+
+
+def test_numbers_in_tables():
+    assert [page.number(cell) for cell in (1.234, 7, "a", None, float("nan"))] == [
+        "1.23", "7", "a", "–", "–"
+    ]  # fmt: skip
+
+
+def browser():
+    found = os.environ.get("CHROME") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip("no Chromium: install one (apt install chromium) or set CHROME to its path")
+    return found
+
+
+PROBE = """<script>
+const shown = [...document.images].filter(i => i.complete && i.naturalWidth > 0).length;
+const charts = [...document.querySelectorAll('svg.chart')];
+const drawn = charts.filter(c => c.getBoundingClientRect().width > 100).length;
+const wide = document.documentElement.scrollWidth > window.innerWidth;
+document.documentElement.dataset.probe =
+  `${shown}/${document.images.length} ${drawn}/${charts.length} ${wide}`;
+</script>"""
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_in_a_browser(instance, tmp_path, width):
+    """It loads, every picture and chart shows, nothing hangs over, and the console is silent."""
+    text = write_report(instance[0], DATASET).read_text().replace(' loading="lazy"', "")
+    probed = tmp_path / "probed.html"
+    probed.write_text(text.replace("</body>", f"{PROBE}</body>"))
+    command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
+    command += [f"--window-size={width},900", probed.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    (found,) = re.findall(r'data-probe="([^"]+)"', done.stdout)
+    images, charts, hangs_over = found.split()
+    assert images == "6/6" or images == "12/12"
+    assert charts.split("/")[0] == charts.split("/")[1] and charts != "0/0"
+    assert hangs_over == "false"
+    assert "CONSOLE" not in done.stderr
