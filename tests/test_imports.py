@@ -17,6 +17,7 @@ LAYERS = [
     {"config", "sampling", "point_heads", "implicit_point_head", "point_labels", "box_points"},
     {"config_errors"},
     {"coarse_semantic", "coarse_head", "semantic_checks", "mask_checks", "checkpoint_names"},
+    {"mask_resolution"},
     {"plain_path", "fast_path"},
     {"semantic_head", "mask_head", "implicit_mask_head"},
     {"tracing"},

@@ -8,7 +8,6 @@ from pointrend_seg.points import grid_point_coords
 from pointrend_seg.sampling import class_uncertainty
 from pointrend_seg.subdivision import (
     most_uncertain_points,
-    skip_complete_steps,
     subdivide,
     subdivide_from_grid,
 )
@@ -140,30 +139,6 @@ def test_from_a_grid_without_regions():
         0, side=7, num_steps=2, num_points=50, predict=lambda x: x[..., 0], device="cpu"
     )
     assert got.shape == (0, 1, 28, 28)
-
-
-@pytest.mark.parametrize(
-    ("start", "want"),
-    [
-        ((7, 5, 784), (28, 3)),
-        ((7, 5, 783), (14, 4)),
-        ((7, 1, 784), (14, 0)),  # Detectron2 goes on to -1 steps, and fails
-        ((7, 0, 784), (7, 0)),
-        ((14, 4, 784), (28, 3)),
-        ((10, 2, 100), (10, 2)),
-    ],
-)
-def test_steps_that_predict_their_whole_grid_are_skipped(start, want):
-    assert skip_complete_steps(*start) == want
-
-
-def test_skipping_steps_does_not_change_the_result():
-    settings = {"num_points": 150, "predict": of_place, "device": "cpu"}
-    skipped, steps = skip_complete_steps(3, 3, 150)
-    assert (skipped, steps) == (12, 1)
-    got = subdivide_from_grid(2, side=skipped, num_steps=steps, **settings)
-    want = subdivide_from_grid(2, side=3, num_steps=3, **settings)
-    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
 
 
 # --- the search in long rows --------------------------------------------------------------------

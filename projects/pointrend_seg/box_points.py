@@ -78,3 +78,11 @@ def pool(
     coords = regular_grid(size, boxes[0].device).expand(num_boxes, -1, -1)
     values = sample_features(features, strides, boxes, coords, padding_mode=padding_mode)
     return values.view(num_boxes, values.shape[1], size, size)
+
+
+def some_boxes(boxes: list[Tensor], numbers: Tensor) -> list[Tensor]:
+    """Those of the numbers (n,), which count through the boxes of all images, in rising order."""
+    chosen = numbers.new_zeros(sum(map(len, boxes)), dtype=torch.bool)
+    chosen[numbers] = True
+    masks = chosen.split([len(each) for each in boxes])
+    return [each[mask] for each, mask in zip(boxes, masks, strict=True)]

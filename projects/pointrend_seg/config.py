@@ -116,6 +116,10 @@ def _add_instance_keys(cfg: CN) -> None:
     node = cfg.MODEL.POINT_HEAD = _point_head_keys()
     node.NUM_CLASSES = 80
     node.COARSE_SEM_SEG_HEAD_NAME = "SemSegFPNHead"
+    # Side of the masks in their boxes, any number of cells. 0: the coarse side (of the implicit
+    # head the root of SUBDIVISION_NUM_POINTS) times 2 ** SUBDIVISION_STEPS. -1: for each box the
+    # smallest such product that is its longer side in pixels of the image that the model sees.
+    node.MASK_RESOLUTION = 0
 
     # The implicit function of Implicit PointRend: what it sees, and the weight of its L2 term.
     cfg.MODEL.IMPLICIT_POINTREND = CN()

@@ -14,16 +14,16 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
-from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from .box_points import pool, sample_features
+from .box_points import pool, sample_features, some_boxes
 from .coarse_head import ConvFCHead
 from .errors import InputError
 from .fast_path import features_in_parts
 from .losses import mask_point_accuracy, mask_point_loss
 from .mask_checks import NODE, check_mask_config, mask_classes
+from .mask_resolution import OF_BOX, masks_by_side, put_masks, sides_of_boxes, steps_to
 from .point_heads import build_point_head
 from .point_labels import labels_in_box_frames, shared_masks
 from .sampling import uniform_points
@@ -52,6 +52,7 @@ class ImplicitPointRendInstanceHead(nn.Module):
         train_num_points: int = 14 * 14,
         subdivision_steps: int = 3,
         subdivision_num_points: int = 28 * 28,
+        mask_resolution: int = 0,
         padding_mode: str = "zeros",
         point_loss_weight: float = 1.0,
         l2_weight: float = 1e-5,
@@ -65,8 +66,10 @@ class ImplicitPointRendInstanceHead(nn.Module):
             pooler_strides: name and stride of the feature maps for the parameter head.
             point_strides: the same for the point head.
             train_num_points: P in training; the points are uniform.
-            subdivision_steps: M = sqrt(subdivision_num_points) * 2 ** subdivision_steps.
+            subdivision_steps: M = sqrt(subdivision_num_points) * 2 ** subdivision_steps, where
+                ``mask_resolution`` is 0.
             subdivision_num_points: P at each step of the inference, a square.
+            mask_resolution: M, as in `PointRendInstanceHead`.
             padding_mode: "zeros" or "border", see `sample_points`.
             point_loss_weight: factor of ``loss_mask_point``.
             l2_weight: factor of ``loss_l2``, the mean square of the parameters.
@@ -80,6 +83,7 @@ class ImplicitPointRendInstanceHead(nn.Module):
         self.train_num_points = train_num_points
         self.subdivision_steps = subdivision_steps
         self.subdivision_num_points = subdivision_num_points
+        self.mask_resolution = mask_resolution
         self.padding_mode = padding_mode
         self.point_loss_weight = point_loss_weight
         self.l2_weight = l2_weight
@@ -118,6 +122,7 @@ class ImplicitPointRendInstanceHead(nn.Module):
             "train_num_points": node.TRAIN_NUM_POINTS,
             "subdivision_steps": node.SUBDIVISION_STEPS,
             "subdivision_num_points": node.SUBDIVISION_NUM_POINTS,
+            "mask_resolution": node.MASK_RESOLUTION,
             "padding_mode": node.PADDING_MODE,
             "point_loss_weight": node.LOSS_WEIGHT,
             "l2_weight": cfg.MODEL.IMPLICIT_POINTREND.PARAMS_L2_REGULARIZER,
@@ -130,7 +135,8 @@ class ImplicitPointRendInstanceHead(nn.Module):
 
         Returns:
             In training the losses ``loss_mask_point`` and ``loss_l2``. Else ``instances``, to which
-            ``pred_masks`` is added, (boxes, 1, M, M), probabilities.
+            ``pred_masks`` is added, (boxes, 1, M, M), probabilities; or `BoxMasks` where M is that
+            of the box.
         """
         kind = "proposal" if self.training else "pred"
         boxes = [each.get(f"{kind}_boxes").tensor for each in instances]
@@ -145,7 +151,7 @@ class ImplicitPointRendInstanceHead(nn.Module):
         )
         if self.training:
             return self.losses(parameters, features, boxes, instances)
-        mask_rcnn_inference(self.inference(parameters, features, boxes, instances), instances)
+        put_masks(self.inference(parameters, features, boxes, instances), instances)
         return instances
 
     def losses(
@@ -180,32 +186,64 @@ class ImplicitPointRendInstanceHead(nn.Module):
         boxes: list[Tensor],
         instances: list[Instances],
         on_step=None,
-    ) -> Tensor:
-        """Adaptive subdivision, of the boxes in parts, so that no buffer grows with their number.
+    ) -> Tensor | list[Tensor]:
+        """Adaptive subdivision.
 
         Args:
             parameters: (R, num_params).
-            on_step: see `subdivide`; called for each part.
+            on_step: see `subdivide`; called for the boxes in parts.
 
         Returns:
-            (R, 1, M, M) logits of the predicted classes.
+            (R, 1, M, M) logits of the predicted classes, or R of (1, M, M) where M is that of the
+            box.
         """
         classes = torch.cat([each.pred_classes for each in instances])
-        side = self.start_side * 2**self.subdivision_steps
-        masks = parameters.new_empty(len(parameters), 1, side, side)
+        if self.mask_resolution != OF_BOX:
+            side = self.mask_resolution or self.start_side * 2**self.subdivision_steps
+            return self.subdivide(parameters, features, boxes, classes, side, on_step)
+        return masks_by_side(
+            sides_of_boxes(boxes, self.start_side),
+            lambda side, numbers: self.subdivide(
+                parameters[numbers],
+                features,
+                some_boxes(boxes, numbers),
+                classes[numbers],
+                side,
+                on_step,
+            ),
+        )
+
+    def subdivide(
+        self,
+        parameters: Tensor,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        classes: Tensor,
+        resolution: int,
+        on_step=None,
+    ) -> Tensor:
+        """Logits (R, 1, M, M) of the classes (R,), M being the resolution.
+
+        The boxes are worked through in parts, so that no buffer grows with their number.
+        """
+        side, num_steps, last_side = steps_to(
+            resolution, self.start_side, self.subdivision_num_points
+        )
+        masks = parameters.new_empty(len(parameters), 1, resolution, resolution)
         for part, read in features_in_parts(
             features, self.point_strides, boxes, self.subdivision_num_points, self.padding_mode
         ):
             own = parameters[part], classes[part]
             masks[part] = subdivide_from_grid(
                 len(own[0]),
-                side=self.start_side,
-                num_steps=self.subdivision_steps,
+                side=side,
+                num_steps=num_steps,
                 num_points=self.subdivision_num_points,
                 predict=lambda coords, read=read, own=own: self.point_head(
                     read(coords), coords, *own
                 ),
                 device=parameters.device,
+                last_side=last_side,
                 on_step=on_step,
             )
         return masks

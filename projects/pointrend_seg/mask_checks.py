@@ -36,9 +36,16 @@ def check_mask_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
         (f"{NODE}.TRAIN_NUM_POINTS", node.TRAIN_NUM_POINTS, 1),
         (f"{NODE}.SUBDIVISION_STEPS", node.SUBDIVISION_STEPS, 0),
         (f"{NODE}.SUBDIVISION_NUM_POINTS", node.SUBDIVISION_NUM_POINTS, 1),
+        (f"{NODE}.MASK_RESOLUTION", node.MASK_RESOLUTION, -1),
     ):
         if value < least:
             raise InputError(f"{key} is {value}; it is {least} or more.")
+    if node.MASK_RESOLUTION and head.NAME == "PointRendInstanceHead" and not head.POINT_HEAD_ON:
+        raise InputError(
+            f"{NODE}.MASK_RESOLUTION is {node.MASK_RESOLUTION}, but MODEL.ROI_MASK_HEAD."
+            "POINT_HEAD_ON is False, so that masks stay coarse. Set it to True, or "
+            f"{NODE}.MASK_RESOLUTION to 0."
+        )
     if node.PADDING_MODE not in ("zeros", "border"):
         raise InputError(
             f"{NODE}.PADDING_MODE is '{node.PADDING_MODE}'; it is 'zeros' or 'border'."

@@ -19,7 +19,6 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
-from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
@@ -27,12 +26,13 @@ from .coarse_head import ConvFCHead
 from .fast_path import FastPath
 from .losses import mask_error_rates, mask_point_accuracy, mask_point_loss
 from .mask_checks import NODE, check_mask_config, mask_classes
+from .mask_resolution import OF_BOX, masks_by_side, put_masks, sides_of_boxes, steps_to
 from .plain_path import PlainPath
 from .point_heads import build_point_head, select_class
 from .point_labels import labels_in_box_frames, labels_in_boxes, shared_masks
 from .sampling import build_point_sampler, class_uncertainty
 from .scalars import put_scalars
-from .subdivision import skip_complete_steps, subdivide_from_grid
+from .subdivision import subdivide_from_grid
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class PointRendInstanceHead(nn.Module):
         train_num_points: int = 14 * 14,
         subdivision_steps: int = 5,
         subdivision_num_points: int = 28 * 28,
+        mask_resolution: int = 0,
         padding_mode: str = "zeros",
         point_loss_weight: float = 1.0,
         fast_path: bool = True,
@@ -74,8 +75,10 @@ class PointRendInstanceHead(nn.Module):
             point_strides: the same for the point head, in the order in which they are put
                 together.
             train_num_points: P in training.
-            subdivision_steps: M = S * 2 ** subdivision_steps.
+            subdivision_steps: M = S * 2 ** subdivision_steps, where ``mask_resolution`` is 0.
             subdivision_num_points: P at each step of the inference.
+            mask_resolution: M, any number of cells; or `OF_BOX`, the smallest S * 2**k that is
+                the longer side of the box in pixels, for each box of its own.
             padding_mode: "zeros" or "border", see `sample_points`.
             point_loss_weight: factor of ``loss_mask_point``.
             fast_path: compute in the fast order, where the heads are what that takes apart.
@@ -91,6 +94,7 @@ class PointRendInstanceHead(nn.Module):
         self.train_num_points = train_num_points
         self.subdivision_steps = subdivision_steps
         self.subdivision_num_points = subdivision_num_points
+        self.mask_resolution = mask_resolution
         self.padding_mode = padding_mode
         self.point_loss_weight = point_loss_weight
         self.fast_path = fast_path
@@ -131,6 +135,7 @@ class PointRendInstanceHead(nn.Module):
             "train_num_points": node.TRAIN_NUM_POINTS,
             "subdivision_steps": node.SUBDIVISION_STEPS,
             "subdivision_num_points": node.SUBDIVISION_NUM_POINTS,
+            "mask_resolution": node.MASK_RESOLUTION,
             "padding_mode": node.PADDING_MODE,
             "point_loss_weight": node.LOSS_WEIGHT,
             "fast_path": node.FAST_PATH,
@@ -146,14 +151,15 @@ class PointRendInstanceHead(nn.Module):
 
         Returns:
             In training the losses ``loss_mask`` and ``loss_mask_point``. Else ``instances``, to
-            which ``pred_masks`` is added, (boxes, 1, M, M), probabilities.
+            which ``pred_masks`` is added, (boxes, 1, M, M), probabilities; or `BoxMasks` where M
+            is that of the box.
         """
         kind = "proposal" if self.training else "pred"
         boxes = [each.get(f"{kind}_boxes").tensor for each in instances]
         points = self.points_of(features, boxes)
         if self.training:
             return self.losses(points, instances)
-        mask_rcnn_inference(self.inference(points, instances), instances)
+        put_masks(self.inference(points, instances), instances)
         return instances
 
     def points_of(self, features: dict[str, Tensor], boxes: list[Tensor]) -> PlainPath | FastPath:
@@ -199,25 +205,46 @@ class PointRendInstanceHead(nn.Module):
 
     def inference(
         self, points: PlainPath | FastPath, instances: list[Instances], on_step=None
-    ) -> Tensor:
+    ) -> Tensor | list[Tensor]:
         """Adaptive subdivision.
 
         Args:
             on_step: see `subdivide`; called for the boxes in parts.
 
         Returns:
-            (R, 1, M, M) logits of the predicted classes; without a point head the coarse ones,
-            (R, 1, h, w).
+            (R, 1, M, M) logits of the predicted classes, or R of (1, M, M) where M is that of the
+            box; without a point head the coarse ones, (R, 1, h, w).
         """
         coarse = points.coarse()
         classes = torch.cat([each.pred_classes for each in instances])
+        side = coarse.shape[-1]
         if self.point_head is None:
             return select_class(coarse, classes).unsqueeze(1)
-        side, num_steps = skip_complete_steps(
-            coarse.shape[-1], self.subdivision_steps, self.subdivision_num_points
+        if self.mask_resolution != OF_BOX:
+            resolution = self.mask_resolution or side * 2**self.subdivision_steps
+            return self.subdivide(points, coarse, classes, resolution, on_step)
+        return masks_by_side(
+            sides_of_boxes(points.boxes, side),
+            lambda resolution, numbers: self.subdivide(
+                points.only(numbers), coarse[numbers], classes[numbers], resolution, on_step
+            ),
         )
+
+    def subdivide(
+        self,
+        points: PlainPath | FastPath,
+        coarse: Tensor,
+        classes: Tensor,
+        resolution: int,
+        on_step=None,
+    ) -> Tensor:
+        """Logits (R, 1, M, M) of the classes (R,), M being the resolution."""
+        side, num_steps, last_side = steps_to(
+            resolution, coarse.shape[-1], self.subdivision_num_points
+        )
+        num_reads = 1 + num_steps + (last_side is not None)
         predictors = points.predictors(
-            coarse, classes, num_points=self.subdivision_num_points, num_reads=num_steps + 1
+            coarse, classes, num_points=self.subdivision_num_points, num_reads=num_reads
         )
         masks = [
             subdivide_from_grid(
@@ -227,6 +254,7 @@ class PointRendInstanceHead(nn.Module):
                 num_points=self.subdivision_num_points,
                 predict=predict,
                 device=coarse.device,
+                last_side=last_side,
                 on_step=on_step,
             )
             for num_boxes, predict in predictors

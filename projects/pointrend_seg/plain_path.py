@@ -3,11 +3,12 @@
 Shape shorthand: R boxes of all images together, C classes, P points of one box, h x w coarse masks.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
-from .box_points import pool, sample_features
+from .box_points import pool, sample_features, some_boxes
 from .losses import mask_point_loss
 from .point_heads import select_class
 from .points import sample_points
@@ -57,6 +58,12 @@ class PlainPath:
         )
         at_points = sample_points(coarse, coords, padding_mode=self.padding_mode)
         return select_class(self.point_head(fine, at_points), classes)
+
+    def only(self, numbers: Tensor) -> "PlainPath":
+        """The same for some of the boxes, by their rising numbers (n,)."""
+        other = copy.copy(self)
+        other.boxes = some_boxes(self.boxes, numbers)
+        return other
 
     def point_loss(
         self, coarse: Tensor, classes: Tensor, coords: Tensor, labels: Tensor

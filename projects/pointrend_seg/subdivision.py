@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .points import grid_point_coords, regular_grid, write_points
-from .upsampling import InPlaceDoubling, double
+from .upsampling import InPlaceDoubling, double, resize
 
 
 def most_uncertain_points(uncertainty: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
@@ -70,6 +70,7 @@ def subdivide(
     num_points: int,
     predict: Callable[[Tensor], Tensor],
     uncertainty: Callable[[Tensor], Tensor],
+    last_side: int | None = None,
     on_step: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """Upsample logits by 2 ** num_steps, re-predicting the least certain points at each step.
@@ -82,15 +83,18 @@ def subdivide(
         predict: takes point coordinates (N, P, 2) in the [0, 1] frame of the region, returns
             logits (N, C, P).
         uncertainty: takes logits (N, C, H, W), returns (N, H, W); higher is less certain.
+        last_side: with it, one more step leads to that side, which need be no doubling.
         on_step: called after each step with the logits (N, C, H, W) and the coordinates
             (N, P, 2) that were re-predicted; for visualization.
 
     Returns:
-        (N, C, H * 2**num_steps, W * 2**num_steps).
+        (N, C, H * 2**num_steps, W * 2**num_steps), or (N, C, last_side, last_side).
     """
     in_place = on_step is None and _in_place(logits, num_steps)
-    upsample = InPlaceDoubling(logits, num_steps) if in_place else double
-    for _ in range(num_steps):
+    upsamplings = [InPlaceDoubling(logits, num_steps) if in_place else double] * num_steps
+    if last_side is not None:
+        upsamplings.append(lambda logits: resize(logits, last_side))
+    for upsample in upsamplings:
         logits = upsample(logits)
         indices, coords = most_uncertain_points(uncertainty(logits), num_points)
         logits = write_points(logits, indices, predict(coords))
@@ -124,6 +128,7 @@ def subdivide_from_grid(
     num_points: int,
     predict: Callable[[Tensor], Tensor],
     device: torch.device,
+    last_side: int | None = None,
     on_step: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """Masks of regions from nothing but predictions at points: a regular grid, then `subdivide`.
@@ -132,12 +137,12 @@ def subdivide_from_grid(
 
     Args:
         side: of the grid at the start.
-        num_steps, num_points, on_step: see `subdivide`.
+        num_steps, num_points, last_side, on_step: see `subdivide`.
         predict: takes point coordinates (N, P, 2) in the [0, 1] frame of the region, returns
             logits (N, P).
 
     Returns:
-        (N, 1, side * 2**num_steps, side * 2**num_steps).
+        (N, 1, side * 2**num_steps, side * 2**num_steps), or of ``last_side``.
     """
     coords = regular_grid(side, device).expand(num_regions, -1, -1)
     return subdivide(
@@ -146,19 +151,6 @@ def subdivide_from_grid(
         num_points=num_points,
         predict=lambda coords: predict(coords).unsqueeze(1),
         uncertainty=lambda logits: -logits[:, 0].abs(),
+        last_side=last_side,
         on_step=on_step,
     )
-
-
-def skip_complete_steps(side: int, num_steps: int, num_points: int) -> tuple[int, int]:
-    """Where to start so that no step re-predicts its whole grid: the result is the same.
-
-    Args:
-        side: of the coarse prediction.
-
-    Returns:
-        side and number of steps from there; side * 2**num_steps stays what it was.
-    """
-    while num_steps > 0 and (2 * side) ** 2 <= num_points:
-        side, num_steps = 2 * side, num_steps - 1
-    return side, num_steps

@@ -17,6 +17,7 @@ from .coarse_semantic import coarse_logits
 from .errors import InputError
 from .frames import extent
 from .mask_head import PointRendInstanceHead
+from .mask_resolution import OF_BOX
 from .point_heads import select_class
 from .semantic_head import PointRendSemanticHead
 
@@ -116,6 +117,11 @@ def trace_instances(model: GeneralizedRCNN, image: Tensor) -> InstanceTrace:
     """
     head = getattr(model.roi_heads, "mask_head", None)
     _check_head(head, PointRendInstanceHead, "ROI_MASK_HEAD")
+    if head.mask_resolution == OF_BOX:
+        raise InputError(
+            "Steps and points are drawn of masks of one size, but MODEL.POINT_HEAD.MASK_RESOLUTION "
+            "is -1 ('box'). Choose a number, or leave out --points, --steps and --compare."
+        )
     with _kept_steps(head) as (coarse, parts):
         (instances,) = model.inference([{"image": image}], do_postprocess=False)
     height, width = image.shape[-2:]

@@ -18,6 +18,11 @@ def double(logits: Tensor) -> Tensor:
     return F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
 
 
+def resize(logits: Tensor, side: int) -> Tensor:
+    """Bilinear interpolation to any size, (N, C, H, W) to (N, C, side, side)."""
+    return F.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)
+
+
 class InPlaceDoubling:
     """`double` for all steps in turn, each in the memory of the last one's result.
 

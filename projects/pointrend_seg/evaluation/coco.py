@@ -24,6 +24,7 @@ from detectron2.utils.logger import create_small_table
 from tabulate import tabulate
 
 from ..errors import InputError
+from ..mask_resolution import BoxMasks
 from .average_precision import (
     IOU_TYPES,
     Curves,
@@ -276,8 +277,9 @@ def encode_instances(instances: Instances, image_id) -> list[dict]:
     detections = instances_to_coco_json(Instances(instances.image_size, **others), image_id)
     if masks is not None:
         if isinstance(masks, ROIMasks):
-            boxes = instances.pred_boxes.tensor
-            rles = encode_region_masks(masks.tensor, boxes, *instances.image_size)
+            boxes, size = instances.pred_boxes.tensor, instances.image_size
+            of_their_own = masks.masks if isinstance(masks, BoxMasks) else masks.tensor
+            rles = encode_region_masks(of_their_own, boxes, *size)
         else:
             rles = encode_masks(masks)
         for detection, rle in zip(detections, rles, strict=True):

@@ -19,6 +19,8 @@ Shapes:
     h, w: height and width of a region of it; columns come first in arrays of "columns", w x h
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -29,13 +31,18 @@ _UNSURE = 2  # the state of a cell or a pixel; 0 is outside of the mask, 1 is in
 
 
 def encode_region_masks(
-    masks: torch.Tensor, boxes: torch.Tensor, height: int, width: int, threshold: float = 0.5
+    masks: Iterable[torch.Tensor],
+    boxes: torch.Tensor,
+    height: int,
+    width: int,
+    threshold: float = 0.5,
 ) -> list[dict]:
     """Paste masks into an image and run-length encode what reaches the threshold.
 
     Args:
-        masks: N x M x M floats, probabilities in the frames of the boxes. Computed on the CPU and
-            in float32, also half precision, in which Detectron2 would round the coordinates.
+        masks: N x M x M floats, or N of M x M with an M of its own for each: probabilities in the
+            frames of the boxes. Computed on the CPU and in float32, also half precision, in which
+            Detectron2 would round the coordinates.
         boxes: N x 4, x0, y0, x1, y1 in pixels of the image; they may reach beyond it.
         height, width: of the image.
         threshold: in (0, 1]; a pixel of exactly this value is in the mask.
@@ -43,11 +50,13 @@ def encode_region_masks(
     Returns:
         N dicts in COCO's compressed format, ready for JSON.
     """
-    masks = masks.detach().to("cpu", torch.float32).contiguous()
+    if isinstance(masks, torch.Tensor):
+        masks = masks.detach().to("cpu", torch.float32).contiguous()
     boxes = boxes.detach().to("cpu", torch.float32).numpy()
     rles = []
     with np.errstate(divide="ignore", invalid="ignore"):  # boxes without an area are empty
         for mask, box in zip(masks, boxes, strict=True):
+            mask = mask.detach().to("cpu", torch.float32).contiguous()
             x0, y0, x1, y1 = _region(box, height, width)
             xs = _positions(x0, x1, box[0], box[2])
             ys = _positions(y0, y1, box[1], box[3])

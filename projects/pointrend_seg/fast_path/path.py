@@ -3,12 +3,13 @@
 Shape shorthand as at the top of the package.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from ..box_points import to_image
+from ..box_points import some_boxes, to_image
 from ..coarse_head import ConvFCHead
 from ..point_heads import PointMLP, is_untouched
 from .mlp import Coarse, RowMLP
@@ -71,6 +72,12 @@ class FastPath:
         pooling = Pooling(self.maps, self.pooler_names, self.boxes, self.pooler_size, head.convolve)
         parameters = [each for layer in head.convolutions for each in layer.parameters()]
         return head.predict(PooledLayers.apply(pooling, *parameters, *self.maps.maps.values()))
+
+    def only(self, numbers: Tensor) -> "FastPath":
+        """The same for some of the boxes, by their rising numbers (n,)."""
+        other = copy.copy(self)
+        other.boxes = some_boxes(self.boxes, numbers)
+        return other
 
     def point_loss(
         self, coarse: Tensor, classes: Tensor, coords: Tensor, labels: Tensor
