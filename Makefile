@@ -10,7 +10,7 @@ RUN = $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint demo demo-instance benchmark wheelhouse clean
+.PHONY: help setup test test-slow lint demo demo-instance benchmark docs wheelhouse clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ demo-instance: setup  ## the same for instances, against a Mask R-CNN (output/de
 
 benchmark: setup  ## measure speed and memory against Detectron2's PointRend (BENCHMARK_ARGS="--list")
 	env -u OMP_WAIT_POLICY "$(RUN)" tools/benchmark.py $(BENCHMARK_ARGS)  # threads as PyTorch has them
+
+docs: setup  ## write the tables of docs/configuration.md from config.py
+	"$(RUN)" tools/write_config_reference.py
 
 wheelhouse: setup  ## gather wheels for a GPU machine without network (WHEELHOUSE_ARGS="--help")
 	"$(RUN)" tools/make_wheelhouse.py $(WHEELHOUSE_ARGS)

@@ -55,14 +55,16 @@ def _point_head_keys() -> CN:
     node.NAME = "PointMLP"
     # Feature maps of the backbone that the points are read from, put together in this order.
     node.IN_FEATURES = ("p2",)
-    # Width and number of the hidden layers.
+    # Width of the hidden layers.
     node.FC_DIM = 256
+    # Number of the hidden layers.
     node.NUM_FC = 3
     # Give the coarse prediction to every layer of the MLP, not only to the first.
     node.COARSE_PRED_EACH_LAYER = True
-    # One prediction for all classes (instances only).
+    # One mask for all classes, coarse and fine (instances only).
     node.CLS_AGNOSTIC_MASK = False
-    # A name in POINT_SAMPLER_REGISTRY: where the training points are.
+    # A name in POINT_SAMPLER_REGISTRY: where the training points are. Those of the implicit head
+    # are uniform.
     node.SAMPLER = "ImportancePointSampler"
     # Training points of each image, or of each box.
     node.TRAIN_NUM_POINTS = 14 * 14
@@ -70,7 +72,8 @@ def _point_head_keys() -> CN:
     node.OVERSAMPLE_RATIO = 3
     # The paper's beta: the part of the points that are the least certain candidates.
     node.IMPORTANCE_SAMPLE_RATIO = 0.75
-    # How often the resolution doubles in inference.
+    # How often the resolution doubles in inference, from OUTPUT_SIDE_RESOLUTION: 7 * 2**5 = 224.
+    # The implicit head starts from a grid of SUBDIVISION_NUM_POINTS, 28 * 28, and takes 3.
     node.SUBDIVISION_STEPS = 5
     # Points that are predicted again at each step, at most.
     node.SUBDIVISION_NUM_POINTS = 28 * 28
@@ -79,7 +82,8 @@ def _point_head_keys() -> CN:
     # Weight of the point loss.
     node.LOSS_WEIGHT = 1.0
     # Compute in the fast order. False: in that of the paper and of Detectron2, whose results are
-    # then repeated to the last bit.
+    # then repeated to the last bit. Training of semantic models is the same with both; the
+    # implicit head does not read it.
     node.FAST_PATH = True
     return node
 
@@ -103,10 +107,13 @@ def _add_semantic_keys(cfg: CN) -> None:
 
 
 def _add_instance_keys(cfg: CN) -> None:
-    # The coarse mask head: feature maps, hidden layers, side of its prediction.
+    # Feature maps that the coarse mask head sees.
     cfg.MODEL.ROI_MASK_HEAD.IN_FEATURES = ("p2",)
+    # Width of its hidden layers.
     cfg.MODEL.ROI_MASK_HEAD.FC_DIM = 1024
+    # Number of its hidden layers.
     cfg.MODEL.ROI_MASK_HEAD.NUM_FC = 2
+    # Side of the coarse mask.
     cfg.MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION = 7
     # False leaves the coarse mask as it is.
     cfg.MODEL.ROI_MASK_HEAD.POINT_HEAD_ON = False
@@ -114,17 +121,21 @@ def _add_instance_keys(cfg: CN) -> None:
     # The point head of the instance branch. In configs that are written for Detectron2's
     # PointRend it is that of the semantic head too: see adopt_config.
     node = cfg.MODEL.POINT_HEAD = _point_head_keys()
+    # Not read: it is MODEL.ROI_HEADS.NUM_CLASSES. Here so that configs of Detectron2's load.
     node.NUM_CLASSES = 80
+    # Not read; here so that configs of Detectron2's load.
     node.COARSE_SEM_SEG_HEAD_NAME = "SemSegFPNHead"
     # Side of the masks in their boxes, any number of cells. 0: the coarse side (of the implicit
     # head the root of SUBDIVISION_NUM_POINTS) times 2 ** SUBDIVISION_STEPS. -1: for each box the
     # smallest such product that is its longer side in pixels of the image that the model sees.
     node.MASK_RESOLUTION = 0
 
-    # The implicit function of Implicit PointRend: what it sees, and the weight of its L2 term.
     cfg.MODEL.IMPLICIT_POINTREND = CN()
+    # The implicit function sees the fine features.
     cfg.MODEL.IMPLICIT_POINTREND.IMAGE_FEATURE_ENABLED = True
+    # The implicit function sees the place in the box.
     cfg.MODEL.IMPLICIT_POINTREND.POS_ENC_ENABLED = True
+    # Weight of loss_l2, the mean square of the parameters.
     cfg.MODEL.IMPLICIT_POINTREND.PARAMS_L2_REGULARIZER = 0.00001
 
 
