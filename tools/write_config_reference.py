@@ -83,11 +83,13 @@ def sections() -> Iterator[str]:
         keys = [key for key in known if _node_of(key) == node]
         keys = [key for key in keys if not isinstance(_get(ours, key), CfgNode)]
         rows = [
-            f"| `{_short(key, node)}`{_dagger(key, builtin)} | {_default(ours, key)} | {known[key]} |"
+            [f"`{_short(key, node)}`{_dagger(key, builtin)}", _default(ours, key), known[key]]
             for key in keys
         ]
         header = "| key | default | meaning |\n|---|---|---|\n"
-        yield f"## `{node}`: {title}\n\n{header}" + "\n".join(rows) + "\n"
+        yield f"## `{node}`: {title}\n\n{header}" + "".join(
+            f"| {' | '.join(row)} |\n" for row in rows
+        )
     yield "## Keys of Detectron2's DeepLab project\n\n" + _deeplab_keys()
 
 
