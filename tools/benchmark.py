@@ -20,7 +20,7 @@ from pointrend_seg.benchmark.cases import all_cases, choose
 from pointrend_seg.benchmark.measurement import Measurement, measure
 from pointrend_seg.benchmark.report import as_json, hardware, table
 from pointrend_seg.benchmark.setting import Setting
-from pointrend_seg.command_line import run_tool
+from pointrend_seg.command_line import add_common_options, run_tool
 from pointrend_seg.errors import InputError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -40,6 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each (default 5)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", metavar="FILE", help="write every sample there, too")
+    add_common_options(parser)
     return parser.parse_args()
 
 

@@ -12,7 +12,7 @@ import sys
 
 from detectron2.config import CfgNode
 
-from pointrend_seg.command_line import run_tool
+from pointrend_seg.command_line import add_common_options, run_tool
 from pointrend_seg.engine import Trainer, load_config
 from pointrend_seg.errors import InputError
 from pointrend_seg.inspection.contents import Contents, describe
@@ -31,6 +31,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("file", help="a checkpoint: .pkl, .pth, .pt")
     parser.add_argument("--config-file", default="", help="the config that it should fit")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to the config")
+    add_common_options(parser)
     args = parser.parse_intermixed_args()
     if args.opts and not args.config_file:
         parser.error("KEY VALUE changes a config: give --config-file too")

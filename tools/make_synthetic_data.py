@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pointrend_seg.command_line import run_tool
+from pointrend_seg.command_line import add_common_options, run_tool
 from pointrend_seg.data.cityscapes_layout import TreeParameters, write_cityscapes
 from pointrend_seg.data.coco_layout import CocoParameters, write_coco
 from pointrend_seg.data.folder_layout import FolderParameters, write_folder
@@ -50,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--object-scale", type=float, help="of objects, 2.0; not for cityscapes")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    add_common_options(parser)
     return parser.parse_args()
 
 

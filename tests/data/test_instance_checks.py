@@ -45,7 +45,7 @@ def message(name, num_classes=2, mask_on=True, **options):
 def test_near_names_and_how_to_register():
     text = message("coco_2017_trian")
     assert "There is no data set 'coco_2017_trian'" in text
-    assert "coco_2017_train" in text.split("similar names: ")[1]
+    assert "coco_2017_train" in text.split("Did you mean ")[1]
     assert "register_coco_instances(name, {}, json_file, image_folder)" in text
 
 

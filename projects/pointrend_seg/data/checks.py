@@ -72,7 +72,8 @@ def _check_metadata(name: str, metadata, num_classes: int, ignore_value: int) ->
         raise InputError(
             f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but the data set {name} has "
             f"{len(classes)} classes ({', '.join(classes[:3])}{', ...' if classes[3:] else ''}). "
-            f"Set MODEL.SEM_SEG_HEAD.NUM_CLASSES {len(classes)}, or choose another data set."
+            f"Set MODEL.SEM_SEG_HEAD.NUM_CLASSES {len(classes)} (--classes-from-data does it), or "
+            "choose another data set."
         )
     ignore_label = metadata.get("ignore_label")
     if ignore_label is not None and ignore_label != ignore_value:

@@ -77,7 +77,8 @@ def _check_class_count(name: str, classes: Sequence[str] | None, num_classes: in
         raise InputError(
             f"MODEL.ROI_HEADS.NUM_CLASSES is {num_classes}, but the data set {name} has "
             f"{len(classes)} {'class' if len(classes) == 1 else 'classes'} ({some(classes)}). "
-            f"Set MODEL.ROI_HEADS.NUM_CLASSES {len(classes)}, or choose another data set."
+            f"Set MODEL.ROI_HEADS.NUM_CLASSES {len(classes)} (--classes-from-data does it), or "
+            "choose another data set."
         )
 
 

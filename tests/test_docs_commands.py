@@ -1,0 +1,94 @@
+"""Command lines in the documents are ones that the tools understand."""
+
+import argparse
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pointrend_seg.config_errors import check_pairs
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+TARGETS = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+# What a reader puts in by hand.
+PLACEHOLDERS = re.compile(r"\[KEY VALUE \.\.\.\]|^CONFIG$|/path/to/.*|^my_.*")
+
+
+def commands():
+    for document in DOCUMENTS:
+        for block in re.findall(r"```bash\n(.*?)```", document.read_text(), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line.replace("[KEY VALUE ...]", ""), comments=True)
+                while words and re.fullmatch(r"[A-Z_0-9]+=.*", words[0]):
+                    words.pop(0)
+                if words:
+                    yield document.name, words
+
+
+COMMANDS = list(commands())
+
+
+class Parsed(Exception):
+    pass
+
+
+def parse(tool, args, monkeypatch):
+    """What the tool's own parser makes of the arguments; the tool goes no further."""
+    module = importlib.import_module(tool)
+    if hasattr(module, "parser"):
+        return module.parser().parse_args(args)
+    for name in ("parse_args", "parse_intermixed_args"):
+        real = getattr(argparse.ArgumentParser, name)
+
+        def stop(self, *_, real=real):
+            raise Parsed(real(self, args))
+
+        monkeypatch.setattr(argparse.ArgumentParser, name, stop)
+    with pytest.raises(Parsed) as parsed:
+        getattr(module, "main", getattr(module, "run", None))()
+    return parsed.value.args[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [(name, words) for name, words in COMMANDS if words[0] in ("python", "python3")],
+    ids=lambda value: value if isinstance(value, str) else Path(value[1]).stem,
+)
+def test_tools_and_their_options(name, words, monkeypatch):
+    path = REPOSITORY / words[1]
+    assert path.exists(), words
+    monkeypatch.setattr("sys.argv", words[1:])
+    try:
+        args = parse(path.stem, words[2:], monkeypatch)
+    except SystemExit as stopped:
+        assert stopped.code == 0 and "--help" in words, words
+        return
+    config = getattr(args, "config_file", None)
+    if config and not PLACEHOLDERS.match(config) and not config.startswith("output/"):
+        assert (REPOSITORY / config).exists(), words
+    check_pairs(getattr(args, "opts", None) or [])
+
+
+def test_make_targets():
+    used = {(name, words[1]) for name, words in COMMANDS if words[0] == "make" and words[1:]}
+    assert {target for _, target in used} <= TARGETS, used
+    assert len(used) > 3
+
+
+def test_anchors():
+    """Links within and between the documents lead to a heading that is there."""
+    for document in DOCUMENTS:
+        for file, anchor in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", document.read_text()):
+            target = document.parent / file if file else document
+            headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+            assert anchor in slugs, (document.name, file, anchor)
+
+
+def test_every_page_is_in_the_index():
+    index = (REPOSITORY / "docs/index.md").read_text()
+    for document in DOCUMENTS[1:]:
+        assert document.name == "index.md" or f"({document.name})" in index, document.name
