@@ -149,7 +149,7 @@ def test_what_to_set_is_not_always_enough(inspect, old, tmp_path):
 
 
 def test_a_config_without_a_model(inspect, old):
-    result = inspect(old, "--config-file", INSTANCE, "MODEL.ROI_BOX_HEAD.NAME", "NoSuchHead")
+    result = inspect(old, "--config-file", INSTANCE, "MODEL.FPN.IN_FEATURES", "['res9']")
     assert result.returncode == 2
     assert "error: no model can be built from configs/quick/" in result.stderr
 

@@ -4,9 +4,6 @@ import io
 import re
 from collections.abc import Sequence
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 _INK = "#010203"  # becomes currentColor
 _COLORS = ("#3b82f6", "#f97316", "#10b981", "#ec4899", "#a78bfa", "#eab308", "#06b6d4", "#ef4444")
 
@@ -22,12 +19,16 @@ def line_chart(
     markers: bool = False,
     limits: tuple[float, float] | None = None,
 ) -> str:
-    """Lines (xs, ys) by their names, as an `svg` element.
+    """Lines (xs, ys) by their names, as an `svg` element; without matplotlib a sentence.
 
     Args:
         name: of the chart, for ids that no other chart of the page has.
         title: read out for who does not see it.
     """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return '<p class="note">Charts need matplotlib: pip install matplotlib</p>'
     figure = Figure(figsize=(6.2, 3.4), layout="constrained")
     axes = figure.subplots()
     for color, (label, (xs, ys)) in zip(_cycled(len(lines)), lines.items(), strict=True):
@@ -55,7 +56,9 @@ def _cycled(count: int) -> list[str]:
     return [_COLORS[k % len(_COLORS)] for k in range(count)]
 
 
-def _svg(figure: Figure, name: str, title: str) -> str:
+def _svg(figure, name: str, title: str) -> str:
+    import matplotlib as mpl
+
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
