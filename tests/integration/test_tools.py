@@ -49,6 +49,7 @@ def test_train_then_evaluate(datasets, cityscapes_scripts, tmp_path):
     assert trained.returncode == 0, trained.stderr
     assert "mBoundaryIoU" in trained.stdout and "Task: sem_seg" in trained.stdout
     weights = tmp_path / "model" / "model_final.pth"
+    assert (tmp_path / "model/inference/cityscapes_fine_sem_seg_val/report.html").exists()
     again = train_net(
         "--eval-only", "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path / "evaluation"
     )

@@ -28,6 +28,7 @@ SMALL = {
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": -1.0,
     "TEST.DETECTIONS_PER_IMAGE": 10,
     "SOLVER.MAX_ITER": 2,
+    "TEST.REPORT": False,  # which has tests of its own
     "SOLVER.IMS_PER_BATCH": 2,
     "SOLVER.BASE_LR": 1e-4,
     "INPUT.MIN_SIZE_TRAIN": (128,),
