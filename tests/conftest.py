@@ -157,3 +157,4 @@ def run_in_process(monkeypatch, capsys):
     for name in ("detectron2", "fvcore", "pointrend_seg"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(logging.NOTSET)

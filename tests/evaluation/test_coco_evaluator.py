@@ -84,6 +84,18 @@ def test_the_files_are_detectron2s(tmp_path):
     assert len(truth.loadRes(str(folder / "coco_instances_results.json")).anns) == len(ours)
 
 
+def test_the_curves_that_are_written_have_the_average_precision(tmp_path):
+    dataset, masks = random_set(2)
+    evaluator = CocoInstanceEvaluator(register(tmp_path, dataset), output_dir=str(tmp_path))
+    results = run(evaluator, *random_predictions(dataset, masks))
+    written = json.loads((tmp_path / "coco_evaluation.json").read_text())
+    assert written.keys() == results.keys()
+    for task, content in written.items():
+        for name, key in (("all", "AP"), ("50", "AP50"), ("75", "AP75")):
+            assert 100 * np.mean(content["precision"][name]) == pytest.approx(results[task][key])
+        assert content["scores"]["AP"] == results[task]["AP"]
+
+
 def test_two_ranks_give_what_one_gives(tmp_path, monkeypatch):
     dataset, masks = random_set(3)
     name = register(tmp_path, dataset)

@@ -93,6 +93,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
             use_fast_impl=False,
             allow_cached_coco=False,
         )
+        self._curves: dict[str, Curves] = {}
         self._dataset_name = dataset_name
         self._backend = backend or installed_backend()
         self._without_mask = _complete_annotations(self._coco_api)
