@@ -244,3 +244,37 @@ def test_the_fast_path_on_the_gpu_gives_what_the_plain_one_gives():
     plain = masks_of(head, maps, found)
     assert ((fast > 0.5) == (plain > 0.5)).float().mean() > 0.9995
     assert (fast - plain).abs().median() < 1e-4
+
+
+def test_masks_of_the_boxs_own_size_on_the_gpu():
+    head = mask_head(("MODEL.POINT_HEAD.MASK_RESOLUTION", -1)).eval()
+    images, maps = detections(4, 0), features()
+    with torch.no_grad():
+        want = head(maps, detections(4, 0))
+        on_gpu = {name: each.cuda() for name, each in maps.items()}
+        got = head.cuda()(on_gpu, [each.to("cuda") for each in images])
+    assert got[0].pred_masks.device.type == "cuda" and len(got[1].pred_masks) == 0
+    for a, b in zip(got[0].pred_masks.masks, want[0].pred_masks.masks, strict=True):
+        assert ((a.cpu() > 0.5) == (b > 0.5)).float().mean() > 0.99
+    assert got[0].pred_masks.to_bitmasks(got[0].pred_boxes, 96, 128).tensor.shape == (4, 96, 128)
+
+
+def test_traces_and_predictor_on_the_gpu(tmp_path):
+    import numpy as np
+
+    from pointrend_seg.prediction import Predictor
+    from pointrend_seg.tracing import trace_instances, trace_semantic
+
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    low = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
+    for make, trace in (
+        (small_semantic_cfg, trace_semantic),
+        (small_instance_cfg, trace_instances),
+    ):
+        cfg = make(4, (*low, "MODEL.DEVICE", "cuda"))
+        cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
+        torch.save({"model": build_model(cfg).state_dict()}, cfg.MODEL.WEIGHTS)
+        predictor = Predictor(cfg)
+        (output,) = predictor([image])
+        assert next(iter(output.values())) is not None
+        assert trace(predictor.model, predictor.prepare(image)["image"]).steps
