@@ -87,7 +87,7 @@ def write(survey: Survey, args: argparse.Namespace) -> None:
     print(class_table(survey))
     for severity in (ERROR, WARNING):
         for kind, found in survey.of(severity).items():
-            print(f"\n{severity} {kind}: {found.count} {KINDS[kind].what}. {KINDS[kind].fix}")
+            print(f"\n{severity} {kind} ({found.count}): {KINDS[kind].what}. {KINDS[kind].fix}")
             for example in found.examples:
                 print(f"  {example}")
             if found.count > len(found.examples):

@@ -18,7 +18,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from pointrend_seg.command_line import add_common_options, run_tool
-from pointrend_seg.data.dataset_files import evenly
+from pointrend_seg.data.dataset_files import check_registered, evenly
 from pointrend_seg.engine import load_config
 from pointrend_seg.errors import InputError
 from pointrend_seg.report import write_report
@@ -51,6 +51,7 @@ def main(argv=None) -> None:
     name = args.dataset or next(iter(cfg.DATASETS.TEST), None)
     if name is None:
         raise InputError("DATASETS.TEST is empty. Name a data set: --dataset NAME.")
+    check_registered(name, "DatasetCatalog.register(name, function)")
     if args.report:
         print(write_report(cfg, name, folder=args.predictions))
     if args.output:

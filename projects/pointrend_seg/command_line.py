@@ -25,7 +25,6 @@ from .errors import InputError
 FOUND, WRONG_INPUT, FAULT, INTERRUPTED = 1, 2, 70, 130
 _PACKAGES = ("pointrend-seg", "detectron2", "torch", "torchvision", "numpy", "fvcore")
 
-_WRONG_PATH = (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 _OUT_OF_MEMORY = (
     "The GPU has not enough memory. In training lower SOLVER.IMS_PER_BATCH (and SOLVER.BASE_LR "
     "with it) or INPUT.MIN_SIZE_TRAIN and INPUT.MAX_SIZE_TRAIN; in inference INPUT.MIN_SIZE_TEST "
@@ -141,8 +140,8 @@ def explain(error: BaseException) -> str | None:
         return _DIVERGED
     if re.search(r"DataLoader worker \(pid.*\) (is killed|exited unexpectedly)", text):
         return _WORKER_KILLED
-    if isinstance(error, _WRONG_PATH) and error.filename:
-        return f"{error.filename}: {error.strerror}. Choose another path (OUTPUT_DIR, --output)."
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}. Choose another path (OUTPUT_DIR, --output, …)."
     if isinstance(error, OSError) and error.strerror and "space left" in error.strerror:
         return "There is no space left on the device. Free some, or choose another OUTPUT_DIR."
     return None

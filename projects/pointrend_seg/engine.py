@@ -75,7 +75,7 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
     if config_file and not PathManager.isfile(config_file):
         raise InputError(
             f"The config file {config_file} does not exist."
-            + did_you_mean(config_file, _config_files())
+            + did_you_mean(config_file, _config_files(config_file))
         )
     cfg, opts = get_cfg(), list(opts or [])
     add_pointrend_config(cfg)
@@ -96,8 +96,10 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
     return cfg
 
 
-def _config_files() -> list[str]:
-    return glob.glob("configs/**/*.yaml", recursive=True)
+def _config_files(wanted: str) -> list[str]:
+    """Those of the repository, and what lies where one was looked for."""
+    there = glob.glob(os.path.join(glob.escape(os.path.dirname(wanted)), "*.y*ml"))
+    return [*there, *glob.glob("configs/**/*.yaml", recursive=True)]
 
 
 def use_available_device(cfg: CfgNode) -> None:

@@ -188,7 +188,10 @@ def _images(cases: SemanticCases | InstanceCases) -> list[str]:
     few = evenly(numbers, MOST_FOR_WIDTHS)
     of_few = f"{len(few)} of {len(cases)} images were compared."
     parts = [page.section("IoU against boundary width", *_widths(cases, few), page.note(of_few))]
-    about = f"By Boundary IoU, {cases.what}. {compared} The frame is what is enlarged: the window "
+    about = (
+        f"By Boundary IoU, {cases.what}. {compared} From left to right: the image, its labels, the "
+    )
+    about += "prediction; below, what is in the frame, enlarged: the window "
     about += "with the most wrong pixels."
     worst, best = scores[:GALLERY], scores[::-1][:GALLERY]
     parts.append(page.section("Worst images", page.note(about), *_gallery(cases, worst)))
