@@ -59,6 +59,8 @@ def main(argv=None) -> None:
             "Nothing to check. Give --train-data IMAGES LABELS and --val-data IMAGES LABELS, "
             "--config-file FILE, or --dataset NAME."
         )
+    if not names:
+        raise InputError(f"{args.config_file} names no data sets in DATASETS.TRAIN and .TEST.")
     survey = survey_datasets(
         names,
         trained_on=trained_on,

@@ -38,10 +38,10 @@ from .config import add_pointrend_config, adopt_config
 from .config_errors import check_pairs, config_error
 from .data.checks import check_sem_seg_dataset
 from .data.class_counts import take_classes_from_data
-from .data.custom import check_custom, register_custom
 from .data.instance_checks import check_instance_dataset
 from .data.instance_mapper import InstanceMapper
 from .data.mapper import SemanticMapper
+from .data.registration import check_custom, check_same_classes, register_custom
 from .data.synthetic import register_synthetic
 from .errors import InputError
 from .evaluation.build import build_evaluator
@@ -216,6 +216,7 @@ class Trainer(DefaultTrainer):
 def check_dataset(cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
     """Find out what is wrong with a data set before a model is built; raises `InputError`."""
     check_custom(name, semantic=_is_semantic(cfg))
+    check_same_classes([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
     if _is_semantic(cfg):
         head = cfg.MODEL.SEM_SEG_HEAD
         check_sem_seg_dataset(name, head.NUM_CLASSES, head.IGNORE_VALUE)

@@ -11,9 +11,10 @@ from conftest import small_instance_cfg, small_semantic_cfg
 from pointrend_seg.data.checks import check_sem_seg_dataset
 from pointrend_seg.data.class_counts import take_classes_from_data
 from pointrend_seg.data.classes import classes_of, read_class_file
-from pointrend_seg.data.custom import register_custom
 from pointrend_seg.data.labels import read_record_labels
 from pointrend_seg.data.mapper import SemanticMapper
+from pointrend_seg.data.registration import register_custom
+from pointrend_seg.engine import check_dataset
 from pointrend_seg.errors import InputError
 
 NAME = "fruit_of_the_tests"
@@ -203,6 +204,23 @@ def test_objects_for_a_model_of_pixels(coco):
     cfg = register(entry(coco, "objects.json"))
     with pytest.raises(InputError, match="labels objects, but the model is one of pixels"):
         take_classes_from_data(cfg)
+
+
+def test_training_and_evaluation_number_classes_alike(folder):
+    write_labels(folder, values(0, 1))
+    cfg = small_semantic_cfg()
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (NAME,), (f"{NAME}_val",)
+    cfg.DATASETS.CUSTOM = [
+        entry(folder, classes=["sky", "road"]),
+        entry(folder, classes=["road", "sky"]) | {"name": f"{NAME}_val"},
+    ]
+    register_custom(cfg)
+    try:
+        with pytest.raises(InputError, match="have other classes.*sky, road and road, sky"):
+            check_dataset(cfg, NAME)
+    finally:
+        DatasetCatalog.remove(f"{NAME}_val")
+        MetadataCatalog.remove(f"{NAME}_val")
 
 
 def test_registering_again(folder):

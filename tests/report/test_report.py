@@ -14,7 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from conftest import small_instance_cfg, small_semantic_cfg
-from pointrend_seg.data.custom import register_custom
+from pointrend_seg.data.registration import register_custom
 from pointrend_seg.report import page, write_report
 from pointrend_seg.report.cases import boundary_iou, match, open_cases, worst_window
 from pointrend_seg.report.charts import line_chart

@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 
 from ..config import adopt_config
 from ..data.classes import Classes, classes_of
-from ..data.custom import register_custom
 from ..data.labels import read_file
+from ..data.registration import register_custom
 from ..engine import load_config, load_model, use_available_device
 from ..errors import InputError
 

@@ -246,7 +246,7 @@ def test_objects(check, objects, tmp_path, kind):
     also = {"same-name": {"class-never-occurs"}, "unnamed-class": set()}.get(kind, set())
     extra = found.keys() - {kind} - also
     assert kind in found
-    assert extra <= {"class-never-occurs", "class-not-in-training"}, found
+    assert extra <= {"class-never-occurs", "class-not-in-training", "other-classes"}, found
     assert status == (1 if (ERRORS & found.keys()) else 0)
 
 
@@ -265,6 +265,13 @@ def test_masks_that_are_none(check, objects, segmentation):
     objects["write"]()
     status, found = check()
     assert found.keys() <= {"bad-mask", "empty-mask"} and found
+
+
+def test_sets_with_other_classes(check, objects):
+    objects["val"]["categories"] = [{"id": 3, "name": "dog"}, {"id": 7, "name": "cat"}]
+    objects["write"]()
+    status, found = check()
+    assert status == 1 and found == {"other-classes": "custom_val and custom_train"}
 
 
 def test_a_file_that_is_no_json(check, objects, tmp_path):

@@ -65,6 +65,11 @@ KINDS = {
     # classes
     "unnamed-class": Kind(ERROR, "categories without a name", "Name them."),
     "same-name": Kind(WARNING, "categories with the name of another", "Rename one, or join them."),
+    "other-classes": Kind(
+        ERROR,
+        "sets with other classes than the first, or in another order",
+        "Give all sets the same categories, or one class file.",
+    ),
     "class-never-occurs": Kind(
         WARNING, "classes that never occur in a set", "Add examples, or drop the class."
     ),

@@ -9,9 +9,9 @@ from detectron2.data import MetadataCatalog
 
 from ...errors import InputError
 from ..classes import IGNORED
-from ..custom import custom_dataset
 from ..dataset_files import check_registered, load_dicts
 from ..label_coding import LabelCoding
+from ..registration import custom_dataset
 from .findings import Survey
 from .images import Seen
 from .objects import ImageOfObjects, check_entries, look_at_objects
@@ -90,7 +90,10 @@ def _compare_classes(survey: Survey, trained_on: set[str]) -> None:
         for name, classes in survey.classes.items()
     }
     trained = set().union(*(occurring[name] for name in occurring if name in trained_on))
+    first = next(iter(survey.classes), None)
     for name, classes in survey.classes.items():
+        if trained_on and classes and list(classes) != list(survey.classes[first]):
+            survey.add("other-classes", f"{name} and {first}")
         for each in classes:
             if each not in occurring[name]:
                 survey.add("class-never-occurs", f"{each} in {name}")
