@@ -39,6 +39,23 @@ def test_the_python_of_the_readme(monkeypatch):
     assert type(names["model"].sem_seg_head).__name__ == "PointRendSemanticHead"
 
 
+def test_the_python_of_the_quick_start(monkeypatch):
+    (code,) = examples("docs/quick-start.md")
+    monkeypatch.chdir(REPOSITORY)
+    names = {}
+    exec(code, names)
+    assert type(names["model"].sem_seg_head).__name__ == "PointRendSemanticHead"
+
+
+def test_the_python_of_predicting(tmp_path):
+    (code,) = examples("docs/predicting.md")
+    config = small_semantic_cfg(opts=("DATASETS.TRAIN", "()", "DATASETS.TEST", "()"))
+    torch.save({"model": build_model(config).state_dict()}, tmp_path / "model.pth")
+    names = {"config": config, "weights": tmp_path / "model.pth"}
+    exec(code, names)
+    assert names["output"]["sem_seg"].shape == (5, 60, 80)
+
+
 def test_the_python_of_moving_over():
     (code,) = examples("docs/moving-over.md")
     names = {}
