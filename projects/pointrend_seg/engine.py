@@ -265,7 +265,7 @@ def write_reports(cfg: CfgNode) -> None:
 
     Only on the main process. A report that fails is logged: what it is about is done.
     """
-    if not (cfg.TEST.REPORT and comm.is_main_process()):
+    if not (cfg.TEST.get("REPORT", True) and comm.is_main_process()):
         return
     for name in cfg.DATASETS.TEST:
         folder = os.path.join(cfg.OUTPUT_DIR, "inference", name)
