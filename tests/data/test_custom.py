@@ -80,6 +80,7 @@ def test_a_folder_of_labels(folder):
     classes = classes_of(cfg, NAME)
     assert classes.names == ("apple", "sweet pear") and classes.ids == (0, 1)
     assert classes.ignore_value == 255 and classes.colors.shape == (2, 3)
+    cfg.DATASETS.CLASSES_FROM_DATA = True
     take_classes_from_data(cfg)
     assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 2 and not cfg.DATASETS.CLASSES_FROM_DATA
     check_sem_seg_dataset(NAME, 2, 255)

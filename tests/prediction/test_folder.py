@@ -87,6 +87,9 @@ def test_objects_in_cocos_format(predict, models, images, tmp_path):
     for item, mask, score in zip(found, instances.pred_masks, instances.scores, strict=True):
         assert np.array_equal(coco.annToMask(item), mask.numpy())
         assert item["score"] == pytest.approx(float(score))
+    x0, y0, x1, y1 = instances.pred_boxes.tensor.unbind(1)
+    expected = torch.stack([x0, y0, x1 - x0, y1 - y0], dim=1).numpy()
+    assert np.allclose([item["bbox"] for item in found], expected, atol=0.02)
     assert coco.loadRes(coco.dataset["annotations"]).anns
 
 

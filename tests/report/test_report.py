@@ -190,6 +190,8 @@ def test_the_page_stands_alone(kind, request):
     if kind == "instance":
         assert "Precision and recall" in text
     else:
+        captions = re.findall(r"<figcaption>(.*?): Boundary IoU", text)
+        assert captions == ["&lt;b&gt;.png", "a.png", "a.png", "&lt;b&gt;.png"]  # worst, best
         assert "91.50" in text and "–" in text  # a score that is not known
 
 
