@@ -12,11 +12,12 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
-from conftest import small_semantic_cfg
 from mask_inputs import detections, features, mask_head, proposals
-from pointrend_seg import implicit_mask_head, scalars
-from pointrend_seg import mask_head as standard_mask_head
-from pointrend_seg.point_labels import SharedMasks
+from pointrend_seg.modeling import implicit_head as implicit_mask_head
+from pointrend_seg.modeling import instance_head as standard_mask_head
+from pointrend_seg.modeling import scalars
+from pointrend_seg.structures.shared_masks import SharedMasks
+from small_configs import small_semantic_cfg
 
 IMPLICIT = ("MODEL.ROI_MASK_HEAD.NAME", "ImplicitPointRendInstanceHead")
 IMPLICIT += ("MODEL.POINT_HEAD.NAME", "ImplicitPointMLP")
@@ -73,8 +74,8 @@ def test_a_value_that_is_needed_is_noticed(head, meta, monkeypatch):
     def broken(logits, labels):
         return logits.sum() * logits.sum().item()
 
-    for module in ("mask_head", "plain_path", "implicit_mask_head", "fast_path.point_loss"):
-        monkeypatch.setattr(f"pointrend_seg.{module}.mask_point_loss", broken)
+    for module in ("instance_head", "readers.plain", "implicit_head", "readers.fast.point_loss"):
+        monkeypatch.setattr(f"pointrend_seg.modeling.{module}.mask_point_loss", broken)
     images = shared([image.to(meta) for image in proposals(4, 3)], meta)
     maps = {name: x.detach().to(meta) for name, x in features().items()}
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):

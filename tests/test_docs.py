@@ -7,8 +7,8 @@ import pytest
 import torch
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY, build_model
 
-from conftest import small_semantic_cfg
-from pointrend_seg.sampling import POINT_SAMPLER_REGISTRY
+from pointrend_seg.modeling.samplers import POINT_SAMPLER_REGISTRY
+from small_configs import small_semantic_cfg
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pointrend_seg.config_errors import check_pairs
+from pointrend_seg.config.errors import check_pairs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

@@ -7,9 +7,9 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 
-from conftest import small_instance_cfg, small_semantic_cfg
 from mask_inputs import (
     assert_finite_with_gradients,
+    batch,
     blobs,
     detections,
     features,
@@ -19,8 +19,8 @@ from mask_inputs import (
     proposals,
     random_boxes,
 )
-from pointrend_seg.point_labels import SharedMasks, labels_at_points, labels_in_boxes
-from test_instance_parity import batch
+from pointrend_seg.structures.shared_masks import SharedMasks
+from small_configs import small_instance_cfg, small_semantic_cfg
 
 pytestmark = pytest.mark.gpu
 
@@ -142,11 +142,12 @@ def test_losses_on_the_gpu_are_those_of_the_cpu(name, monkeypatch):
     head = mask_head(HEADS[name])
     points = torch.rand(9, 196, 2)
     monkeypatch.setattr(
-        "pointrend_seg.sampling.ImportancePointSampler.__call__",
+        "pointrend_seg.modeling.samplers.ImportancePointSampler.__call__",
         lambda self, logits, *_: points.to(logits.device),
     )
     monkeypatch.setattr(
-        "pointrend_seg.implicit_mask_head.uniform_points", lambda r, n, device: points.to(device)
+        "pointrend_seg.modeling.implicit_head.uniform_points",
+        lambda r, n, device: points.to(device),
     )
     maps = {key: value.detach() for key, value in features().items()}
     want = losses_of(head, maps, proposals(6, 3))
@@ -167,13 +168,13 @@ def test_labels_on_the_gpu_are_those_of_the_cpu():
     coords = torch.rand(20, 200, 2, generator=generator) * 100
     for where in ("cpu", "cuda"):  # the masks may stay where they are
         moved = masks.to(where)
-        in_boxes = labels_in_boxes(moved, boxes.cuda(), 28)
+        in_boxes = moved.crop_and_resize(boxes.cuda(), 28)
         assert in_boxes.is_cuda
-        assert (in_boxes.cpu() == labels_in_boxes(masks, boxes, 28)).float().mean() > 0.999
-        at_points = labels_at_points(moved, coords.cuda())
+        assert (in_boxes.cpu() == masks.crop_and_resize(boxes, 28)).float().mean() > 0.999
+        at_points = moved.labels_at_points(coords.cuda())
         assert at_points.is_cuda
         torch.testing.assert_close(
-            at_points.cpu(), labels_at_points(masks, coords), atol=1e-4, rtol=1e-4
+            at_points.cpu(), masks.labels_at_points(coords), atol=1e-4, rtol=1e-4
         )
     taken = masks.to("cuda")[torch.arange(20, device="cuda") < 5]
     assert len(taken) == 5 and taken.tensor.is_cuda
@@ -262,8 +263,8 @@ def test_masks_of_the_boxs_own_size_on_the_gpu():
 def test_traces_and_predictor_on_the_gpu(tmp_path):
     import numpy as np
 
+    from pointrend_seg.modeling.recording import trace_instances, trace_semantic
     from pointrend_seg.prediction import Predictor
-    from pointrend_seg.tracing import trace_instances, trace_semantic
 
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     low = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)

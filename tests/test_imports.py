@@ -1,51 +1,40 @@
-"""Imports run downward: see docs/architecture.md."""
+"""The layers of the package: see docs/architecture.md."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import pointrend_seg
 
 PACKAGE = Path(pointrend_seg.__file__).parent
-# From the bottom up; a module may import from its own layer's modules above it in the list of
-# that layer, and from every layer before. Heads never import one another.
-LAYERS = [
-    {"errors", "scalars", "suggestions"},
-    {"points", "registry", "command_line", "losses", "upsampling", "evaluation.boundary"},
-    {"frames", "subdivision", "evaluation.confusion"},
-    {"config", "sampling", "point_heads", "implicit_point_head", "point_labels", "box_points"},
-    {"config_errors"},
-    {"coarse_semantic", "coarse_head", "semantic_checks", "mask_checks", "checkpoint_names"},
-    {"mask_resolution"},
-    {"plain_path", "fast_path"},
-    {"semantic_head", "mask_head", "implicit_mask_head"},
-    {"tracing"},
-    {"checkpoint", "inspection", "visualization", "data"},
-    {"drawing"},
-    {"evaluation"},
-    {"report"},
-    {"engine"},
-    {"benchmark", "prediction", "dry_run"},
-    {"training_pictures"},
-]
-KNOWS_NOTHING_OF_DETECTRON2 = {
-    "points",
-    "frames",
-    "upsampling",
-    "subdivision",
-    "losses",
-    "evaluation/boundary",
-    "evaluation/confusion",
+# What each package may import of this one, besides itself and `errors`. There are no circles.
+MAY_IMPORT = {
+    "points": set(),
+    "structures": {"points"},
+    "config": set(),
+    "modeling": {"structures", "points", "config"},
+    "checkpoint": {"config"},
+    "data": {"structures", "config"},
+    "evaluation": {"structures", "data"},
+    "drawing": {"data"},
+    "report": {"evaluation", "drawing", "data"},
+    "engine": {"config", "modeling", "checkpoint", "data", "evaluation", "report"},
+    "prediction": {"engine", "config", "modeling", "data", "drawing"},
+    "benchmark": {"config", "structures", "evaluation"},
+    "command_line": {"engine"},
 }
+NEEDS_TORCH_ALONE = ("errors.py", "points")
+KNOWS_ARGPARSE = "command_line"
 
 
-def modules():
-    return [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
-
-
-def name_of(path):
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+def modules(*places):
+    """The modules of some packages or files, of all by default."""
+    for place in places or (".",):
+        found = PACKAGE / place
+        yield from found.rglob("*.py") if found.is_dir() else [found]
 
 
 def imports(path):
@@ -56,44 +45,46 @@ def imports(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
-            yield ".".join([*base, *filter(None, [node.module])])
+            base = [*base, *filter(None, [node.module])]
+            # `from . import module` names modules
+            yield from (
+                (".".join([*base, a.name]) for a in node.names)
+                if base == ["pointrend_seg"]
+                else [".".join(base)]
+            )
 
 
-def layer(name):
-    for number, names in enumerate(LAYERS):
-        if name in names:
-            return number
-    for number, names in enumerate(LAYERS):
-        if name.split(".")[0] in names:
-            return number
-    raise AssertionError(f"{name} is in no layer: add it to LAYERS")
+def test_nothing_but_errors_lies_in_the_root():
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "errors.py"}
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == MAY_IMPORT.keys()
 
 
-def test_nothing_imports_from_the_package_root():
-    for path in modules():
-        assert "pointrend_seg" not in set(imports(path)), path
-
-
-def test_imports_run_downward():
-    for path in modules():
-        own = layer(name_of(path).removesuffix(".__init__"))
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_what_a_package_imports(package):
+    allowed = {"errors", package} | MAY_IMPORT[package]
+    for path in modules(package):
         for name in imports(path):
-            if name.startswith("pointrend_seg."):
-                other = layer(name.removeprefix("pointrend_seg."))
-                assert other <= own, f"{path} imports {name}"
+            if name.split(".")[0] == "pointrend_seg":
+                assert name.split(".")[1] in allowed, f"{path} imports {name}"
+
+
+def test_points_need_torch_alone():
+    for path in modules(*NEEDS_TORCH_ALONE):
+        outside = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names
+        assert outside <= {"torch", "pointrend_seg"}, path
+
+
+def test_only_the_command_line_knows_argparse():
+    for path in modules():
+        if KNOWS_ARGPARSE not in path.parts:
+            assert "argparse" not in set(imports(path)), path
 
 
 def test_heads_do_not_import_one_another():
-    heads = ("semantic_head", "mask_head", "implicit_mask_head")
+    heads = ("semantic_head", "instance_head", "implicit_head")
     for head in heads:
-        others = {f"pointrend_seg.{other}" for other in heads if other != head}
-        assert not others & set(imports(PACKAGE / f"{head}.py")), head
-
-
-def test_the_ground_floor_knows_nothing_of_detectron2():
-    for name in KNOWS_NOTHING_OF_DETECTRON2:
-        used = set(imports(PACKAGE / f"{name}.py"))
-        assert not any(module.split(".")[0] in ("detectron2", "fvcore") for module in used), name
+        others = {f"pointrend_seg.modeling.{other}" for other in heads if other != head}
+        assert not others & set(imports(PACKAGE / "modeling" / f"{head}.py")), head
 
 
 def test_importing_touches_no_cuda_and_no_optional_package():

@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from pointrend_seg.benchmark.cases import all_cases, choose
 from pointrend_seg.benchmark.measurement import Measurement, measure
-from pointrend_seg.benchmark.report import as_json, hardware, table
 from pointrend_seg.benchmark.setting import Setting
-from pointrend_seg.command_line import add_common_options, run_tool
+from pointrend_seg.benchmark.tables import as_json, hardware, table
+from pointrend_seg.command_line.options import add_common_options
+from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.errors import InputError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -18,16 +18,11 @@ import sys
 from tabulate import tabulate
 from tqdm import tqdm
 
-from pointrend_seg.command_line import (
-    Findings,
-    add_common_options,
-    add_data_options,
-    data_opts,
-    run_tool,
-)
+from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
+from pointrend_seg.command_line.running import Findings, run_tool
 from pointrend_seg.data.survey.findings import ERROR, KINDS, WARNING, Survey
 from pointrend_seg.data.survey.survey import survey_datasets
-from pointrend_seg.engine import load_config
+from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.errors import InputError
 
 

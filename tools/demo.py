@@ -22,7 +22,7 @@ def evaluate(model, loader) -> dict:
     from detectron2.evaluation import inference_on_dataset
 
     from pointrend_seg.evaluation.semantic import SemanticSegmentationEvaluator
-    from pointrend_seg.semantic_head import CoarseOutput
+    from pointrend_seg.modeling.semantic_head import CoarseOutput
 
     scores, head = {}, model.sem_seg_head
     for name, each in (("coarse", CoarseOutput(head)), ("pointrend", head)):
@@ -40,9 +40,9 @@ def draw_comparison(model, loader, file: Path, count: int = 2) -> None:
     from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES
     from PIL import Image
 
-    from pointrend_seg import visualization as vis
     from pointrend_seg.data.labels import read_labels
-    from pointrend_seg.tracing import trace_semantic
+    from pointrend_seg.drawing import primitives as vis
+    from pointrend_seg.modeling.recording import trace_semantic
 
     colors = {c["trainId"]: c["color"] for c in CITYSCAPES_CATEGORIES if 0 <= c["trainId"] < 19}
     colors = np.array([colors[i] for i in range(len(colors))], dtype=np.uint8)
@@ -53,7 +53,8 @@ def draw_comparison(model, loader, file: Path, count: int = 2) -> None:
         labels = read_labels(label_files[inputs[0]["file_name"]])
         image = inputs[0]["image"].permute(1, 2, 0).numpy().astype(np.uint8)[:, :, ::-1]
         maps = [vis.color_classes(m, colors) for m in (labels, trace.coarse, trace.refined)]
-        window = vis.largest_gain(trace, labels, (labels.shape[0] // 4, labels.shape[1] // 4))
+        size = labels.shape[0] // 4, labels.shape[1] // 4
+        window = vis.largest_gain(labels, trace.coarse, trace.refined, size)
         pointed = vis.draw_points(image, trace.points[-1])
         rows.append([image, *maps])
         rows.append([vis.enlarge(p[window], image.shape[0]) for p in (pointed, *maps)])
@@ -78,7 +79,8 @@ def run(output: Path) -> None:
     say("2/4  Training on them and scoring with the Cityscapes scripts (4 to 8 minutes)")
     seconds = train(output / "model", CONFIG)
 
-    from pointrend_seg.engine import Trainer, load_config, load_model
+    from pointrend_seg.engine.config_loading import load_config
+    from pointrend_seg.engine.trainer import Trainer, load_model
 
     say("3/4  Scoring the coarse output of the same model against PointRend's (half a minute)")
     cfg = load_config(str(CONFIG), ["MODEL.WEIGHTS", str(output / "model" / "model_final.pth")])

@@ -37,7 +37,8 @@ def predict(config: Path, folder: Path, records: list[dict]) -> list:
     """Instances of each record's image, masks at the image's size."""
     import torch
 
-    from pointrend_seg.engine import Trainer, load_config, load_model
+    from pointrend_seg.engine.config_loading import load_config
+    from pointrend_seg.engine.trainer import Trainer, load_model
 
     cfg = load_config(str(config), ["MODEL.WEIGHTS", str(folder / "model_final.pth")])
     model, wanted = load_model(cfg), {record["file_name"] for record in records}
@@ -73,9 +74,9 @@ def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
     from detectron2.utils.colormap import colormap
     from PIL import Image
 
-    from pointrend_seg import visualization as vis
     from pointrend_seg.data.labels import read_file
-    from pointrend_seg.engine import load_config
+    from pointrend_seg.drawing import primitives as vis
+    from pointrend_seg.engine.config_loading import load_config
 
     name = load_config(str(START)).DATASETS.TEST[0]
     records = [r for r in DatasetCatalog.get(name) if len(r["annotations"]) > 3][:count]

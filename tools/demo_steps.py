@@ -49,7 +49,7 @@ def train(output: Path, config: Path, opts: tuple[str, ...] = ()) -> float | Non
     Returns:
         the seconds that training and evaluation took; None when they were interrupted.
     """
-    from pointrend_seg.engine import load_config
+    from pointrend_seg.engine.config_loading import load_config
 
     stamp, done = output / "config.sha256", output / "seconds.json"
     text = load_config(str(config), list(opts)).dump()

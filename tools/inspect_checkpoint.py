@@ -12,13 +12,15 @@ import sys
 
 from detectron2.config import CfgNode
 
-from pointrend_seg.command_line import add_common_options, run_tool
-from pointrend_seg.engine import Trainer, load_config
+from pointrend_seg.checkpoint.contents import Contents, describe
+from pointrend_seg.checkpoint.files import CheckpointFile, read_checkpoint
+from pointrend_seg.checkpoint.fit import Fit, fit, settings_that_differ
+from pointrend_seg.checkpoint.restricted_pickle import first_line
+from pointrend_seg.command_line.options import add_common_options
+from pointrend_seg.command_line.running import run_tool
+from pointrend_seg.engine.config_loading import load_config
+from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
-from pointrend_seg.inspection.contents import Contents, describe
-from pointrend_seg.inspection.fit import Fit, fit, settings_that_differ
-from pointrend_seg.inspection.reading import CheckpointFile, read_checkpoint
-from pointrend_seg.inspection.restricted_pickle import first_line
 
 SHOWN = 5  # names of each kind
 ARCHITECTURE = "MODEL.META_ARCHITECTURE"

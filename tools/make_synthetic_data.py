@@ -14,11 +14,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pointrend_seg.command_line import add_common_options, run_tool
-from pointrend_seg.data.cityscapes_layout import TreeParameters, write_cityscapes
-from pointrend_seg.data.coco_layout import CocoParameters, write_coco
-from pointrend_seg.data.folder_layout import FolderParameters, write_folder
-from pointrend_seg.data.lvis_annotations import write_lvis
+from pointrend_seg.command_line.options import add_common_options
+from pointrend_seg.command_line.running import run_tool
+from pointrend_seg.data.synthetic.cityscapes_layout import TreeParameters, write_cityscapes
+from pointrend_seg.data.synthetic.coco_layout import CocoParameters, write_coco
+from pointrend_seg.data.synthetic.folder_layout import FolderParameters, write_folder
+from pointrend_seg.data.synthetic.lvis_annotations import write_lvis
 from pointrend_seg.errors import InputError
 
 # Folders of each layout, with what writes them and what from.

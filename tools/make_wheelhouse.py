@@ -20,11 +20,12 @@ import zipfile
 from email.parser import HeaderParser
 from pathlib import Path
 
-from build_detectron2_wheel import build as build_detectron2
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+
+from build_detectron2_wheel import build as build_detectron2
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "pointrend-seg"

@@ -15,13 +15,14 @@ import sys
 
 from tqdm import tqdm
 
-from pointrend_seg.command_line import Findings, add_common_options, run_tool
+from pointrend_seg.command_line.options import add_common_options
+from pointrend_seg.command_line.running import Findings, run_tool
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
 from pointrend_seg.prediction.folder import Done, predict_images
 from pointrend_seg.prediction.inputs import find_sources
 from pointrend_seg.prediction.outputs import Output
-from pointrend_seg.prediction.pictures import Pictures
+from pointrend_seg.prediction.step_pictures import Pictures
 from pointrend_seg.prediction.video import predict_video
 
 SHOWN = 20

@@ -15,9 +15,12 @@ CPU.
 import torch
 from detectron2.engine import launch
 
-from pointrend_seg.command_line import data_opts, run_tool
-from pointrend_seg.dry_run import dry_run
-from pointrend_seg.engine import Trainer, evaluate, load_config, setup, train_parser
+from pointrend_seg.command_line.options import data_opts
+from pointrend_seg.command_line.running import run_tool
+from pointrend_seg.command_line.training import setup, train_parser
+from pointrend_seg.engine.config_loading import load_config
+from pointrend_seg.engine.dry_run import dry_run
+from pointrend_seg.engine.trainer import Trainer, evaluate
 from pointrend_seg.errors import InputError
 
 

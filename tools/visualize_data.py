@@ -16,12 +16,14 @@ from detectron2.data import transforms as T
 from detectron2.utils.env import seed_all_rng
 from PIL import Image
 
-from pointrend_seg.command_line import add_common_options, add_data_options, data_opts, run_tool
+from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
+from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.classes import classes_of
 from pointrend_seg.data.dataset_files import evenly, load_dicts
-from pointrend_seg.engine import build_mapper, check_dataset, load_config
+from pointrend_seg.drawing.training_input import draw_training_input
+from pointrend_seg.engine.config_loading import load_config
+from pointrend_seg.engine.trainer import build_mapper, check_dataset
 from pointrend_seg.errors import InputError
-from pointrend_seg.training_pictures import draw_training_input
 
 _CONTACT_WIDTH = 600
 

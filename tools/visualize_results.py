@@ -17,13 +17,14 @@ from PIL import Image
 from tabulate import tabulate
 from tqdm import tqdm
 
-from pointrend_seg.command_line import add_common_options, run_tool
+from pointrend_seg.command_line.options import add_common_options
+from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.dataset_files import check_registered, evenly
-from pointrend_seg.engine import load_config
+from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.errors import InputError
 from pointrend_seg.report import write_report
-from pointrend_seg.report.cases import open_cases
-from pointrend_seg.report.pictures import sheet
+from pointrend_seg.report.comparison import open_cases
+from pointrend_seg.report.panels import sheet
 
 
 def parser() -> argparse.ArgumentParser:

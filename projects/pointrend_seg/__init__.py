@@ -1,29 +1,28 @@
 """PointRend for semantic and instance segmentation, as a Detectron2 extension.
 
 Importing this package registers its heads and samplers with Detectron2; docs/architecture.md says
-what is where.
+what is where. `pointrend_seg.points` needs PyTorch alone and works without Detectron2.
 """
 
-from .config import add_pointrend_config, adopt_config
+from importlib.util import find_spec
+
 from .errors import InputError
-from .implicit_mask_head import ImplicitPointRendInstanceHead
-from .implicit_point_head import ImplicitPointMLP
-from .mask_head import PointRendInstanceHead
-from .point_heads import POINT_HEAD_REGISTRY, PointMLP
-from .sampling import POINT_SAMPLER_REGISTRY, ImportancePointSampler, UniformPointSampler
-from .semantic_head import PointRendSemanticHead
 
 __version__ = "0.1.0"
 
-
-def __getattr__(name: str):
-    """`Predictor` is imported when it is used: it brings data sets and evaluators with it."""
-    if name == "Predictor":
-        from .prediction import Predictor
-
-        return Predictor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
+if find_spec("detectron2") is not None:
+    from .config import add_pointrend_config, adopt_config
+    from .modeling import (
+        POINT_HEAD_REGISTRY,
+        POINT_SAMPLER_REGISTRY,
+        ImplicitPointMLP,
+        ImplicitPointRendInstanceHead,
+        ImportancePointSampler,
+        PointMLP,
+        PointRendInstanceHead,
+        PointRendSemanticHead,
+        UniformPointSampler,
+    )
 
 __all__ = [
     "POINT_HEAD_REGISTRY",
@@ -40,3 +39,17 @@ __all__ = [
     "add_pointrend_config",
     "adopt_config",
 ]
+
+
+def __getattr__(name: str):
+    """Import `Predictor` on its first use: it brings data sets and evaluators with it."""
+    if name in __all__ and find_spec("detectron2") is None:
+        raise ImportError(
+            f"pointrend_seg.{name} needs Detectron2, which is not installed: see "
+            "docs/installation.md. pointrend_seg.points works without it."
+        )
+    if name == "Predictor":
+        from .prediction import Predictor
+
+        return Predictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

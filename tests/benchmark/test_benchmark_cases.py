@@ -9,11 +9,7 @@ import pytest
 import torch
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 
-from pointrend_seg.benchmark import (
-    evaluation_cases,
-    inference_cases,
-    training_cases,
-)
+from pointrend_seg.benchmark import evaluation_cases, inference_cases, training_cases
 from pointrend_seg.benchmark.cases import all_cases, choose
 from pointrend_seg.benchmark.measurement import measure
 from pointrend_seg.benchmark.setting import Setting
@@ -84,7 +80,7 @@ def test_scores_agree_and_are_not_trivial(monkeypatch):
 
 def test_a_broken_head_is_noticed(monkeypatch):
     monkeypatch.setattr(
-        "pointrend_seg.fast_path.path.to_image",
+        "pointrend_seg.modeling.readers.fast.path.to_image",
         lambda coords, boxes: coords * 10 + boxes[:, None, :2],
     )
     found = agreement(inference_cases.instance_inference, num_boxes=3, num_classes=4, **SMALL)

@@ -8,7 +8,7 @@ import torch
 
 from pointrend_seg.benchmark import measurement
 from pointrend_seg.benchmark.measurement import Case, Contender, PeakMemory, Samples, measure
-from pointrend_seg.benchmark.report import as_json, table
+from pointrend_seg.benchmark.tables import as_json, table
 
 CPU = torch.device("cpu")
 

@@ -15,8 +15,8 @@ import detectron2
 import detectron2.data.datasets.cityscapes as loader
 import numpy as np
 import pytest
-from cityscapes_tree import write_cityscapes_tree
 
+from cityscapes_tree import write_cityscapes_tree
 from pointrend_seg.data import cityscapes
 from pointrend_seg.errors import InputError
 

@@ -12,9 +12,9 @@ from detectron2.data.datasets.lvis import register_lvis_instances
 from PIL import Image
 from pycocotools.coco import COCO
 
-from conftest import small_instance_cfg
-from pointrend_seg.data.instance_checks import check_instance_dataset
+from pointrend_seg.data.checks.instance import check_instance_dataset
 from pointrend_seg.errors import InputError
+from small_configs import small_instance_cfg
 
 HEIGHT, WIDTH = 20, 30
 SQUARE = [2.0, 2.0, 12.0, 2.0, 12.0, 12.0, 2.0, 12.0]

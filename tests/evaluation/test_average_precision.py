@@ -2,10 +2,10 @@
 
 import copy
 
-import coco_sets
 import numpy as np
 import pytest
 
+import coco_sets
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation import average_precision
 from pointrend_seg.evaluation.average_precision import IOU_TYPES, precision_recall

@@ -1,11 +1,11 @@
 """Which evaluator a data set gets, and how several become one."""
 
-import coco_sets
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
-from pointrend_seg.engine import load_config
+import coco_sets
+from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.build import MergedEvaluators, build_evaluator
 from pointrend_seg.evaluation.cityscapes import CityscapesInstanceEvaluator

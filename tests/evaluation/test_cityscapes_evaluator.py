@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from coco_sets import instances, run
 from detectron2.data import MetadataCatalog
 from PIL import Image
 
+from coco_sets import instances, run
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.cityscapes import CityscapesInstanceEvaluator
 

@@ -3,18 +3,18 @@
 import json
 import math
 
-import coco_sets
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 import torch
-from coco_sets import predictions, random_predictions, random_set, register, run
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from pycocotools.coco import COCO
 
+import coco_sets
+from coco_sets import predictions, random_predictions, random_set, register, run
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.coco import CocoInstanceEvaluator, encode_masks
 

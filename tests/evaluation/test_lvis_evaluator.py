@@ -3,13 +3,13 @@
 import json
 import math
 
-import coco_sets
 import numpy as np
 import pytest
-from coco_sets import predictions, random_predictions, random_set, register, run
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import LVISEvaluator
 
+import coco_sets
+from coco_sets import predictions, random_predictions, random_set, register, run
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.lvis import LvisInstanceEvaluator
 

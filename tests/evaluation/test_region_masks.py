@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from coco_sets import mask_rle
 from detectron2.layers import paste_masks_in_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coco_sets import mask_rle
 from pointrend_seg.evaluation.region_masks import encode_region_masks
 
 HEIGHT, WIDTH = 60, 90

@@ -3,10 +3,10 @@
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
-from coco_sets import blob, mask_rle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coco_sets import blob, mask_rle
 from pointrend_seg.evaluation.run_lengths import decode_columns, encode_columns
 
 

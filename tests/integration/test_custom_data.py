@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from pointrend_seg.data.folder_layout import FolderParameters, write_folder
+from pointrend_seg.data.synthetic.folder_layout import FolderParameters, write_folder
 
 KINDS = {
     "pixels": ("configs/quick/pointrend_deeplabv3_R_18_OS16.yaml", "labels/{}", 7),

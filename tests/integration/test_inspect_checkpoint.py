@@ -7,12 +7,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import inspect_checkpoint
 import pytest
 import torch
 
-from pointrend_seg.command_line import run_tool
-from pointrend_seg.engine import Trainer, load_config
+import inspect_checkpoint
+from pointrend_seg.command_line.running import run_tool
+from pointrend_seg.engine.config_loading import load_config
+from pointrend_seg.engine.trainer import Trainer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INSTANCE = "configs/quick/pointrend_rcnn_R_18_FPN.yaml"

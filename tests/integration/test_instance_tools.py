@@ -3,7 +3,7 @@
 import json
 import re
 
-from test_tools import message, tool
+from tool_runs import message, tool
 
 QUICK = "configs/quick/pointrend_rcnn_R_18_FPN.yaml"
 SMALL = (

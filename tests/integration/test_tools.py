@@ -1,14 +1,11 @@
 """The tools as their users run them: commands, exit codes, messages, files."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tool_runs import message, tool
+
 QUICK = "configs/quick/pointrend_deeplabv3_R_18_OS16.yaml"
 SMALL = (
     *("SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "1"),
@@ -17,31 +14,8 @@ SMALL = (
 )
 
 
-def tool(name, *args, datasets=None):
-    environment = dict(os.environ, PYTHONWARNINGS="ignore")
-    if datasets is not None:
-        environment["DETECTRON2_DATASETS"] = str(datasets)
-    return subprocess.run(
-        [sys.executable, f"tools/{name}.py", *map(str, args)],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def train_net(*args, datasets=None):
     return tool("train_net", "--config-file", QUICK, *args, *SMALL, datasets=datasets)
-
-
-def message(result):
-    """The one message of a tool that the user's input stopped."""
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    return last
 
 
 def test_train_then_evaluate(datasets, cityscapes_scripts, tmp_path):

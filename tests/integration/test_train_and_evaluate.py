@@ -12,7 +12,8 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import HookBase
 
-from pointrend_seg.engine import Trainer, load_config
+from pointrend_seg.engine.config_loading import load_config
+from pointrend_seg.engine.trainer import Trainer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(

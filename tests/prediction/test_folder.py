@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from conftest import small_instance_cfg, small_semantic_cfg
-from pointrend_seg.engine import Trainer
+from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
 from pointrend_seg.prediction.inputs import find_sources
+from small_configs import small_instance_cfg, small_semantic_cfg
 
 SIZES = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128)
 CLASSES = [{"name": name, "id": 10 * k} for k, name in enumerate(("sky", "road", "tree"), start=1)]

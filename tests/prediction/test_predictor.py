@@ -7,10 +7,10 @@ from detectron2.engine import DefaultPredictor
 from PIL import Image
 
 import pointrend_seg
-from conftest import small_instance_cfg, small_semantic_cfg
-from pointrend_seg.engine import Trainer
+from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
+from small_configs import small_instance_cfg, small_semantic_cfg
 
 SIZES = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128)
 

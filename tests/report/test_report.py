@@ -13,11 +13,11 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from conftest import small_instance_cfg, small_semantic_cfg
-from pointrend_seg.data.registration import register_custom
+from pointrend_seg.data.custom.registration import register_custom
 from pointrend_seg.report import page, write_report
-from pointrend_seg.report.cases import boundary_iou, match, open_cases, worst_window
 from pointrend_seg.report.charts import line_chart
+from pointrend_seg.report.comparison import boundary_iou, match, open_cases, worst_window
+from small_configs import small_instance_cfg, small_semantic_cfg
 
 NAMES = ["sky & <sea>", "road"]
 DATASET = "report_of_the_tests"

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import zipfile
 
-import build_detectron2_wheel as builder
 import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.utils import parse_wheel_filename
+
+import build_detectron2_wheel as builder
 
 CARRIED = {
     "LabGym/__init__.py": "raise SystemExit('not to be taken')",

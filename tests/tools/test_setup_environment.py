@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 import setup_environment as setup
 
 FRESH = {"pip": "23.2.1"}

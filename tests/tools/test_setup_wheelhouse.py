@@ -6,11 +6,12 @@ import sys
 import zipfile
 from pathlib import Path
 
-import make_wheelhouse
 import pytest
-from make_wheelhouse import PYTORCH, Wheelhouse
 from packaging.requirements import Requirement
 from packaging.tags import platform_tags
+
+import make_wheelhouse
+from make_wheelhouse import PYTORCH, Wheelhouse
 
 LINUX = "manylinux_2_31_x86_64"
 # What each made-up wheel requires.

@@ -7,15 +7,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
 from .measurement import Case, Contender
-from .setting import (
-    Setting,
-    instance_cfg,
-    pair,
-    random_boxes,
-    semantic_pair,
-    smooth_noise,
-    wake_up,
-)
+from .setting import Setting, instance_cfg, pair, random_boxes, semantic_pair, smooth_noise, wake_up
 
 IMAGE = (800, 1216)
 STREET = (1024, 2048)

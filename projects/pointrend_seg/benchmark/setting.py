@@ -10,7 +10,7 @@ from detectron2.projects.point_rend import add_pointrend_config as add_builtin_c
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import adopt_config
+from ..config.adopt import adopt_config
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..point_labels import SharedMasks
+from ..structures.shared_masks import SharedMasks
 from .measurement import Case, Contender
 from .setting import Setting, instance_cfg, pair, random_boxes, semantic_pair, wake_up
 

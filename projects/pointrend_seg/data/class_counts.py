@@ -7,8 +7,8 @@ from detectron2.data import MetadataCatalog
 
 from ..errors import InputError
 from .coco_json import read_categories
+from .custom.registration import check_custom
 from .dataset_files import check_registered, load_dicts
-from .registration import check_custom
 
 logger = logging.getLogger(__name__)
 

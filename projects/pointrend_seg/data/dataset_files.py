@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from detectron2.data import DatasetCatalog
 
-from ..errors import InputError
-from ..suggestions import did_you_mean
+from ..errors import InputError, did_you_mean
 
 MOST_SIZES = 5000
 _IMAGE_SUFFIX = "leftImg8bit.png"

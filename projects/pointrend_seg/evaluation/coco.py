@@ -24,14 +24,8 @@ from detectron2.utils.logger import create_small_table
 from tabulate import tabulate
 
 from ..errors import InputError
-from ..mask_resolution import BoxMasks
-from .average_precision import (
-    IOU_TYPES,
-    Curves,
-    installed_backend,
-    mean_percent,
-    precision_recall,
-)
+from ..structures.box_masks import BoxMasks
+from .average_precision import IOU_TYPES, Curves, installed_backend, mean_percent, precision_recall
 from .region_masks import encode_region_masks
 from .run_lengths import encode_columns, transpose
 

@@ -12,12 +12,12 @@ from itertools import islice
 
 import numpy as np
 
-from ..drawing import draw_classes, draw_instances
+from ..drawing.predictions import draw_classes, draw_instances
 from ..errors import InputError
 from .inputs import Source
 from .outputs import Output, save_png, to_cpu
-from .pictures import Pictures
 from .predictor import Predictor
+from .step_pictures import Pictures
 
 
 @dataclass

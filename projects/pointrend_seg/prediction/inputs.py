@@ -5,7 +5,7 @@ import glob
 import os
 from dataclasses import dataclass
 
-from ..data.custom import IMAGE_EXTENSIONS
+from ..data.custom.datasets import IMAGE_EXTENSIONS
 from ..errors import InputError
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")

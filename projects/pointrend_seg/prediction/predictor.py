@@ -10,11 +10,12 @@ from detectron2.data import MetadataCatalog, detection_utils
 from detectron2.data import transforms as T
 from PIL import Image, ImageOps
 
-from ..config import adopt_config
+from ..config.adopt import adopt_config
 from ..data.classes import Classes, classes_of
+from ..data.custom.registration import register_custom
 from ..data.labels import read_file
-from ..data.registration import register_custom
-from ..engine import load_config, load_model, use_available_device
+from ..engine.config_loading import load_config, use_available_device
+from ..engine.trainer import load_model
 from ..errors import InputError
 
 _ORDERS = ("BGR", "RGB")

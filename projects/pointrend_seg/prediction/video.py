@@ -10,8 +10,8 @@ from ..errors import InputError
 from .folder import overlay
 from .inputs import Source
 from .outputs import Output, to_cpu
-from .pictures import Pictures
 from .predictor import Predictor
+from .step_pictures import Pictures
 
 _CODEC = "mp4v"  # the one that every OpenCV writes
 

@@ -1,5 +1,5 @@
 """What an evaluation wrote, to be looked at: a page of scores and pictures. No model is run."""
 
-from .report import write_report
+from .writing import write_report
 
 __all__ = ["write_report"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..custom import IMAGE_EXTENSIONS
-from ..label_coding import LabelCoding
+from ..custom.datasets import IMAGE_EXTENSIONS
+from ..custom.label_coding import LabelCoding
 from .images import UNREADABLE, Seen, look_at_image, read_array
 
 

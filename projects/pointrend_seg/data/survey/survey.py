@@ -9,9 +9,9 @@ from detectron2.data import MetadataCatalog
 
 from ...errors import InputError
 from ..classes import IGNORED
+from ..custom.label_coding import LabelCoding
+from ..custom.registration import custom_dataset
 from ..dataset_files import check_registered, load_dicts
-from ..label_coding import LabelCoding
-from ..registration import custom_dataset
 from .findings import Survey
 from .images import Seen
 from .objects import ImageOfObjects, check_entries, look_at_objects

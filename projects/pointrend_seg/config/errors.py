@@ -1,0 +1,69 @@
+"""What is wrong with a key or a value of a config, from what yacs raises."""
+
+import re
+from collections.abc import Iterator
+
+from detectron2.config import CfgNode
+
+from ..errors import InputError, did_you_mean
+
+
+def check_pairs(opts: list[str]) -> None:
+    """Raises `InputError` unless these can be KEY VALUE KEY VALUE …"""
+    for word in opts[::2]:
+        if str(word).startswith("-"):
+            raise InputError(
+                f"{word} stands among the pairs of KEY VALUE. Options go before them, directly "
+                "behind --config-file FILE, and a KEY has one VALUE (a list needs quotes)."
+            )
+        if "=" in str(word):
+            key, _, value = str(word).partition("=")
+            raise InputError(f"Write {key} {value} instead of {word}: KEY VALUE with a space.")
+    if len(opts) % 2:
+        raise InputError(
+            f"The pairs of KEY VALUE do not come out: {opts[-1]} has no value. Lists need quotes, "
+            "as in DATASETS.TRAIN \"('coco_2017_train',)\"."
+        )
+
+
+def config_error(error: Exception, cfg: CfgNode, config_file: str) -> InputError:
+    """The message for what `merge_from_file` or `merge_from_list` raised.
+
+    Args:
+        cfg: with all known keys.
+        config_file: that was being read, or "" for pairs of KEY VALUE.
+    """
+    text = str(error).strip("'\"")
+    where = config_file or "the pairs of KEY VALUE"
+    missing = re.search(r"Non-existent (?:config )?key: (\S+)", text)
+    if missing:
+        key = missing.group(1)
+        near = did_you_mean(key, all_keys(cfg))
+        return InputError(
+            f"There is no config key {key} (in {where}).{near} docs/configuration.md lists the "
+            "keys of this package; for those of another package, call what adds them first."
+        )
+    mismatch = re.search(r"with values \((.*?) vs\. (.*)\) for config key: (\S+)", text, re.DOTALL)
+    if mismatch:
+        key = mismatch.group(3)
+        had = value_of(cfg, key)
+        kind = type(had).__name__
+        return InputError(
+            f"{key} must be of type {kind}, as its default {had!r} is, but in {where} it is "
+            f"{mismatch.group(2)}. Correct the value (1e-4 in YAML is a text: write 0.0001)."
+        )
+    return InputError(f"The config does not load: {text} (in {where}). Correct it.")
+
+
+def all_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
+    """Every key, with dots."""
+    for key, value in cfg.items():
+        yield prefix + key
+        if isinstance(value, CfgNode):
+            yield from all_keys(value, f"{prefix}{key}.")
+
+
+def value_of(cfg: CfgNode, key: str):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg

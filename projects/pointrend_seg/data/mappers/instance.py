@@ -1,0 +1,187 @@
+"""From a data set dict to what `GeneralizedRCNN` reads, with masks of every form as bits."""
+
+import copy
+import logging
+
+import numpy as np
+import torch
+from detectron2.config import configurable
+from detectron2.data import DatasetMapper, detection_utils
+from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Instances, Keypoints, polygons_to_bitmask
+
+from ...errors import InputError
+from ...structures.shared_masks import SharedMasks
+from ..annotations import annotation_name, annotation_problem, decode_mask, image_name
+from ..labels import check_image_size, read_file
+
+
+class InstanceMapper:
+    """Reads image and objects, checks them, augments both alike.
+
+    Images, boxes and classes are those of Detectron2's `DatasetMapper` from the same seed, and
+    masks those that it makes with `INPUT.MASK_FORMAT` "bitmask". That key does not matter here:
+    polygons, run-length masks, compressed or not, and arrays, also mixed in one image, all become
+    bits. Polygons are rasterised after the geometric transforms; other masks are transformed as
+    label maps. Objects of no area, after the transforms, and crowds are left out.
+
+    Args:
+        is_train: whether objects are read.
+        augmentations: applied in this order.
+        image_format: as `detectron2.data.detection_utils.read_image` takes it.
+        num_classes: number of classes, from 1.
+        use_instance_mask: whether objects have masks.
+        use_keypoint: whether objects have keypoints.
+        keypoint_hflip_indices: for each of the K keypoints, the one that it becomes when the
+            image is flipped; needed for keypoints.
+        precomputed_proposal_topk: how many of the proposals in the data set dict to keep; None
+            where they are not used.
+        recompute_boxes: whether boxes are made anew from what a crop left of the masks.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        augmentations: list[T.Augmentation | T.Transform],
+        image_format: str,
+        num_classes: int,
+        use_instance_mask: bool,
+        use_keypoint: bool = False,
+        keypoint_hflip_indices: list[int] | None = None,
+        precomputed_proposal_topk: int | None = None,
+        recompute_boxes: bool = False,
+    ):
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.num_classes = num_classes
+        self.use_instance_mask = use_instance_mask
+        self.use_keypoint = use_keypoint
+        self.keypoint_hflip_indices = keypoint_hflip_indices
+        self.proposal_topk = precomputed_proposal_topk
+        self.recompute_boxes = recompute_boxes
+        mode = "training" if is_train else "inference"
+        logging.getLogger(__name__).info(f"Augmentations used in {mode}: {augmentations}")
+
+    @classmethod
+    def from_config(cls, cfg, is_train: bool = True):
+        arguments = DatasetMapper.from_config(cfg, is_train)
+        del arguments["instance_mask_format"]
+        return arguments | {"num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES}
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: in Detectron2's format, with `file_name` and, for training,
+                `annotations`; it is not changed.
+
+        Returns:
+            A new dict with `image` (3 x H x W, of the dtype read, 0..255), `height` and `width`
+            of the file in pixels, and what else the data set dict had (`file_name`, `image_id`,
+            ...), without `annotations` and `sem_seg_file_name`. For training `instances` of the
+            augmented image: `gt_boxes` (G x 4), `gt_classes` (G, int64), with masks `gt_masks`
+            (`SharedMasks` of G x H x W) and with keypoints `gt_keypoints` (G x K x 3), also
+            where G is 0. With precomputed proposals, `proposals`.
+
+        Raises:
+            InputError: the image is missing, unreadable or of another size than stated; an object
+                has no box, a class that is none, no mask, or a mask that is none or of another
+                size than the image.
+        """
+        output = copy.deepcopy(dataset_dict)
+        output.pop("sem_seg_file_name", None)
+        annotations = output.pop("annotations", [])
+        image = read_file(output["file_name"], image_name(output), self.image_format)
+        check_image_size(image, output)
+        objects = self._objects(annotations, output) if self.is_train else []
+
+        aug_input = T.AugInput(image)
+        transforms = self.augmentations(aug_input)
+        image = aug_input.image
+        size = image.shape[:2]
+        output["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        if self.proposal_topk is not None:
+            detection_utils.transform_proposals(
+                output, size, transforms, proposal_topk=self.proposal_topk
+            )
+        if self.is_train:
+            output["instances"] = self._instances(objects, transforms, size)
+        return output
+
+    def _objects(self, annotations: list[dict], output: dict) -> list[tuple[str, dict]]:
+        """The annotations that count, all whole, each with what a message calls it."""
+        objects = [
+            (annotation_name(annotation, number, output), annotation)
+            for number, annotation in enumerate(annotations)
+            if annotation.get("iscrowd", 0) == 0
+        ]
+        size = output["height"], output["width"]
+        for name, annotation in objects:
+            problem = annotation_problem(annotation, size, self.num_classes, self.use_instance_mask)
+            if problem:
+                raise InputError(f"{name} {problem}")
+        return objects
+
+    def _instances(
+        self,
+        objects: list[tuple[str, dict]],
+        transforms: T.TransformList,
+        size: tuple[int, int],
+    ) -> Instances:
+        masks = [(name, annotation.pop("segmentation", None)) for name, annotation in objects]
+        instances = self._boxes([annotation for _, annotation in objects], transforms, size)
+        if self.use_instance_mask:
+            bits = np.zeros((len(masks), *size), bool)
+            for row, (name, segmentation) in zip(bits, masks, strict=True):
+                row[:] = _transform_mask(name, segmentation, transforms, size)
+            instances.gt_masks = BitMasks(torch.from_numpy(bits))
+            if self.recompute_boxes:
+                instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+        instances = detection_utils.filter_empty_instances(instances)
+        if self.use_instance_mask:
+            instances.gt_masks = SharedMasks(instances.gt_masks.tensor)
+        return instances
+
+    def _boxes(
+        self, annotations: list[dict], transforms: T.TransformList, size: tuple[int, int]
+    ) -> Instances:
+        """Boxes, classes and keypoints."""
+        points = len(self.keypoint_hflip_indices or ())
+        for annotation in annotations:
+            if self.use_keypoint:
+                annotation.setdefault("keypoints", [0.0] * 3 * points)
+            else:
+                annotation.pop("keypoints", None)
+            detection_utils.transform_instance_annotations(
+                annotation, transforms, size, keypoint_hflip_indices=self.keypoint_hflip_indices
+            )
+        instances = detection_utils.annotations_to_instances(annotations, size)
+        if self.use_keypoint and not annotations:
+            instances.gt_keypoints = Keypoints(np.zeros((0, points, 3)))
+        return instances
+
+
+def _transform_mask(
+    name: str, segmentation, transforms: T.TransformList, size: tuple[int, int]
+) -> np.ndarray:
+    """The mask of the object `name` in the augmented image: H x W, bool."""
+    if isinstance(segmentation, list | tuple):
+        polygons = [np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in segmentation]
+        try:
+            polygons = transforms.apply_polygons(polygons)
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"Cropping polygons (INPUT.CROP) needs the package {error.name}, which is not "
+                'installed. Install it with: pip install "pointrend-seg[cityscapes]"'
+            ) from error
+        return polygons_to_bitmask([p.reshape(-1) for p in polygons], *size)
+    try:
+        mask = decode_mask(segmentation)
+    except ValueError as error:
+        raise InputError(
+            f"{name} has a run-length mask that cannot be decoded: {error}. Write the mask anew, "
+            "with pycocotools.mask.encode."
+        ) from error
+    return transforms.apply_segmentation(mask).astype(bool)

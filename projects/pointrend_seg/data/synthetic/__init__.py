@@ -1,0 +1,1 @@
+"""Seeded synthetic scenes, and data sets of them in several layouts."""

@@ -1,0 +1,81 @@
+"""The config of a run: a file, what the command line changes, a device that is there."""
+
+import glob
+import logging
+import os
+
+import torch
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.utils.file_io import PathManager
+
+from ..config import add_pointrend_config, adopt_config
+from ..config.errors import check_pairs, config_error
+from ..data.class_counts import take_classes_from_data
+from ..data.custom.registration import register_custom
+from ..data.synthetic.registration import register_synthetic
+from ..errors import InputError, did_you_mean
+
+logger = logging.getLogger(__name__)
+
+register_synthetic()
+
+
+def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
+    """A config file with what the command line changes, on a device that this machine has.
+
+    Configs that are written for Detectron2's PointRend are translated, see `adopt_config`. The data
+    sets of ``DATASETS.CUSTOM`` are registered.
+
+    Args:
+        config_file: path of a YAML file; "" for the defaults alone.
+        opts: KEY VALUE KEY VALUE …
+
+    Returns:
+        the config, not frozen.
+
+    Raises:
+        InputError: no such file, a key that nobody knows, a value of another type, a data set
+            that is not what ``DATASETS.CUSTOM`` says.
+    """
+    if config_file and not PathManager.isfile(config_file):
+        raise InputError(
+            f"The config file {config_file} does not exist."
+            + did_you_mean(config_file, _config_files(config_file))
+        )
+    cfg, opts = get_cfg(), list(opts or [])
+    add_pointrend_config(cfg)
+    check_pairs(opts)
+    reading = config_file
+    try:
+        if config_file:
+            cfg.merge_from_file(config_file)
+        reading = ""
+        cfg.merge_from_list(opts)
+    except (KeyError, ValueError, AssertionError, OSError, yaml.YAMLError) as error:
+        raise config_error(error, cfg, reading) from error
+    cfg = adopt_config(cfg)
+    use_available_device(cfg)
+    register_custom(cfg)
+    if cfg.DATASETS.CLASSES_FROM_DATA:
+        take_classes_from_data(cfg)
+    return cfg
+
+
+def _config_files(wanted: str) -> list[str]:
+    """Those of the repository, and what lies where one was looked for."""
+    there = glob.glob(os.path.join(glob.escape(os.path.dirname(wanted)), "*.y*ml"))
+    return [*there, *glob.glob("configs/**/*.yaml", recursive=True)]
+
+
+def use_available_device(cfg: CfgNode) -> None:
+    """Fall back to the CPU, and say so, where the config wants a CUDA device that is not there."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning(
+            "MODEL.DEVICE is '%s', but PyTorch finds no CUDA device: running on the CPU.",
+            cfg.MODEL.DEVICE,
+        )
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
+        logger.warning("SOLVER.AMP.ENABLED needs a CUDA device: training in float32.")
+        cfg.SOLVER.AMP.ENABLED = False

@@ -1,0 +1,199 @@
+"""The trainer, and evaluation of trained models."""
+
+import contextlib
+import logging
+import os
+import weakref
+from collections import OrderedDict
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetMapper,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.engine import DefaultTrainer
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.modeling import (
+    BACKBONE_REGISTRY,
+    META_ARCH_REGISTRY,
+    ROI_HEADS_REGISTRY,
+    ROI_MASK_HEAD_REGISTRY,
+    SEM_SEG_HEADS_REGISTRY,
+)
+from detectron2.projects.deeplab import build_lr_scheduler
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage, JSONWriter
+
+from ..checkpoint.loading import Checkpointer, load_weights
+from ..data.checks.instance import check_instance_dataset
+from ..data.checks.semantic import check_sem_seg_dataset
+from ..data.custom.registration import check_custom, check_same_classes
+from ..data.mappers.instance import InstanceMapper
+from ..data.mappers.semantic import SemanticMapper
+from ..evaluation.build import build_evaluator
+from ..modeling.registry import explain_missing, look_up
+from ..modeling.roi_mask_model import RoiMaskModel
+from ..report import write_report
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(DefaultTrainer):
+    """Detectron2's `DefaultTrainer` with the mapper, schedules and evaluators of this package.
+
+    The data sets are checked before anything is built; what is wrong with them, or with the
+    weights, is raised as `InputError`.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        for name in cfg.DATASETS.TRAIN:
+            check_dataset(cfg, name, is_train=True)
+        if cfg.TEST.EVAL_PERIOD >= 0:
+            for name in cfg.DATASETS.TEST:
+                check_dataset(cfg, name)
+        super().__init__(cfg)
+        self.checkpointer = Checkpointer(
+            self.checkpointer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+
+    def train(self):
+        """As in `DefaultTrainer`; at the end the report of the last evaluation is written."""
+        results = super().train()
+        write_reports(self.cfg)
+        return results
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As in `DefaultTrainer`, but weights that do not fit at all are an error."""
+        load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, resume=resume, complete=False)
+        if resume and self.checkpointer.has_checkpoint():
+            self.start_iter = self.iter + 1
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
+        """As in `DefaultTrainer`; a name that is not registered is an `InputError`."""
+        look_up(META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
+        look_up(BACKBONE_REGISTRY, cfg.MODEL.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
+        if _is_semantic(cfg):
+            look_up(SEM_SEG_HEADS_REGISTRY, cfg.MODEL.SEM_SEG_HEAD.NAME, "MODEL.SEM_SEG_HEAD.NAME")
+        if _is_instance(cfg):
+            head = cfg.MODEL.ROI_MASK_HEAD
+            look_up(ROI_HEADS_REGISTRY, cfg.MODEL.ROI_HEADS.NAME, "MODEL.ROI_HEADS.NAME")
+            if cfg.MODEL.MASK_ON:
+                look_up(ROI_MASK_HEAD_REGISTRY, head.NAME, "MODEL.ROI_MASK_HEAD.NAME")
+        try:
+            return super().build_model(cfg)
+        except KeyError as error:
+            raise explain_missing(error, cfg) or error from error
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode):
+        return build_detection_train_loader(cfg, mapper=build_mapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        mapper = build_mapper(cfg, is_train=False)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer):
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None):
+        return build_evaluator(cfg, dataset_name, output_folder)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators=None) -> dict:
+        """As in `DefaultTrainer`; masks are not pasted where the evaluators can do without."""
+        if isinstance(evaluators, DatasetEvaluator):
+            evaluators = [evaluators]
+        if evaluators is None:
+            with contextlib.suppress(NotImplementedError):  # `DefaultTrainer` then warns of it
+                evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
+        if evaluators and RoiMaskModel.suits(model, evaluators):
+            model = RoiMaskModel(model)
+        return super().test(cfg, model, evaluators)
+
+
+def check_dataset(cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
+    """Find out what is wrong with a data set before a model is built; raises `InputError`."""
+    check_custom(name, semantic=_is_semantic(cfg))
+    check_same_classes([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+    if _is_semantic(cfg):
+        head = cfg.MODEL.SEM_SEG_HEAD
+        check_sem_seg_dataset(name, head.NUM_CLASSES, head.IGNORE_VALUE)
+    elif _is_instance(cfg):
+        classes, masks = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.MASK_ON
+        check_instance_dataset(name, classes, masks, is_train=is_train)
+
+
+def load_model(cfg: CfgNode, *, resume: bool = False) -> torch.nn.Module:
+    """The model of a config with all of its weights, in evaluation mode.
+
+    Args:
+        resume: take the last checkpoint in the output folder instead of ``cfg.MODEL.WEIGHTS``.
+
+    Raises:
+        InputError: the weights cannot be read or do not fit.
+    """
+    model = Trainer.build_model(cfg)
+    checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR)
+    load_weights(checkpointer, cfg.MODEL.WEIGHTS, resume=resume, complete=True)
+    return model.eval()
+
+
+def evaluate(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
+    """Evaluate ``cfg.MODEL.WEIGHTS`` on ``cfg.DATASETS.TEST`` and add a line to ``metrics.json``.
+
+    Args:
+        resume: evaluate the last checkpoint in the output folder instead.
+
+    Returns:
+        the results, on the main process.
+    """
+    for name in cfg.DATASETS.TEST:
+        check_dataset(cfg, name)
+    results = Trainer.test(cfg, load_model(cfg, resume=resume))
+    if comm.is_main_process():
+        with EventStorage() as storage:
+            storage.put_scalars(**flatten_results_dict(results), smoothing_hint=False)
+            JSONWriter(os.path.join(cfg.OUTPUT_DIR, "metrics.json")).write()
+        write_reports(cfg)
+    return results
+
+
+def write_reports(cfg: CfgNode) -> None:
+    """Write ``report.html`` for each test set that was evaluated, if ``TEST.REPORT`` says so.
+
+    Only on the main process. A report that fails is logged: what it is about is done.
+    """
+    if not (cfg.TEST.get("REPORT", True) and comm.is_main_process()):
+        return
+    for name in cfg.DATASETS.TEST:
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference", name)
+        if not os.path.isdir(folder):
+            continue
+        try:
+            logger.info("Report: %s", write_report(cfg, name, folder=folder))
+        except Exception:
+            logger.exception("The report of %s could not be written.", name)
+
+
+def _is_semantic(cfg: CfgNode) -> bool:
+    return cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
+
+
+def _is_instance(cfg: CfgNode) -> bool:
+    return cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
+
+
+def build_mapper(cfg: CfgNode, *, is_train: bool):
+    """What makes records into inputs of the model; of other kinds of models Detectron2's own."""
+    if _is_semantic(cfg):
+        return SemanticMapper(cfg, is_train=is_train)
+    if _is_instance(cfg):
+        return InstanceMapper(cfg, is_train=is_train)
+    return DatasetMapper(cfg, is_train=is_train)

@@ -1,0 +1,23 @@
+"""The network: heads, point heads, samplers, and how points are read.
+
+Importing this package registers all of them with Detectron2.
+"""
+
+from .implicit_head import ImplicitPointRendInstanceHead
+from .implicit_point_head import ImplicitPointMLP
+from .instance_head import PointRendInstanceHead
+from .point_heads import POINT_HEAD_REGISTRY, PointMLP
+from .samplers import POINT_SAMPLER_REGISTRY, ImportancePointSampler, UniformPointSampler
+from .semantic_head import PointRendSemanticHead
+
+__all__ = [
+    "POINT_HEAD_REGISTRY",
+    "POINT_SAMPLER_REGISTRY",
+    "ImplicitPointMLP",
+    "ImplicitPointRendInstanceHead",
+    "ImportancePointSampler",
+    "PointMLP",
+    "PointRendInstanceHead",
+    "PointRendSemanticHead",
+    "UniformPointSampler",
+]

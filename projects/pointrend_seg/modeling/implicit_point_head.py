@@ -1,0 +1,142 @@
+"""The point head of Implicit PointRend: an MLP whose weights are predicted for each box.
+
+Source: Cheng, Parkhi, Kirillov, "Pointly-Supervised Instance Segmentation" (CVPR 2022), which
+introduces Implicit PointRend.
+
+Shape shorthand: R boxes, C classes, P points, C_fine channels of the fine features.
+"""
+
+import math
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from .point_heads import POINT_HEAD_REGISTRY, select_class
+
+# Random Fourier features (Tancik et al. 2020): so many frequencies, a sine and a cosine of each.
+_FREQUENCIES = 128
+# Up to so many classes training computes all of them and picks one, as Detectron2 does: the same
+# to the last bit, at a price that hardly shows.
+MOST_CLASSES_AT_ONCE = 128
+
+
+@POINT_HEAD_REGISTRY.register()
+class ImplicitPointMLP(nn.Module):
+    """A function of the place in the box, different for each box.
+
+    It sees the place, encoded by random Fourier features, and the fine features there. It has no
+    weights of its own: `num_params` of them come with each box. State-dict name
+    (``positional_encoding_gaussian_matrix``) and the order of the parameters are those of
+    Detectron2's `ImplicitPointHead`.
+    """
+
+    is_implicit = True
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        fc_dim: int = 256,
+        num_fc: int = 3,
+        image_feature_enabled: bool = True,
+        positional_encoding_enabled: bool = True,
+    ):
+        """
+        Args:
+            in_channels: C_fine.
+            num_classes: C, logits per point.
+            fc_dim, num_fc: width and number of the hidden layers; at least one.
+            image_feature_enabled: see the fine features.
+            positional_encoding_enabled: see the place. One of the two it must.
+        """
+        super().__init__()
+        if not (image_feature_enabled or positional_encoding_enabled):
+            raise InputError(
+                "MODEL.IMPLICIT_POINTREND.IMAGE_FEATURE_ENABLED and POS_ENC_ENABLED are both "
+                "False, so the point head would see nothing. Set one of them to True."
+            )
+        if num_fc < 1:
+            raise InputError(f"MODEL.POINT_HEAD.NUM_FC is {num_fc}; it is 1 or more.")
+        self.image_feature_enabled = image_feature_enabled
+        self.positional_encoding_enabled = positional_encoding_enabled
+        width = in_channels if image_feature_enabled else 0
+        if positional_encoding_enabled:
+            width += 2 * _FREQUENCIES
+            matrix = torch.randn(2, _FREQUENCIES)
+            self.register_buffer("positional_encoding_gaussian_matrix", matrix)
+        widths = [width, *[fc_dim] * num_fc, num_classes]
+        # (out, in) of each layer.
+        self.layer_shapes = list(zip(widths[1:], widths[:-1], strict=True))
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, *, in_channels: int, num_classes: int, implicit: CfgNode
+    ) -> dict:
+        """``cfg`` is ``MODEL.POINT_HEAD``, ``implicit`` is ``MODEL.IMPLICIT_POINTREND``."""
+        return {
+            "in_channels": in_channels,
+            "num_classes": num_classes,
+            "fc_dim": cfg.FC_DIM,
+            "num_fc": cfg.NUM_FC,
+            "image_feature_enabled": implicit.IMAGE_FEATURE_ENABLED,
+            "positional_encoding_enabled": implicit.POS_ENC_ENABLED,
+        }
+
+    @property
+    def num_params(self) -> int:
+        """How many parameters a box must bring: weights of all layers, then biases of all."""
+        return sum(out * width + out for out, width in self.layer_shapes)
+
+    def forward(
+        self, fine_features: Tensor, coords: Tensor, parameters: Tensor, classes: Tensor
+    ) -> Tensor:
+        """
+        Args:
+            fine_features: (R, C_fine, P).
+            coords: (R, P, 2), in the frames of the boxes.
+            parameters: (R, num_params).
+            classes: (R,), int64: the class of each box whose logits are wanted.
+
+        Returns:
+            (R, P) logits.
+        """
+        x = self._inputs(fine_features, coords)
+        weights, biases = self._layers(parameters)
+        num_classes = self.layer_shapes[-1][0]
+        only_one = num_classes > (MOST_CLASSES_AT_ONCE if self.training else 1)
+        if only_one:
+            weights[-1] = select_class(weights[-1], classes).unsqueeze(1)
+            biases[-1] = select_class(biases[-1], classes).unsqueeze(1)
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+            x = F.relu(weight @ x + bias)
+        return select_class(weights[-1] @ x + biases[-1], classes)
+
+    def _inputs(self, fine_features: Tensor, coords: Tensor) -> Tensor:
+        """(R, C_in, P): the encoded place, then the fine features."""
+        if not self.positional_encoding_enabled:
+            return fine_features
+        matrix = self.positional_encoding_gaussian_matrix.to(coords.dtype)
+        with torch.autocast(coords.device.type, enabled=False):
+            # Half precision has no digits left for the high frequencies.
+            angles = 2 * math.pi * ((2 * coords - 1) @ matrix)
+            place = torch.cat((angles.sin(), angles.cos()), dim=2).transpose(1, 2)
+        if not self.image_feature_enabled:
+            return place.to(fine_features.dtype)
+        return torch.cat((place.to(fine_features.dtype), fine_features), dim=1)
+
+    def _layers(self, parameters: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights (R, out, in) and biases (R, out, 1) of all layers."""
+        weight_sizes = [out * width for out, width in self.layer_shapes]
+        bias_sizes = [out for out, _ in self.layer_shapes]
+        parts = parameters.split(weight_sizes + bias_sizes, dim=1)
+        depth = len(self.layer_shapes)
+        weights = [
+            part.unflatten(1, shape)
+            for part, shape in zip(parts[:depth], self.layer_shapes, strict=True)
+        ]
+        return weights, [part.unsqueeze(2) for part in parts[depth:]]

@@ -1,0 +1,68 @@
+"""What a mask head's config says, and what is wrong with it, before anything is built."""
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+
+from ..config.keys import INSTANCE_NODE
+from ..errors import InputError
+
+
+def check_mask_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
+    """Of either mask head.
+
+    Args:
+        cfg: the whole config.
+        input_shape: what `StandardROIHeads` gives a mask head that pools by itself.
+
+    Raises:
+        InputError: with the key to change.
+    """
+    head, node = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD
+    if not isinstance(input_shape, dict):
+        raise InputError(
+            f"MODEL.ROI_MASK_HEAD.POOLER_TYPE is '{head.POOLER_TYPE}', but {head.NAME} reads the "
+            "feature maps by itself, at points. Set it to ''. Heads of one feature map "
+            "(Res5ROIHeads) cannot be used with it: MODEL.ROI_HEADS.NAME is StandardROIHeads or "
+            "CascadeROIHeads."
+        )
+    _check_features("MODEL.ROI_MASK_HEAD.IN_FEATURES", head.IN_FEATURES, input_shape)
+    if head.POINT_HEAD_ON or head.NAME != "PointRendInstanceHead":
+        _check_features(f"{INSTANCE_NODE}.IN_FEATURES", node.IN_FEATURES, input_shape)
+    for key, value, least in (
+        ("MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS.NUM_CLASSES, 1),
+        ("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", head.POOLER_RESOLUTION, 2),
+        ("MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION", head.OUTPUT_SIDE_RESOLUTION, 1),
+        (f"{INSTANCE_NODE}.TRAIN_NUM_POINTS", node.TRAIN_NUM_POINTS, 1),
+        (f"{INSTANCE_NODE}.SUBDIVISION_STEPS", node.SUBDIVISION_STEPS, 0),
+        (f"{INSTANCE_NODE}.SUBDIVISION_NUM_POINTS", node.SUBDIVISION_NUM_POINTS, 1),
+        (f"{INSTANCE_NODE}.MASK_RESOLUTION", node.MASK_RESOLUTION, -1),
+    ):
+        if value < least:
+            raise InputError(f"{key} is {value}; it is {least} or more.")
+    if node.MASK_RESOLUTION and head.NAME == "PointRendInstanceHead" and not head.POINT_HEAD_ON:
+        raise InputError(
+            f"{INSTANCE_NODE}.MASK_RESOLUTION is {node.MASK_RESOLUTION}, but MODEL.ROI_MASK_HEAD."
+            "POINT_HEAD_ON is False, so that masks stay coarse. Set it to True, or "
+            f"{INSTANCE_NODE}.MASK_RESOLUTION to 0."
+        )
+    if node.PADDING_MODE not in ("zeros", "border"):
+        raise InputError(
+            f"{INSTANCE_NODE}.PADDING_MODE is '{node.PADDING_MODE}'; it is 'zeros' or 'border'."
+        )
+
+
+def mask_classes(cfg: CfgNode) -> int:
+    """C of either mask head: 1 where either node asks for masks that are class-agnostic."""
+    nodes = (cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD)
+    return 1 if any(node.CLS_AGNOSTIC_MASK for node in nodes) else cfg.MODEL.ROI_HEADS.NUM_CLASSES
+
+
+def _check_features(key: str, names: list[str], input_shape: dict[str, ShapeSpec]) -> None:
+    if len(set(names)) < len(names):
+        raise InputError(f"{key} is {list(names)}: name each feature map once.")
+    if names and all(name in input_shape for name in names):
+        return
+    raise InputError(
+        f"{key} is {list(names)}, but the mask head is given {', '.join(input_shape)} "
+        "(MODEL.ROI_HEADS.IN_FEATURES). Name some of these, or add what is missing to that key."
+    )

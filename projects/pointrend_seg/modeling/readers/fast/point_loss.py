@@ -1,0 +1,120 @@
+"""The point loss and its gradients, part by part. Shape shorthand as at the top of the package."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from ....points.boxes import to_image
+from ....points.losses import mask_point_gradient, mask_point_loss
+from .mlp import Coarse, RowMLP
+from .parts import parts
+from .rows import cell_weights
+from .shared_maps import ImageReader, SharedMaps
+
+
+@dataclass
+class PointBatch:
+    """The training points of R boxes.
+
+    Attributes:
+        maps: what is read.
+        names: those with the fine features, put together in this order.
+        boxes: of each image, (R_i, 4).
+        coords: (R, P, 2), in the boxes' frames.
+        classes: (R,), int64.
+        labels: (R, P), in [0, 1].
+        trains: whether gradients will be wanted.
+    """
+
+    maps: SharedMaps
+    names: list[str]
+    boxes: list[Tensor]
+    coords: Tensor
+    classes: Tensor
+    labels: Tensor
+    trains: bool
+
+    def parts(self, coarse: Tensor) -> Iterator[tuple[ImageReader, slice, Tensor, Coarse]]:
+        """Of each part the image, the place, the points (n, 2) and the coarse masks."""
+        boxes, size = torch.cat(self.boxes).to(self.coords.dtype), coarse.shape[-2:]
+        of_parts = parts(
+            self.boxes,
+            self.coords.shape[1],
+            lambda image: ImageReader(self.maps, self.names, image),
+            num_buffers=2,
+        )
+        for image, part in of_parts:
+            coords = self.coords[part]
+            weights = cell_weights(coords, size, self.maps.padding_mode)
+            cells = coarse[part].flatten(2).transpose(1, 2)
+            points = to_image(coords, boxes[part]).flatten(0, 1)
+            yield image, part, points, Coarse(cells, weights, self.classes[part])
+
+
+class PointLoss(Function):
+    """``PointLoss.apply(batch, coarse, *weights, *biases, *maps)`` gives loss and logits (R, P).
+
+    The loss is `mask_point_loss` of the logits that a `PointMLP` of these weights and biases gives
+    for the fine features and the coarse logits (R, C, h, w). It is a mean, so its gradients are
+    known up to a factor as soon as a part's logits are. They are worked out then, and only their
+    sums are kept; the logits themselves have no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, batch: PointBatch, coarse: Tensor, *tensors: Tensor):
+        num_maps = len(batch.maps.maps)
+        parameters = tensors[: len(tensors) - num_maps]
+        layers = len(parameters) // 2
+        width = sum(batch.maps.maps[name].shape[1] for name in batch.names)
+        mlp = RowMLP(parameters[:layers], parameters[layers:], width)
+        train = batch.trains and any(ctx.needs_input_grad)
+        sums = [_zeros(each) for each in parameters if train]
+        of_mlp = RowMLP(sums[:layers], sums[layers:], width) if train else None
+        of_maps = batch.maps.zeros() if train else {}
+        of_coarse, logits = [], []
+        for image, part, points, masks in batch.parts(coarse):
+            rows = image.read(points)
+            of_part, outputs = mlp.forward(mlp.first(rows), masks, mlp.fold(masks.cells))
+            logits.append(of_part.to(torch.promote_types(of_part.dtype, torch.float32)))
+            if train:
+                gradient = mask_point_gradient(logits[-1], batch.labels[part])
+                of_rows, of_cells = mlp.backward(gradient, rows, masks, outputs, of_mlp)
+                image.add(of_maps, points, of_rows)
+                of_coarse.append(of_cells.transpose(1, 2))
+        logits = torch.cat(logits)
+        if train:
+            of_coarse = torch.cat(of_coarse).reshape(coarse.shape)
+            ctx.gradients = of_coarse, sums, of_maps
+        ctx.maps, ctx.num_maps = batch.maps, num_maps
+        ctx.mark_non_differentiable(logits)
+        return mask_point_loss(logits, batch.labels), logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor, _):
+        if ctx.gradients is None:
+            raise RuntimeError(
+                "The gradients of the fast path's point loss can be had once. For a second "
+                "backward pass set MODEL.POINT_HEAD.FAST_PATH to False."
+            )
+        of_coarse, sums, of_maps = ctx.gradients
+        ctx.gradients = None
+        # Of each box the gradient of its mean was taken: in half precision, that of the sum over
+        # all points might be too large, and that of the mean too small.
+        factor = gradient / len(of_coarse)
+        ctx.maps.add(of_maps, factor)
+        return (
+            None,
+            of_coarse.mul_(factor),
+            *(each.mul_(factor) for each in sums),
+            *(None for _ in range(ctx.num_maps)),
+        )
+
+
+def _zeros(like: Tensor) -> Tensor:
+    """To add gradients to, in float32 or wider; autograd casts them back."""
+    return torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))

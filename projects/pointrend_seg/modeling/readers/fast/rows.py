@@ -1,0 +1,144 @@
+"""Reading the maps of an image at points as rows, the layout in which a point MLP is fastest.
+
+Points are (x, y) in pixels of the image, (0, 0) its outer corner; a map of stride s stands for
+(H * s, W * s) pixels of it. Values are those of `points.sample_points`. Shape shorthand as at the
+top of the package.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ....points.boxes import to_map
+from ....points.coordinates import pixel_position
+from ....points.interpolation import sample_points
+
+
+def as_rows(feature_map: Tensor) -> Tensor:
+    """A map (D, H, W) as a table (H * W, D); a view, which costs nothing."""
+    return feature_map.flatten(1).t()
+
+
+class RowTable:
+    """A table of rows, one for each cell of a map, that is read between the cells.
+
+    Sums are taken in float32 or wider, as `sample_points` does.
+    """
+
+    def __init__(self, table: Tensor, size: tuple[int, int], stride: int, padding_mode: str):
+        """
+        Args:
+            table: (H * W, D), any memory layout.
+            size: (H, W).
+            padding_mode: "zeros" or "border", see `sample_points`.
+        """
+        self.dtype = table.dtype
+        self.table = table.to(torch.promote_types(table.dtype, torch.float32)).contiguous()
+        self.size, self.stride, self.padding_mode = size, stride, padding_mode
+
+    def read(self, points: Tensor) -> Tensor:
+        """Values (n, D) at points (n, 2), in the dtype of the table."""
+        cells, weights = neighbours(points, self.size, self.stride, self.padding_mode)
+        weights = weights.to(self.table.dtype)
+        values = F.embedding_bag(cells, self.table, mode="sum", per_sample_weights=weights)
+        return values.to(self.dtype)
+
+
+class MapPlanes:
+    """A map that is read as it is, one channel after the other."""
+
+    def __init__(self, feature_map: Tensor, stride: int, padding_mode: str):
+        """
+        Args:
+            feature_map: (D, H, W).
+        """
+        self.map, self.stride, self.padding_mode = feature_map, stride, padding_mode
+
+    def read(self, points: Tensor) -> Tensor:
+        """Values (n, D) at points (n, 2), a transposed view."""
+        coords = to_map(points.unsqueeze(0), self.map.shape[-2:], self.stride)
+        return sample_points(self.map.unsqueeze(0), coords, padding_mode=self.padding_mode)[0].t()
+
+
+def reader(feature_map: Tensor, stride: int, padding_mode: str) -> RowTable | MapPlanes:
+    """The faster of the two for a map (D, H, W) that is not changed before.
+
+    Rows are read at once where a pixel's channels lie together in memory. Elsewhere that takes a
+    copy of the map: nothing for a GPU, but more than the reading itself on a CPU.
+    """
+    rows = as_rows(feature_map)
+    if feature_map.device.type == "cpu" and not rows.is_contiguous():
+        return MapPlanes(feature_map, stride, padding_mode)
+    return RowTable(rows, feature_map.shape[-2:], stride, padding_mode)
+
+
+def neighbours(
+    points: Tensor, size: tuple[int, int], stride: int, padding_mode: str
+) -> tuple[Tensor, Tensor]:
+    """The four cells that a point lies between, and their bilinear weights.
+
+    Returns:
+        cells: (n, 4), int64 in [0, H * W).
+        weights: (n, 4); 0 for a cell that is not in the map.
+    """
+    height, width = size
+    coords = to_map(points, size, stride)
+    x, y = pixel_position(coords[:, 0], width), pixel_position(coords[:, 1], height)
+    if padding_mode == "border":
+        x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    left, top = x.floor(), y.floor()
+    right_part, bottom_part = x - left, y - top
+    columns, of_columns = _pair(left, right_part, width)
+    rows, of_rows = _pair(top, bottom_part, height)
+    cells = rows[:, :, None] * width + columns[:, None, :]
+    weights = of_rows[:, :, None] * of_columns[:, None, :]
+    return cells.flatten(1), weights.flatten(1)
+
+
+def _pair(first: Tensor, part: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """A cell along one axis and the next one, (n, 2), and the weights of both."""
+    both = torch.stack((first, first + 1), dim=1)
+    weights = torch.stack((1 - part, part), dim=1)
+    inside = (both >= 0) & (both <= size - 1)
+    return both.clamp(0, size - 1).long(), weights * inside
+
+
+def add_to_rows(
+    table: Tensor,
+    points: Tensor,
+    values: Tensor,
+    size: tuple[int, int],
+    stride: int,
+    padding_mode: str,
+) -> None:
+    """The adjoint of reading, in place: share values out to the cells that they came from.
+
+    Args:
+        table: (H * W, D).
+        points: (n, 2).
+        values: (n, D).
+    """
+    cells, weights = neighbours(points, size, stride, padding_mode)
+    values = values.to(table.dtype)
+    for cell, weight in zip(cells.unbind(1), weights.to(table.dtype).split(1, dim=1), strict=True):
+        table.index_add_(0, cell, values * weight)
+
+
+def cell_weights(coords: Tensor, size: tuple[int, int], padding_mode: str) -> Tensor:
+    """The bilinear weights of all cells of a small map at points: hat functions of two axes.
+
+    Args:
+        coords: (..., 2), in the [0, 1] frame of the map.
+        size: (h, w).
+
+    Returns:
+        (..., h * w).
+    """
+    hats = []
+    for axis, cells in ((1, size[0]), (0, size[1])):
+        place = pixel_position(coords[..., axis], cells)
+        if padding_mode == "border":
+            place = place.clamp(0, cells - 1)
+        centres = torch.arange(cells, dtype=place.dtype, device=place.device)
+        hats.append((1 - (place.unsqueeze(-1) - centres).abs()).clamp(min=0))
+    return (hats[0].unsqueeze(-1) * hats[1].unsqueeze(-2)).flatten(-2)

@@ -1,0 +1,58 @@
+"""Looking names up in registries, with an error that helps."""
+
+import re
+from collections.abc import Iterator
+
+from detectron2 import modeling
+from detectron2.config import CfgNode
+from detectron2.utils.registry import Registry
+
+from ..errors import InputError, did_you_mean
+
+
+def look_up(registry: Registry, name: str, key: str):
+    """The object registered under ``name``.
+
+    Args:
+        registry: any fvcore registry.
+        key: the config key that held the name, for the message.
+
+    Raises:
+        InputError: nothing has that name; the message lists what there is.
+    """
+    if name in registry:
+        return registry.get(name)
+    known = sorted(known_name for known_name, _ in registry)
+    raise InputError(
+        f"{key} is '{name}', which is not registered.{did_you_mean(name, known)} Known names: "
+        f"{', '.join(known)}. If it is a class of yours, import the module that registers "
+        "it before the model is built."
+    )
+
+
+def explain_missing(error: KeyError, cfg: CfgNode) -> InputError | None:
+    """What a registry of Detectron2 raises for a name that it has not, as `look_up` says it.
+
+    Returns:
+        None where the error is another.
+    """
+    found = re.search(r"No object named '(.*)' found in '(.*)' registry", str(error))
+    if found is None:
+        return None
+    name, which = found.groups()
+    keys = [key for key, value in _items(cfg) if value == name]
+    registries = (each for each in vars(modeling).values() if isinstance(each, Registry))
+    registry = next((each for each in registries if each._name == which), Registry(which))
+    try:
+        look_up(registry, name, " or ".join(keys) or f"A name of {which}")
+    except InputError as better:
+        return better
+    return None
+
+
+def _items(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            yield from _items(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,89 @@
+"""Points in boxes: the frame of a box, and features of the backbone at points in it.
+
+Shape shorthand in this module:
+
+    I: number of images
+    R: number of boxes, R_1 + … + R_I of all images
+    P: number of points of one box
+    C: channels of all feature maps together
+
+Points of a box are (x, y) in its [0, 1] x [0, 1] frame, see `points.py`. Boxes are lists of one
+(R_i, 4) float tensor for each image: x1, y1, x2, y2 in pixels, (0, 0) the image's outer corner.
+"""
+
+import torch
+from torch import Tensor
+
+from .coordinates import regular_grid
+from .interpolation import sample_points
+
+
+def to_image(coords: Tensor, boxes: Tensor) -> Tensor:
+    """Points (R, P, 2) in the frames of boxes (R, 4), in pixels of the image: (R, P, 2)."""
+    corner, size = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
+    return coords * size + corner
+
+
+def to_map(points: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """Points (..., 2) in pixels of the image, in the [0, 1] frame of a map of size (H, W)."""
+    x, y = points.unbind(-1)
+    return torch.stack((x / (size[1] * stride), y / (size[0] * stride)), dim=-1)
+
+
+def sample_features(
+    features: dict[str, Tensor],
+    strides: dict[str, int],
+    boxes: list[Tensor],
+    coords: Tensor,
+    *,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Feature maps at points of boxes.
+
+    Args:
+        features: the backbone's maps, each (I, C_k, H_k, W_k).
+        strides: name and stride of each map to read, in the order of their channels.
+        coords: (R, P, 2), in the boxes' frames.
+        padding_mode: see `sample_points`.
+
+    Returns:
+        (R, C, P) in the dtype of the features.
+    """
+    num_boxes = [len(each) for each in boxes]
+    in_pixels = to_image(coords, torch.cat(boxes).to(coords.dtype)).split(num_boxes)
+    of_images = []
+    for image, points in enumerate(in_pixels):
+        of_maps = []
+        for name, stride in strides.items():
+            feature_map = features[name][image : image + 1]
+            flat = to_map(points.view(1, -1, 2), feature_map.shape[-2:], stride)
+            values = sample_points(feature_map, flat, padding_mode=padding_mode)
+            of_maps.append(values.view(values.shape[1], *points.shape[:2]).transpose(0, 1))
+        of_images.append(torch.cat(of_maps, dim=1))
+    return torch.cat(of_images, dim=0)
+
+
+def pool(
+    features: dict[str, Tensor],
+    strides: dict[str, int],
+    boxes: list[Tensor],
+    size: int,
+    *,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Features on a regular grid in each box, (R, C, size, size).
+
+    For one map it is RoIAlign with one sample for each cell; several are put together.
+    """
+    num_boxes = sum(len(each) for each in boxes)
+    coords = regular_grid(size, boxes[0].device).expand(num_boxes, -1, -1)
+    values = sample_features(features, strides, boxes, coords, padding_mode=padding_mode)
+    return values.view(num_boxes, values.shape[1], size, size)
+
+
+def some_boxes(boxes: list[Tensor], numbers: Tensor) -> list[Tensor]:
+    """Those of the numbers (n,), which count through the boxes of all images, in rising order."""
+    chosen = numbers.new_zeros(sum(map(len, boxes)), dtype=torch.bool)
+    chosen[numbers] = True
+    masks = chosen.split([len(each) for each in boxes])
+    return [each[mask] for each, mask in zip(boxes, masks, strict=True)]

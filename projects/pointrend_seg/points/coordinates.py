@@ -1,0 +1,49 @@
+"""Point coordinates.
+
+Coordinates are (x, y), float32, in the [0, 1] x [0, 1] frame of their map: (0, 0) is the outer
+corner of the first pixel and the centre of pixel (row i, column j) of an H x W map lies at
+((j + 0.5) / W, (i + 0.5) / H). That is ``align_corners=False`` throughout; docs/coordinates.md
+has the pictures.
+
+Shape shorthand: N regions, an H x W map, P points of one region.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def pixel_position(coords: Tensor, size: int) -> Tensor:
+    """One axis of points in the [0, 1] frame of a map, counted in pixel centres.
+
+    It has the rounding of grid_sample, whose last step is a fused multiply-add: one rounding,
+    which doubles give. So whoever reads by other means than `sample_points` reads at the very
+    same places.
+    """
+    normalised = 2.0 * coords - 1.0
+    return ((normalised + 1.0).double() * (size / 2) - 0.5).to(coords.dtype)
+
+
+def grid_point_coords(indices: Tensor, height: int, width: int) -> Tensor:
+    """Coordinates of the centres of grid cells.
+
+    Args:
+        indices: (N, P), int64, row-major cell indices in [0, height * width).
+
+    Returns:
+        (N, P, 2), float32, in the frame of the grid.
+    """
+    step_x, step_y = 1.0 / float(width), 1.0 / float(height)
+    column = (indices % width).to(torch.float32)
+    row = torch.div(indices, width, rounding_mode="floor").to(torch.float32)
+    return torch.stack((step_x / 2.0 + column * step_x, step_y / 2.0 + row * step_y), dim=2)
+
+
+def regular_grid(side: int, device: torch.device) -> Tensor:
+    """The cell centres of a regular grid, row by row: (1, side * side, 2), float32.
+
+    `affine_grid` has the rounding of Detectron2's grids, which `grid_point_coords` has not.
+    """
+    whole = torch.eye(2, 3, device=device) / 2  # (values from the host would make a GPU wait)
+    whole[:, 2] = 0.5
+    return F.affine_grid(whole[None], [1, 1, side, side], align_corners=False).view(1, -1, 2)

@@ -1,0 +1,55 @@
+"""Measure how unsure a prediction is (sections 3.2 and 4 of the paper).
+
+Shape shorthand: N regions, C classes; ... any further dimensions.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .execution import is_eager_on_cpu
+
+Uncertainty = Callable[[Tensor], Tensor]
+
+
+def class_uncertainty(logits: Tensor) -> Tensor:
+    """How close the two best classes are: their logits' difference, negated.
+
+    For one class, a binary model, it is minus the logit's absolute value: the difference to the
+    threshold (both in section 4 of the paper).
+
+    Args:
+        logits: (N, C, ...).
+
+    Returns:
+        (N, ...), never positive; 0 where the prediction could go either way.
+    """
+    if logits.shape[1] == 1:
+        return -logits[:, 0].abs()
+    if not is_eager_on_cpu(logits, with_gradients=True):
+        return _second_minus_first(logits)
+    # In parts whose running maxima stay in the caches, each thread's in its own.
+    part = max(1, _CACHED * torch.get_num_threads() // max(1, len(logits)))
+    planes = logits.reshape(*logits.shape[:2], math.prod(logits.shape[2:]))
+    parts = [_second_minus_first(each) for each in planes.split(part, dim=2)]
+    return torch.cat(parts, dim=1).view(logits[:, 0].shape)
+
+
+# Elements of a part for each thread: few enough for the caches, and so many that waking up the
+# other threads for each operation hardly shows.
+_CACHED = 2**18
+
+
+def _second_minus_first(logits: Tensor) -> Tensor:
+    """Of two classes or more, (N, C, ...) to (N, ...).
+
+    Two running maxima give what topk(2) over the classes gives, bit for bit, in a tenth of the
+    time on full-size maps.
+    """
+    first, second = logits[:, 0], torch.full_like(logits[:, 0], -torch.inf)
+    for plane in logits.unbind(1)[1:]:
+        second = torch.maximum(second, torch.minimum(first, plane))
+        first = torch.maximum(first, plane)
+    return second - first

@@ -1,0 +1,108 @@
+"""Weights that cannot be read or do not fit."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from torch import nn
+
+from pointrend_seg.checkpoint.loading import Checkpointer, load_weights
+from pointrend_seg.errors import InputError
+from small_configs import small_instance_cfg
+
+
+@pytest.fixture
+def model():
+    return nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+
+
+def saved(tmp_path, state):
+    path = tmp_path / "weights.pth"
+    torch.save({"model": state}, path)
+    return str(path)
+
+
+def load(model, path, **how):
+    load_weights(Checkpointer(model), path, **{"resume": False, "complete": True, **how})
+
+
+def test_weights_that_fit(model, tmp_path):
+    other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    load(model, saved(tmp_path, other.state_dict()))
+    assert torch.equal(model[1].weight, other[1].weight)
+
+
+def test_no_such_file(model, tmp_path):
+    with pytest.raises(InputError, match=r"no weights at .*gone.pth. Set MODEL.WEIGHTS"):
+        load(model, str(tmp_path / "gone.pth"))
+
+
+def test_an_address_that_cannot_be_reached(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+
+    def refuse(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("iopath.common.file_io.download", refuse)
+    monkeypatch.setattr("iopath.common.file_io.get_cache_dir", lambda *args: str(tmp_path))
+    with pytest.raises(InputError, match=r"cannot be downloaded \(OSError: no route.*local copy"):
+        load(model, "https://example.invalid/R-50.pkl")
+
+
+def test_a_file_that_is_cut_off(model, tmp_path):
+    path = saved(tmp_path, model.state_dict())
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[: len(content) // 2])
+    checkpointer = Checkpointer(model)
+    with pytest.raises(InputError, match="weights.pth cannot be read as a checkpoint"):
+        load_weights(checkpointer, path, resume=False, complete=True)
+    Path(path).write_bytes(content)  # fetched anew, it is read
+    load_weights(checkpointer, path, resume=False, complete=True)
+
+
+def test_evaluation_needs_every_weight(model, tmp_path):
+    state = model.state_dict()
+    del state["1.bias"]
+    with pytest.raises(InputError, match="does not fit this model: 1.bias is not there"):
+        load(model, saved(tmp_path, state))
+    load(model, saved(tmp_path, state), complete=False)
+
+
+def test_shapes_are_told(model, tmp_path):
+    state = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 9)).state_dict()
+    with pytest.raises(InputError, match=r"1.weight is \(9, 4\) there, \(2, 4\) here.*NUM_CLASSES"):
+        load(model, saved(tmp_path, state))
+
+
+def test_weights_of_something_else(model, tmp_path):
+    with pytest.raises(InputError, match="does not fit this model.*and 1 more"):
+        load(model, saved(tmp_path, {"conv.weight": torch.ones(2)}), complete=False)
+
+
+def test_nothing_to_evaluate(model):
+    with pytest.raises(InputError, match="no weights to evaluate. Set MODEL.WEIGHTS"):
+        load(model, "")
+    load(model, "", complete=False)
+
+
+def test_weights_of_the_oldest_format(tmp_path, caplog):
+    """PointRendROIHeads' spelling, from before Detectron2's mask heads pooled by themselves."""
+    model = build_model(small_instance_cfg())
+    old = {}
+    for name, value in model.state_dict().items():
+        name = name.replace("mask_head.coarse_head.fc", "mask_head.coarse_head.coarse_mask_fc")
+        for part in ("coarse", "point"):
+            name = name.replace(f"mask_head.{part}_head", f"mask_{part}_head")
+        old[name] = value.numpy() + 1
+    assert "roi_heads.mask_coarse_head.coarse_mask_fc1.weight" in old
+    file = tmp_path / "model_final_000000.pkl"
+    file.write_bytes(pickle.dumps({"model": old, "__author__": "somebody"}))
+    checkpointer = Checkpointer(model)
+    with caplog.at_level("INFO"):
+        load_weights(checkpointer, str(file), resume=False, complete=True)
+    assert not checkpointer.incompatible.missing_keys
+    assert not checkpointer.incompatible.unexpected_keys
+    assert "older format" in caplog.text
+    assert model.roi_heads.mask_head.coarse_head.fc1.bias.min() == 1

@@ -1,0 +1,101 @@
+"""How tools end: one message for what a user can put right, versions for what only we can."""
+
+import argparse
+
+import pytest
+import torch
+from torch.multiprocessing import ProcessRaisedException
+
+from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
+from pointrend_seg.command_line.running import Findings, run_tool
+from pointrend_seg.errors import InputError
+
+WRAPPED = "Caught it in worker 0.\nTraceback:\npointrend_seg.errors.InputError: Mend it."
+
+
+def end(error, capsys):
+    """Exit status and standard error of a tool that raises."""
+
+    def tool():
+        raise error
+
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(tool)
+    return stopped.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("Mend it."),
+        InputError(WRAPPED),  # of a data loader's process
+        ProcessRaisedException(WRAPPED, 0, 1),  # of a process of `launch`
+    ],
+)
+def test_an_input_error_is_one_message_and_status_2(error, capsys):
+    assert end(error, capsys) == (2, "error: Mend it.\n")
+
+
+def test_debug_shows_the_traceback_too(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["tool.py", "--debug"])
+    status, text = end(InputError("Mend it."), capsys)
+    assert status == 2 and "Traceback" in text and text.endswith("error: Mend it.\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory."), "lower SOLVER.IMS_PER_BATCH"),
+        (ProcessRaisedException("torch.OutOfMemoryError: no", 0, 1), "SOLVER.IMS_PER_BATCH"),
+        (FloatingPointError("Loss became infinite or NaN at iteration=3!"), "SOLVER.BASE_LR"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), "shm-size"),
+        (PermissionError(13, "Permission denied", "/root/out"), "/root/out: Permission denied"),
+        (FileNotFoundError(2, "No such file or directory", "/proc/x"), "/proc/x: No such file"),
+        (OSError(28, "No space left on device"), "no space left"),
+    ],
+)
+def test_what_users_meet_often_is_one_message_too(error, advice, capsys):
+    status, text = end(error, capsys)
+    assert status == 2 and advice in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a defect"), ProcessRaisedException("ValueError: a defect", 0, 1)]
+)
+def test_a_fault_of_ours_has_traceback_and_versions(error, capsys):
+    status, text = end(error, capsys)
+    assert status == 70
+    assert "Traceback" in text and "a defect" in text
+    for name in ("pointrend-seg", "detectron2", f"torch {torch.__version__.split('+')[0]}"):
+        assert name in text
+
+
+def test_findings_and_interruption(capsys):
+    assert end(Findings("3 files were passed over."), capsys) == (1, "3 files were passed over.\n")
+    assert end(KeyboardInterrupt(), capsys) == (130, "interrupted\n")
+
+
+def parse(*argv):
+    parser = argparse.ArgumentParser()
+    add_common_options(parser)
+    add_data_options(parser)
+    return parser.parse_args(argv)
+
+
+def test_data_options_become_pairs_of_key_and_value():
+    assert data_opts(parse()) == []
+    opts = data_opts(parse("--train-data", "a", "b.json", "--classes-from-data"))
+    assert dict(zip(opts[::2], opts[1::2], strict=True)) == {
+        "DATASETS.TRAIN": ("custom_train",),
+        "DATASETS.TEST": (),
+        "DATASETS.CUSTOM": [{"name": "custom_train", "images": "a", "annotations": "b.json"}],
+        "DATASETS.CLASSES_FROM_DATA": True,
+    }
+    opts = data_opts(parse("--val-data", "a", "b", "--classes", "c.txt", "--ignore-value", "0"))
+    (entry,) = dict(zip(opts[::2], opts[1::2], strict=True))["DATASETS.CUSTOM"]
+    assert (entry["classes"], entry["ignore_value"]) == ("c.txt", 0)
+
+
+def test_classes_without_data():
+    with pytest.raises(InputError, match="--classes and --ignore-value go with --train-data"):
+        data_opts(parse("--classes", "c.txt"))

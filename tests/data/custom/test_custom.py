@@ -1,0 +1,288 @@
+"""Data sets of users' own: what a config and the files say becomes records and classes."""
+
+import json
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from pointrend_seg.data.checks.semantic import check_sem_seg_dataset
+from pointrend_seg.data.class_counts import take_classes_from_data
+from pointrend_seg.data.classes import classes_of
+from pointrend_seg.data.custom.class_files import read_class_file
+from pointrend_seg.data.custom.registration import register_custom
+from pointrend_seg.data.labels import read_record_labels
+from pointrend_seg.data.mappers.semantic import SemanticMapper
+from pointrend_seg.engine.trainer import check_dataset
+from pointrend_seg.errors import InputError
+from small_configs import small_instance_cfg, small_semantic_cfg
+
+NAME = "fruit_of_the_tests"
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    if NAME in DatasetCatalog:
+        DatasetCatalog.remove(NAME)
+        MetadataCatalog.remove(NAME)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two images, one in a sub-folder, without labels."""
+    for name in ("a.jpg", "sub/b.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((6, 8, 3), 90, np.uint8)).save(path)
+    return tmp_path
+
+
+def write_labels(folder, labels, names=("a.png", "sub/b.png"), **how):
+    for name in names:
+        path = folder / "labels" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(np.asarray(labels))
+        for key, value in how.items():
+            getattr(image, key)(value)
+        image.save(path)
+
+
+def values(*parts):
+    """Labels of 6 x 8, a column for each value."""
+    return np.resize(np.array(parts, np.uint8), (6, 8))
+
+
+def entry(folder, annotations="labels", **more):
+    paths = {"images": str(folder / "images"), "annotations": str(folder / annotations)}
+    return {"name": NAME, **paths, **more}
+
+
+def register(*entries, cfg=None):
+    cfg = cfg or small_semantic_cfg()
+    cfg.DATASETS.CUSTOM = list(entries)
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (NAME,), ()
+    register_custom(cfg)
+    return cfg
+
+
+def labels_of(record):
+    return np.unique(read_record_labels(record)).tolist()
+
+
+def test_a_folder_of_labels(folder):
+    write_labels(folder, values(0, 1, 255))
+    (folder / "classes.txt").write_text("# of fruit\napple\nsweet pear #ff8000\n\n")
+    cfg = register(entry(folder))
+    first, second = DatasetCatalog.get(NAME)
+    assert first["file_name"].endswith("a.jpg") and second["file_name"].endswith("sub/b.png")
+    assert labels_of(first) == labels_of(second) == [0, 1, 255]
+    classes = classes_of(cfg, NAME)
+    assert classes.names == ("apple", "sweet pear") and classes.ids == (0, 1)
+    assert classes.ignore_value == 255 and classes.colors.shape == (2, 3)
+    cfg.DATASETS.CLASSES_FROM_DATA = True
+    take_classes_from_data(cfg)
+    assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 2 and not cfg.DATASETS.CLASSES_FROM_DATA
+    check_sem_seg_dataset(NAME, 2, 255)
+    mapped = SemanticMapper(cfg, is_train=True)(first)
+    assert set(mapped["sem_seg"].unique().tolist()) == {0, 1, 255}
+    assert "label_coding" not in mapped
+
+
+def test_values_of_its_own(folder):
+    """Class values that do not count from 0, and an ignored value that is another."""
+    write_labels(folder, values(7, 255, 0))
+    (folder / "classes.json").write_text(
+        '{"classes": [{"name": "road", "id": 255}, {"name": "sky", "id": 7}], "ignore_value": 0}'
+    )
+    cfg = register(entry(folder))
+    record = DatasetCatalog.get(NAME)[0]
+    decoded = read_record_labels(record)
+    assert decoded[0, :3].tolist() == [0, 1, 255]
+    assert classes_of(cfg, NAME).ids == (7, 255) and classes_of(cfg, NAME).names[0] == "sky"
+    check_sem_seg_dataset(NAME, 2, 255)
+
+
+def test_a_binary_mask_of_0_and_255_by_ids(folder, caplog):
+    write_labels(folder, values(0, 255))
+    classes = [{"name": "background", "id": 0}, {"name": "cell", "id": 255}]
+    register(entry(folder, classes=classes))
+    assert labels_of(DatasetCatalog.get(NAME)[0]) == [0, 1]
+    check_sem_seg_dataset(NAME, 2, 255)
+    assert "nothing is foreground" not in caplog.text
+
+
+def test_colours(folder):
+    red, blue, gray = (255, 0, 0), (0, 0, 255), (128, 128, 128)
+    write_labels(folder, np.resize(np.array([red, gray, blue], np.uint8), (6, 9, 3)))
+    (folder / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nsky:0,0,255::\nroad:255,0,0::\n"
+    )
+    with pytest.raises(InputError, match=r"a.png has colours that are no class: #808080"):
+        read_record_labels(register(entry(folder)) and DatasetCatalog.get(NAME)[0])
+    register(entry(folder, ignore_color="#808080"))
+    assert read_record_labels(DatasetCatalog.get(NAME)[0])[0, :3].tolist() == [1, 255, 0]
+
+
+def test_colours_without_a_table(folder):
+    write_labels(folder, np.zeros((6, 8, 3), np.uint8))
+    register(entry(folder, classes=["sky"]))
+    with pytest.raises(InputError, match="has colours .3 channels.*NAME #rrggbb"):
+        read_record_labels(DatasetCatalog.get(NAME)[0])
+
+
+def test_the_palette_of_the_labels_gives_the_colours(folder):
+    write_labels(folder, values(0, 1), putpalette=[1, 2, 3, 200, 100, 50])
+    cfg = register(entry(folder, classes=["sky", "road"]))
+    assert classes_of(cfg, NAME).colors.tolist() == [[1, 2, 3], [200, 100, 50]]
+    assert labels_of(DatasetCatalog.get(NAME)[0]) == [0, 1]
+
+
+def test_a_value_that_is_no_class_is_named(folder):
+    write_labels(folder, values(7, 9))
+    register(entry(folder, classes=[{"name": "sky", "id": 7}]))
+    with pytest.raises(InputError, match="a.png has values that are no class: 9"):
+        read_record_labels(DatasetCatalog.get(NAME)[0])
+
+
+def test_a_saved_config_knows_the_classes_without_the_data(folder):
+    write_labels(folder, values(3, 5, 9))
+    (folder / "classes.txt").write_text("3 sky #0000ff\n5 road\n")
+    cfg = register(entry(folder, ignore_value=9))
+    saved = small_semantic_cfg()
+    saved.merge_from_other_cfg(type(saved).load_cfg(cfg.dump()))
+    DatasetCatalog.remove(NAME)
+    MetadataCatalog.remove(NAME)
+    (folder / "labels").rename(folder / "elsewhere")
+    (folder / "classes.txt").unlink()
+    register_custom(saved)
+    classes = classes_of(saved, NAME)
+    assert (classes.names, classes.ids) == (("sky", "road"), (3, 5))
+    assert MetadataCatalog.get(NAME).label_coding.ignore_value == 9
+
+
+@pytest.fixture
+def coco(folder):
+    """A JSON with an object in each image; the categories out of order."""
+    box = {"bbox": [1, 1, 3, 3], "area": 9, "iscrowd": 0, "segmentation": [[1, 1, 4, 1, 4, 4]]}
+    content = {
+        "images": [
+            {"id": k, "file_name": name, "height": 6, "width": 8}
+            for k, name in enumerate(("a.jpg", "sub/b.png"))
+        ],
+        "annotations": [
+            {"id": k + 1, "image_id": k, "category_id": 7 - 4 * k, **box} for k in (0, 1)
+        ],
+        "categories": [
+            {"id": 7, "name": "pear", "color": [9, 8, 7]},
+            {"id": 3, "name": "apple", "color": [1, 2, 3]},
+        ],
+    }
+    (folder / "objects.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_json_of_objects(coco):
+    cfg = register(entry(coco, "objects.json"), cfg=small_instance_cfg())
+    assert classes_of(cfg, NAME).ids == (3, 7)  # before the annotations are loaded
+    records = DatasetCatalog.get(NAME)
+    assert [r["annotations"][0]["category_id"] for r in records] == [1, 0]
+    classes = classes_of(cfg, NAME)
+    assert classes.names == ("apple", "pear") and classes.ids == (3, 7)
+    assert classes.colors.tolist() == [[1, 2, 3], [9, 8, 7]]
+    take_classes_from_data(cfg)
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == cfg.MODEL.POINT_HEAD.NUM_CLASSES == 2
+
+
+def test_it_says_what_it_changes(coco, caplog):
+    cfg = register(entry(coco, "objects.json"), cfg=small_instance_cfg())
+    with caplog.at_level("INFO"):
+        take_classes_from_data(cfg)
+    assert f"MODEL.ROI_HEADS.NUM_CLASSES: 5 -> 2, from the data set {NAME}" in caplog.text
+
+
+def test_objects_for_a_model_of_pixels(coco):
+    cfg = register(entry(coco, "objects.json"))
+    with pytest.raises(InputError, match="labels objects, but the model is one of pixels"):
+        take_classes_from_data(cfg)
+
+
+def test_training_and_evaluation_number_classes_alike(folder):
+    write_labels(folder, values(0, 1))
+    cfg = small_semantic_cfg()
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (NAME,), (f"{NAME}_val",)
+    cfg.DATASETS.CUSTOM = [
+        entry(folder, classes=["sky", "road"]),
+        entry(folder, classes=["road", "sky"]) | {"name": f"{NAME}_val"},
+    ]
+    register_custom(cfg)
+    try:
+        with pytest.raises(InputError, match="have other classes.*sky, road and road, sky"):
+            check_dataset(cfg, NAME)
+    finally:
+        DatasetCatalog.remove(f"{NAME}_val")
+        MetadataCatalog.remove(f"{NAME}_val")
+
+
+def test_registering_again(folder):
+    write_labels(folder, values(0, 1))
+    register(entry(folder, classes=["sky", "road"]))
+    register(entry(folder, classes=["sky", "road"]))
+    cfg = register(entry(folder, classes=["sky", "road", "tree"]))
+    assert len(classes_of(cfg, NAME)) == 3
+    taken = entry(folder, classes=["sky"]) | {"name": "coco_2017_train"}
+    with pytest.raises(InputError, match="the name coco_2017_train is that of another data set"):
+        register(taken)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"image": "x"}, "entry with 'image'.*Did you mean images"),
+        ({"images": ""}, "needs 'images', a text"),
+        ({"annotations": "nowhere"}, "nowhere is neither a folder of label images nor a .json"),
+        ({}, "there is no classes.txt .a name in each line"),
+        ({"classes": ["sky", "sky"]}, "two classes have the name 'sky'"),
+        ({"classes": "gone.txt"}, "gone.txt cannot be read"),
+        ({"classes": [{"name": "sky", "color": "red"}]}, "'red' is no colour"),
+        ({"classes": [{"name": "sky", "id": 255}], "ignore_value": 255}, "its class sky"),
+        ({"classes": [{"name": "sky", "id": 1}, "road"]}, "some classes have an id"),
+    ],
+)
+def test_what_is_wrong_with_an_entry(folder, changes, text):
+    write_labels(folder, values(0, 1))
+    with pytest.raises(InputError, match=text):
+        register(entry(folder) | changes)
+
+
+def test_files_that_do_not_go_together(folder):
+    register(entry(folder, classes=["sky"]) | {"annotations": str(folder / "images")})
+    write_labels(folder, values(0), names=("c.png",))
+    register(entry(folder, classes=["sky"]))
+    with pytest.raises(InputError, match=r"no label image in .* \(c\) has the name of an image"):
+        DatasetCatalog.get(NAME)
+    write_labels(folder, values(0), names=("a.png",))
+    with pytest.raises(InputError, match=r"1 of 2 label images have no image.*c\.png"):
+        DatasetCatalog.get(NAME)
+
+
+def test_images_without_labels_are_left_out(folder, caplog):
+    write_labels(folder, values(0), names=("a.png",))
+    register(entry(folder, classes=["sky"]))
+    assert len(DatasetCatalog.get(NAME)) == 1
+    assert "1 of 2 images" in caplog.text and "sub/b.png" in caplog.text
+
+
+def test_class_files_in_text(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("\ufeff12 sky #0102ff\n3 wet road #000000\n")
+    table = read_class_file(str(path))
+    assert table.names == ("wet road", "sky") and table.ids == (3, 12)
+    assert table.colors == ((0, 0, 0), (1, 2, 255))
+
+
+def test_names_where_no_data_set_has_any():
+    cfg = small_semantic_cfg(3)
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+    assert classes_of(cfg).names == ("class 0", "class 1", "class 2")

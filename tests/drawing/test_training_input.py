@@ -1,0 +1,66 @@
+"""What is drawn is what the mapper gives."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import BitMasks, Boxes, Instances
+from PIL import Image
+
+from pointrend_seg.data.classes import Classes
+from pointrend_seg.drawing.training_input import draw_training_input
+
+CLASSES = Classes(("sky", "road"), np.array([[0, 0, 250], [250, 0, 0]], np.uint8), (0, 1))
+QUICK = "configs/quick/pointrend_{}.yaml"
+
+
+@pytest.mark.parametrize("order", ["BGR", "RGB"])
+def test_colours_and_hatching(order):
+    image = torch.zeros(3, 60, 80)
+    image[0 if order == "RGB" else 2] = 200  # red
+    labels = torch.zeros(60, 80, dtype=torch.int64)
+    labels[:, 40:] = 255
+    picture = draw_training_input({"image": image, "sem_seg": labels}, CLASSES, order)
+    seen, labelled = picture[26:86, 6:86], picture[26:86, 92:172]
+    assert (seen == [200, 0, 0]).all()
+    assert labelled[3, 5].tolist() == [80, 0, 150]  # 0.4 of the image and 0.6 of the colour
+    hatched = labelled[:, 43:]
+    assert {tuple(c) for c in hatched.reshape(-1, 3).tolist()} == {(90,) * 3, (150,) * 3}
+
+
+def test_objects():
+    instances = Instances((60, 80))
+    instances.gt_boxes = Boxes(torch.tensor([[10.0, 20, 50, 55], [0, 0, 80, 60]]))
+    instances.gt_classes = torch.tensor([1, 0])
+    masks = torch.zeros(2, 60, 80, dtype=torch.bool)
+    masks[0, 25:50, 15:45] = True
+    instances.gt_masks = BitMasks(masks)
+    inputs = {"image": torch.full((3, 60, 80), 100.0), "instances": instances}
+    labelled = draw_training_input(inputs, CLASSES, "RGB")[26:86, 92:172]
+    assert (labelled[53, 5] == 100).all()
+    assert (labelled[40, 30] != 100).any() and (labelled[54, 30] != 100).any()
+    assert (labelled[59, 70] != 100).any()  # a box at the very edge
+
+
+@pytest.mark.parametrize("kind", ["deeplabv3_R_18_OS16", "rcnn_R_18_FPN"])
+def test_the_tool(
+    kind, run_in_process, datasets, instance_datasets, tmp_path, request, monkeypatch
+):
+    monkeypatch.chdir(request.config.rootpath)
+    args = ("--config-file", QUICK.format(kind), "--output", tmp_path, "--num", 2)
+    status, out, _ = run_in_process("visualize_data", *args, "INPUT.MIN_SIZE_TRAIN", "(64,)")
+    assert status == 0 and "2 pictures" in out
+    first = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert len(first) == 3 and first[-1] == "contact.png"
+    augmented = (tmp_path / first[0]).read_bytes()
+    run_in_process("visualize_data", *args, "INPUT.MIN_SIZE_TRAIN", "(64,)")
+    assert (tmp_path / first[0]).read_bytes() == augmented  # of the same seed
+    run_in_process("visualize_data", *args, "--no-augmentation")
+    size = Image.open(tmp_path / first[0]).size
+    assert size == (3 * 6 + 2 * (256 if "deeplab" in kind else 192), 26 + 128 + 6)
+
+
+def test_mistakes(run_in_process, tmp_path):
+    status, _, err = run_in_process(
+        *("visualize_data", "--config-file", "", "--output", tmp_path, "--num", 0)
+    )
+    assert status == 2 and "--num is 0" in err

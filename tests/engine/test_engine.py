@@ -1,0 +1,73 @@
+"""What the tools share."""
+
+import pytest
+import torch
+
+from pointrend_seg.engine.config_loading import load_config
+from pointrend_seg.engine.trainer import Trainer
+from pointrend_seg.errors import InputError
+
+no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+
+
+@no_cuda
+def test_without_cuda_it_says_so_and_uses_the_cpu(caplog):
+    cfg = load_config("", ["SOLVER.AMP.ENABLED", "True"])
+    assert cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED is False
+    assert "PyTorch finds no CUDA device: running on the CPU" in caplog.text
+    assert "SOLVER.AMP.ENABLED needs a CUDA device" in caplog.text
+
+
+def test_a_config_of_detectron2s_pointrend_is_translated(tmp_path, caplog):
+    path = tmp_path / "builtin.yaml"
+    path.write_text(
+        "MODEL:\n"
+        "  DEVICE: cpu\n"
+        "  SEM_SEG_HEAD: {NAME: PointRendSemSegHead, NUM_CLASSES: 19}\n"
+        "  POINT_HEAD: {NUM_CLASSES: 19, SUBDIVISION_STEPS: 2, COARSE_PRED_EACH_LAYER: False}\n"
+    )
+    with caplog.at_level("INFO"):
+        cfg = load_config(str(path), ["MODEL.POINT_HEAD.TRAIN_NUM_POINTS", "99"])
+    assert cfg.MODEL.SEM_SEG_HEAD.NAME == "PointRendSemanticHead"
+    assert cfg.MODEL.SEM_SEG_POINT_HEAD.TRAIN_NUM_POINTS == 99
+    assert "PointRendSemSegHead -> PointRendSemanticHead" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("opts", "text"),
+    [
+        (
+            ["MODEL.SEM_SEG_HEAD.NUM_CLASES", "3"],
+            "NUM_CLASES .*Did you mean .*NUM_CLASSES",
+        ),
+        (["MODEL.SEM_SEG_HEAD.NUM_CLASSES"], "NUM_CLASSES has no value"),
+        (
+            ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", "many"],
+            "of type int, as its default 54 is, but .* it is many",
+        ),
+    ],
+)
+def test_keys_and_values_that_do_not_fit(opts, text):
+    with pytest.raises(InputError, match=text):
+        load_config("", opts)
+
+
+def test_a_yaml_file_that_is_none(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("MODEL: [unclosed\n")
+    with pytest.raises(InputError, match="broken.yaml"):
+        load_config(str(path))
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("MODEL.META_ARCHITECTURE", "SemanticSegmentor"),
+        ("MODEL.BACKBONE.NAME", "build_resnet_deeplab_backbone"),
+        ("MODEL.SEM_SEG_HEAD.NAME", "PointRendSemanticHead"),
+    ],
+)
+def test_a_name_that_is_not_registered_lists_the_known(key, known):
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.META_ARCHITECTURE", "SemanticSegmentor", key, "Nobody"]
+    with pytest.raises(InputError, match=f"{key} is 'Nobody'.*Known names: .*{known}"):
+        Trainer.build_model(load_config("", opts))

@@ -1,0 +1,152 @@
+"""What the tests of the mask heads feed them, and how they look at what comes out."""
+
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads.mask_head import build_mask_head
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from small_configs import STANDARD, builtin_cfg, small_instance_cfg
+
+HEIGHT, WIDTH = 96, 128
+STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
+
+
+def random_boxes(number, generator, height=HEIGHT, width=WIDTH):
+    """(number, 4) boxes, of 8 pixels or more, somewhere in the image."""
+    corners = torch.rand(number, 2, 2, generator=generator).sort(dim=1).values
+    boxes = (corners * torch.tensor([width - 8.0, height - 8.0])).flatten(1)
+    boxes[:, 2:] += 8
+    return boxes
+
+
+def blobs(number, generator, height=HEIGHT, width=WIDTH):
+    """(number, height, width) bool, with round shapes."""
+    coarse = torch.randn(number, 1, 6, 8, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")[:, 0] > 0
+
+
+def features(images=2, channels=32, seed=0, names=tuple(STRIDES)):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(
+            images, channels, HEIGHT // STRIDES[name], WIDTH // STRIDES[name], generator=generator
+        ).requires_grad_()
+        for name in names
+    }
+
+
+def proposals(*counts, classes=5, seed=0):
+    """Foreground proposals of images with so many boxes each."""
+    generator = torch.Generator().manual_seed(seed)
+    images = []
+    for count in counts:
+        instances = Instances((HEIGHT, WIDTH))
+        instances.proposal_boxes = Boxes(random_boxes(count, generator))
+        instances.gt_classes = torch.randint(0, classes, (count,), generator=generator)
+        if count:  # Detectron2 leaves ground truth out where there is no object
+            instances.gt_masks = BitMasks(blobs(count, generator))
+        images.append(instances)
+    return images
+
+
+def detections(*counts, classes=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = []
+    for count in counts:
+        instances = Instances((HEIGHT, WIDTH))
+        instances.pred_boxes = Boxes(random_boxes(count, generator))
+        instances.pred_classes = torch.randint(0, classes, (count,), generator=generator)
+        images.append(instances)
+    return images
+
+
+def mask_head(opts=(), num_classes=5, channels=32):
+    """The mask head of `small_instance_cfg`, whose predictions are not all near 0."""
+    torch.manual_seed(0)
+    shapes = {name: ShapeSpec(channels=channels, stride=s) for name, s in STRIDES.items()}
+    head = build_mask_head(small_instance_cfg(num_classes, opts), shapes)
+    with torch.no_grad():
+        if hasattr(head, "parameter_head"):
+            head.parameter_head.prediction.weight.mul_(5)
+            head.parameter_head.prediction.bias.normal_(std=0.05)
+        else:
+            head.coarse_head.prediction.weight.mul_(300)
+            if head.point_head is not None:
+                head.point_head.predictor.weight.mul_(300)
+    return head
+
+
+def builtin_head(opts=(), names=STANDARD):
+    """Detectron2's mask head from the same config."""
+    shapes = {name: ShapeSpec(channels=32, stride=s) for name, s in STRIDES.items()}
+    return build_mask_head(builtin_cfg(*names, opts=opts), shapes)
+
+
+def losses_of(head, features, instances):
+    """The losses, after their gradients have been computed."""
+    with EventStorage():
+        losses = head.train()(features, instances)
+    sum(losses.values()).backward()
+    return losses
+
+
+def assert_finite_with_gradients(losses, module, zero=()):
+    """Every loss is finite, 0 where named, and every parameter has a finite gradient."""
+    for name, loss in losses.items():
+        assert loss.isfinite() and loss.dim() == 0, name
+        assert name not in zero or loss == 0, name
+    without = [name for name, value in module.named_parameters() if value.grad is None]
+    assert not without
+    assert all(value.grad.isfinite().all() for value in module.parameters())
+
+
+@torch.no_grad()
+def masks_of(head, features, instances):
+    """``pred_masks`` of all images together."""
+    return torch.cat([each.pred_masks for each in head.eval()(features, instances)])
+
+
+class Allocated(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make; views do not count.
+
+    Attributes:
+        largest: bytes of the largest.
+        total: bytes of all.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.largest = self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        known = {
+            x.untyped_storage().data_ptr()
+            for x in tree_flatten((args, kwargs))[0]
+            if isinstance(x, torch.Tensor)
+        }
+        for x in tree_flatten(out)[0]:
+            if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in known:
+                size = x.untyped_storage().nbytes()
+                self.largest, self.total = max(self.largest, size), self.total + size
+        return out
+
+
+def batch(seed, sizes=((96, 128), (80, 110))):
+    """Images with objects whose masks are blobs, cut at their boxes."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = []
+    for height, width in sizes:
+        corners = torch.rand(4, 2, 2, generator=generator).sort(dim=1).values
+        boxes = (corners * torch.tensor([width - 20, height - 20])).flatten(1)
+        boxes[:, 2:] += 16.4
+        instances = Instances((height, width))
+        instances.gt_boxes = Boxes(boxes)
+        instances.gt_classes = torch.randint(0, 5, (4,), generator=generator)
+        instances.gt_masks = BitMasks(blobs(4, generator, height, width))
+        image = torch.rand(3, height, width, generator=generator) * 255
+        inputs.append({"image": image, "instances": instances})
+    return inputs

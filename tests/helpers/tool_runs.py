@@ -1,0 +1,31 @@
+"""Run a tool in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def tool(name, *args, datasets=None):
+    environment = dict(os.environ, PYTHONWARNINGS="ignore")
+    if datasets is not None:
+        environment["DETECTRON2_DATASETS"] = str(datasets)
+    return subprocess.run(
+        [sys.executable, f"tools/{name}.py", *map(str, args)],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def message(result):
+    """The one message of a tool that the user's input stopped."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    return last

@@ -1,0 +1,247 @@
+"""When the fast path is taken, and that what was done to a layer is respected."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from layer_changes import CHANGES, frozen
+from mask_inputs import detections, features, losses_of, mask_head, masks_of, proposals
+from pointrend_seg import adopt_config
+from pointrend_seg.config.keys import add_pointrend_config
+from pointrend_seg.modeling.coarse_mask_head import ConvFCHead
+from pointrend_seg.modeling.point_heads import PointMLP
+from pointrend_seg.modeling.readers.fast import FastPath
+from pointrend_seg.modeling.readers.plain import PlainPath
+from small_configs import STANDARD, builtin_cfg
+
+NODE = "MODEL.POINT_HEAD"
+SOME = [torch.zeros(0, 4), torch.tensor([[0.0, 0.0, 40.0, 30.0]])]
+
+
+def fits(head, boxes=SOME):
+    return FastPath.fits(head.coarse_head, head.point_head, boxes)
+
+
+def path_of(head):
+    return type(head.points_of(features(), SOME))
+
+
+# --- the default ----------------------------------------------------------------------------
+
+
+def test_it_is_the_default():
+    head = mask_head()
+    assert head.fast_path and fits(head) and path_of(head) is FastPath
+
+
+def test_a_config_of_detectron2_gets_it():
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_model
+
+    cfg = adopt_config(builtin_cfg(*STANDARD))
+    assert cfg.MODEL.POINT_HEAD.FAST_PATH is True
+    head = build_model(cfg).roi_heads.mask_head
+    assert path_of(head) is FastPath
+    new = get_cfg()
+    add_pointrend_config(new)
+    assert new.MODEL.POINT_HEAD.FAST_PATH is True
+
+
+def test_it_can_be_switched_off():
+    head = mask_head((f"{NODE}.FAST_PATH", False))
+    assert not head.fast_path and path_of(head) is PlainPath
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        (f"{NODE}.NUM_FC", 1),
+        (f"{NODE}.COARSE_PRED_EACH_LAYER", False),
+        (f"{NODE}.CLS_AGNOSTIC_MASK", True),
+        (f"{NODE}.IN_FEATURES", ("p2", "p3")),
+        (f"{NODE}.PADDING_MODE", "border"),
+        ("MODEL.ROI_MASK_HEAD.NUM_FC", 0),
+        ("MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION", 10),
+    ],
+    ids=str,
+)
+def test_settings_that_it_is_made_for(opts):
+    assert fits(mask_head(opts))
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        (f"{NODE}.NUM_FC", 0),
+        ("MODEL.ROI_MASK_HEAD.POINT_HEAD_ON", False),
+        ("MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION", 14),
+    ],
+    ids=str,
+)
+def test_settings_that_it_is_not_made_for(opts):
+    head = mask_head(opts)
+    assert not fits(head) and path_of(head) is PlainPath
+    losses_of(head, features(), proposals(2, 1))
+    assert masks_of(head, features(), detections(2, 1)).isfinite().all()
+
+
+def test_no_boxes_at_all():
+    head, none = mask_head(), [torch.zeros(0, 4)] * 2
+    assert not fits(head, none) and fits(head, [*none, SOME[1]])
+    losses = losses_of(head, features(), proposals(0, 0))
+    assert all(loss == 0 for loss in losses.values())
+    assert masks_of(head, features(), detections(0, 0)).shape == (0, 1, 224, 224)
+
+
+# --- changed heads --------------------------------------------------------------------------
+
+
+class OwnCoarseHead(ConvFCHead):
+    def forward(self, x):
+        return super().forward(x) / 2
+
+
+class OwnPointHead(PointMLP):
+    def forward(self, fine_features, coarse_features):
+        return super().forward(fine_features, coarse_features) / 2
+
+
+class Sum(nn.Module):
+    """A point head of the user's own."""
+
+    def forward(self, fine_features, coarse_features):
+        return coarse_features + fine_features.sum(1, keepdim=True)
+
+
+def subclassed_coarse(head):
+    head.coarse_head.__class__ = OwnCoarseHead
+
+
+def subclassed_point(head):
+    head.point_head.__class__ = OwnPointHead
+
+
+def hooked_coarse(head):
+    head.coarse_head.register_forward_hook(lambda module, args, out: out / 2)
+
+
+def hooked_coarse_layer(head):
+    head.coarse_head.fc1.register_forward_pre_hook(lambda module, args: args[0] / 2)
+
+
+def hooked_convolution(head):
+    head.coarse_head.reduce_spatial_dim_conv.register_forward_hook(lambda m, a, out: out / 2)
+
+
+def hooked_point(head):
+    head.point_head.register_forward_hook(lambda module, args, out: out / 2)
+
+
+def own_forward_coarse(head):
+    original = head.coarse_head.forward
+    head.coarse_head.forward = lambda x: original(x) / 2
+
+
+def own_forward_point(head):
+    original = head.point_head.forward
+    head.point_head.forward = lambda *args: original(*args) / 2
+
+
+def normalised_convolution(head):
+    parametrizations.weight_norm(head.coarse_head.reduce_spatial_dim_conv)
+    head.coarse_head.reduce_spatial_dim_conv.parametrizations.weight.original0.data.mul_(2)
+
+
+def pruned_coarse(head):
+    prune.l1_unstructured(head.coarse_head.fc1, "weight", amount=0.5)
+
+
+def own_point_head(head):
+    head.point_head = Sum()
+
+
+HEAD_CHANGES = [
+    subclassed_coarse,
+    subclassed_point,
+    hooked_coarse,
+    hooked_coarse_layer,
+    hooked_convolution,
+    hooked_point,
+    own_forward_coarse,
+    own_forward_point,
+    normalised_convolution,
+    pruned_coarse,
+    own_point_head,
+]
+
+
+def outcome(head):
+    torch.manual_seed(1)
+    maps = features()
+    losses = losses_of(head, maps, proposals(3, 2))
+    return losses, maps["p2"].grad, masks_of(head, features(), detections(3, 2))
+
+
+def assert_respected(change):
+    """By default the outcome is that of the plain path, and not the one before the change."""
+    # (Of 32 + 6 channels, which can be grouped.)
+    fast = mask_head(num_classes=6)
+    plain = mask_head((f"{NODE}.FAST_PATH", False), num_classes=6)
+    before = outcome(copy.deepcopy(fast))
+    for head in (fast, plain):
+        torch.manual_seed(2)
+        change(head)
+    assert path_of(fast) is PlainPath
+    got, want = outcome(fast), outcome(plain)
+    assert got[0] == want[0]
+    assert torch.equal(got[1], want[1]) and torch.equal(got[2], want[2])
+    assert (got[2] - before[2]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("change", HEAD_CHANGES)
+def test_whatever_was_done_to_a_head_is_respected(change):
+    assert_respected(change)
+
+
+@pytest.mark.parametrize("change", [each for each in CHANGES if each is not frozen])
+def test_whatever_was_done_to_a_layer_of_the_point_head_is_respected(change):
+    assert_respected(lambda head: change(head.point_head, "fc2"))
+
+
+def test_frozen_layers_are_no_change():
+    head = mask_head()
+    frozen(head.point_head, "fc2")
+    head.coarse_head.requires_grad_(False)
+    assert path_of(head) is FastPath
+
+
+def test_hooks_that_are_gone_are_no_change():
+    head = mask_head()
+    handles = [m.register_forward_hook(lambda *_: None) for m in head.modules()]
+    assert path_of(head) is PlainPath
+    for handle in handles:
+        handle.remove()
+    assert path_of(head) is FastPath
+
+
+def test_random_convolutions_are_not_repeated():
+    """The fast path computes them again for the backward pass; dropout would be another then."""
+    head = mask_head()
+    layer = head.coarse_head.reduce_spatial_dim_conv
+    head.coarse_head.reduce_spatial_dim_conv = nn.Sequential(layer, nn.Dropout(0.5))
+    assert path_of(head) is PlainPath
+
+
+def test_other_fully_connected_layers_are_called():
+    """These are called as they are, so they may be anything."""
+    changed, scaled = mask_head(), mask_head()
+    layer = changed.coarse_head.fc1
+    changed.coarse_head.fc1 = nn.Sequential(layer, nn.Hardtanh(-1e9, 1e9))
+    assert path_of(changed) is FastPath
+    want, got = outcome(scaled), outcome(changed)
+    for name, loss in want[0].items():
+        torch.testing.assert_close(got[0][name], loss)
+    torch.testing.assert_close(got[2], want[2])

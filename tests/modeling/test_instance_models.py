@@ -1,0 +1,164 @@
+"""The mask heads in whole models: any R-CNN, images without objects, both branches, weights."""
+
+import pytest
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import ROI_BOX_HEAD_REGISTRY, build_model
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from mask_inputs import (
+    assert_finite_with_gradients,
+    batch,
+    builtin_head,
+    mask_head,
+)
+from small_configs import STANDARD, builtin_cfg, small_instance_cfg
+
+NODE = "MODEL.POINT_HEAD"
+HEAD = "MODEL.ROI_MASK_HEAD"
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+def without_objects(*which):
+    inputs = batch(0)
+    for k in which:
+        none = Instances(inputs[k]["instances"].image_size)
+        none.gt_boxes = Boxes(torch.zeros(0, 4))
+        none.gt_classes = torch.zeros(0, dtype=torch.int64)
+        inputs[k]["instances"] = none
+    return inputs
+
+
+def train_once(model, inputs):
+    with EventStorage():
+        losses = model.train()(inputs)
+    sum(losses.values()).backward()
+    return losses
+
+
+@pytest.mark.parametrize("which", [(0,), (1,), (0, 1)], ids=str)
+@pytest.mark.parametrize("roi_heads", ["StandardROIHeads", "CascadeROIHeads"])
+def test_training_images_without_objects(which, roi_heads):
+    opts = ("MODEL.ROI_HEADS.NAME", roi_heads, "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True)
+    model = build_model(small_instance_cfg(opts=opts))
+    losses = train_once(model, without_objects(*which))
+    head = model.roi_heads.mask_head
+    zero = ("loss_mask", "loss_mask_point") if len(which) == 2 else ()
+    assert_finite_with_gradients(losses, head, zero=zero)
+
+
+def test_detectron2_stops_at_a_batch_without_objects():
+    model = build_model(builtin_cfg(*STANDARD))
+    with pytest.raises((ValueError, RuntimeError), match="non-empty list of Tensors"):
+        train_once(model, without_objects(0, 1))
+
+
+@ROI_BOX_HEAD_REGISTRY.register()
+class OneLayerBoxHead(nn.Module):
+    """A box head such as users write."""
+
+    def __init__(self, cfg, input_shape):
+        super().__init__()
+        self.layer = nn.Linear(input_shape.channels, 24)
+        self.output_shape = ShapeSpec(channels=24)
+
+    def forward(self, x):
+        return self.layer(x.mean((2, 3))).relu()
+
+
+MODELS = {
+    "a box head of the user's": ("MODEL.ROI_BOX_HEAD.NAME", "OneLayerBoxHead"),
+    "cascade": (
+        *("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
+        *("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True),
+    ),
+    "predicted boxes": ("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", True),
+    "one class": ("MODEL.ROI_HEADS.NUM_CLASSES", 1),
+    "narrow FPN": ("MODEL.FPN.OUT_CHANNELS", 8),
+    "wide FPN": ("MODEL.FPN.OUT_CHANNELS", 48),
+    "two fine features": (f"{NODE}.IN_FEATURES", ("p2", "p3")),
+    "class-agnostic": (f"{HEAD}.CLS_AGNOSTIC_MASK", True),
+    "coarse only": (f"{HEAD}.POINT_HEAD_ON", False),
+    "implicit": (
+        *(f"{HEAD}.NAME", "ImplicitPointRendInstanceHead"),
+        *(f"{NODE}.NAME", "ImplicitPointMLP"),
+        *(f"{NODE}.SUBDIVISION_STEPS", 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("opts", MODELS.values(), ids=MODELS)
+def test_models_train_and_infer(opts):
+    model = build_model(small_instance_cfg(opts=opts))
+    inputs = batch(0)
+    for each in inputs:
+        each["instances"].gt_classes %= model.roi_heads.num_classes
+    losses = train_once(model, inputs)
+    assert_finite_with_gradients(losses, model.roi_heads.mask_head)
+    with torch.no_grad():
+        for each in model.eval()(inputs):
+            assert each["instances"].pred_masks.shape[1:] == each["instances"].image_size
+            assert each["instances"].pred_masks.dtype == torch.bool
+
+
+def panoptic_cfg():
+    return small_instance_cfg(
+        opts=(
+            *("MODEL.META_ARCHITECTURE", "PanopticFPN"),
+            *("MODEL.SEM_SEG_HEAD.NAME", "PointRendSemanticHead"),
+            *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3),
+            *("MODEL.SEM_SEG_HEAD.CONVS_DIM", 32),
+            *("MODEL.SEM_SEG_POINT_HEAD.FC_DIM", 24),
+            *("MODEL.SEM_SEG_POINT_HEAD.TRAIN_NUM_POINTS", 50),
+            *("MODEL.POINT_HEAD.FC_DIM", 40),
+        )
+    )
+
+
+def test_panoptic_fpn_with_point_heads_in_both_branches():
+    """In Detectron2 one node serves both, whose numbers of classes must then be the same."""
+    cfg = builtin_cfg(*STANDARD)
+    cfg.MODEL.META_ARCHITECTURE = "PanopticFPN"
+    cfg.MODEL.SEM_SEG_HEAD.NAME, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = "PointRendSemSegHead", 3
+    with pytest.raises(AssertionError):
+        build_model(cfg)
+    model = build_model(panoptic_cfg())
+    assert model.sem_seg_head.point_head.fc1.out_channels == 24
+    assert model.roi_heads.mask_head.point_head.fc1.out_channels == 40
+    inputs = batch(0)
+    for each in inputs:
+        each["sem_seg"] = torch.randint(0, 3, each["image"].shape[1:])
+    losses = train_once(model, inputs)
+    assert {"loss_sem_seg", "loss_sem_seg_point", "loss_mask", "loss_mask_point"} <= set(losses)
+    assert_finite_with_gradients(losses, model.roi_heads.mask_head)
+    assert_finite_with_gradients(losses, model.sem_seg_head)
+    with torch.no_grad():
+        assert "panoptic_seg" in model.eval()(inputs)[0]
+
+
+# --- weights -------------------------------------------------------------------------------------
+
+
+def test_state_dicts_fit_both_ways():
+    ours, theirs = mask_head(), builtin_head()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    for value in theirs.parameters():
+        nn.init.normal_(value)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    assert torch.equal(ours.point_head.fc1.weight, theirs.point_head.fc1.weight)
+
+
+def test_a_model_in_the_format_before_version_2():
+    model = build_model(small_instance_cfg())
+    want = {name: torch.randn_like(x.float()) for name, x in model.state_dict().items()}
+    old = {
+        name.replace("coarse_head.fc", "coarse_head.coarse_mask_fc"): want[name] for name in want
+    }
+    assert set(old) != set(want)
+    model.load_state_dict(old, strict=True)
+    got = model.roi_heads.mask_head.coarse_head.fc2.weight
+    assert torch.equal(got, want["roi_heads.mask_head.coarse_head.fc2.weight"])
