@@ -15,7 +15,7 @@ EXTRAS = {
     "coco": ["faster-coco-eval"],
     # Not in "dev": it is for Detectron2's loader of LVIS data sets alone, and brings opencv-python.
     "lvis": ["lvis"],
-    "test": ["pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6"],
+    "test": ["pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6", "mypy==2.4.1"],
 }
 EXTRAS["dev"] = EXTRAS["test"] + EXTRAS["cityscapes"] + EXTRAS["coco"]
 
