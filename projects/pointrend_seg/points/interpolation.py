@@ -33,6 +33,11 @@ def sample_points(
 
     Returns:
         (N, C, P) in the dtype of ``input``.
+
+    Example:
+        >>> ramp = torch.arange(4.0).view(1, 1, 1, 4)
+        >>> sample_points(ramp, torch.tensor([[[0.125, 0.5], [0.5, 0.5]]]))
+        tensor([[[0.0000, 1.5000]]])
     """
     # Coordinates stay in float32: in half precision they are a whole pixel off on large maps.
     dtype = torch.promote_types(input.dtype, torch.float32)
@@ -81,6 +86,10 @@ def write_points(input: Tensor, indices: Tensor, values: Tensor) -> Tensor:
     Returns:
         (N, C, H, W): ``input`` itself when it is contiguous, else a changed copy. Use the
         returned tensor.
+
+    Example:
+        >>> write_points(torch.zeros(1, 1, 1, 3), torch.tensor([[2]]), torch.ones(1, 1, 1))
+        tensor([[[[0., 0., 1.]]]])
     """
     channels = input.shape[1]
     flat = input.flatten(2)

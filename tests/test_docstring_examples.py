@@ -1,0 +1,38 @@
+"""The examples in docstrings run and give what they say."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import pointrend_seg
+
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+# What users call has an example; names of modules and what is in them.
+EXPECTED = {
+    "points.interpolation": ["sample_points", "write_points"],
+}
+
+
+def examples():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    for module in pkgutil.walk_packages(pointrend_seg.__path__, "pointrend_seg."):
+        for test in finder.find(importlib.import_module(module.name)):
+            if test.examples:
+                yield test
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda test: test.name)
+def test_example(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = []
+    doctest.DocTestRunner(optionflags=FLAGS).run(example, out=report.append)
+    assert not report, "".join(report)
+
+
+@pytest.mark.parametrize("module", EXPECTED)
+def test_what_users_call_has_an_example(module):
+    contents = importlib.import_module(f"pointrend_seg.{module}")
+    for name in EXPECTED[module]:
+        assert ">>> " in (getattr(contents, name).__doc__ or ""), name
