@@ -26,7 +26,15 @@ setup(
     package_dir={"pointrend_seg": "projects/pointrend_seg"},
     packages=["pointrend_seg"] + [f"pointrend_seg.{name}" for name in find_packages(str(PACKAGE))],
     python_requires=">=3.10",
-    install_requires=["detectron2>=0.6", "torch", "fvcore", "numpy", "pycocotools", "pillow"],
+    install_requires=[
+        "detectron2>=0.6",
+        "torch",
+        "fvcore",
+        "numpy",
+        "pycocotools",
+        "pillow",
+        "tqdm",
+    ],
     extras_require=EXTRAS,
     classifiers=[
         "Development Status :: 4 - Beta",

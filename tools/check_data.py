@@ -13,10 +13,8 @@ docs/checking-data.md tells what each finding means.
 import argparse
 import json
 import os
-import sys
 
 from tabulate import tabulate
-from tqdm import tqdm
 
 from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
 from pointrend_seg.command_line.running import Findings, run_tool
@@ -61,7 +59,7 @@ def main(argv=None) -> None:
         trained_on=trained_on,
         semantic=semantic,
         workers=args.workers,
-        progress=lambda items, total: tqdm(items, total=total, unit="image", file=sys.stderr),
+        progress=True,
     )
     write(survey, args)
     errors, warnings = (

@@ -12,8 +12,6 @@ import argparse
 import os
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pointrend_seg.command_line.options import add_common_options
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.synthetic.cityscapes_layout import TreeParameters, write_cityscapes
@@ -71,7 +69,7 @@ def main() -> None:
             args.output,
             parameters(args.train, args.val, **given),
             workers=args.workers,
-            progress=lambda items, total: tqdm(items, total=total, unit="image"),
+            progress=True,
         )
         print(f"{args.output / name}: {'written' if written else 'is there already'}")
 

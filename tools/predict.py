@@ -11,9 +11,6 @@ then 1.
 """
 
 import argparse
-import sys
-
-from tqdm import tqdm
 
 from pointrend_seg.command_line.options import add_common_options
 from pointrend_seg.command_line.running import Findings, run_tool
@@ -89,14 +86,12 @@ def main(argv=None) -> None:
 
 def predict_all(args, predictor, sources, output, pictures) -> Done:
     images = [source for source in sources if not source.is_video]
-    common = {"pictures": pictures, "skip_existing": args.skip_existing}
-    done = predict_images(
-        predictor, images, output, threads=args.threads, progress=bar("image"), **common
-    )
+    common = {"pictures": pictures, "skip_existing": args.skip_existing, "progress": True}
+    done = predict_images(predictor, images, output, threads=args.threads, **common)
     for source in sources:
         if source.is_video:
             try:
-                names = predict_video(predictor, source, output, progress=bar("frame"), **common)
+                names = predict_video(predictor, source, output, **common)
             except InputError as error:
                 done.broken.append(str(error))
                 continue
@@ -105,10 +100,6 @@ def predict_all(args, predictor, sources, output, pictures) -> Done:
     if not predictor.is_semantic:
         print(f"objects of all images: {output.write_summary()}")
     return done
-
-
-def bar(unit: str):
-    return lambda items, total: tqdm(items, total=total, unit=unit, file=sys.stderr)
 
 
 def report(done: Done, args) -> None:

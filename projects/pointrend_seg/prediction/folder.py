@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
+from tqdm import tqdm
 
 from ..drawing.predictions import draw_classes, draw_instances
 from ..errors import InputError
@@ -37,14 +38,14 @@ def predict_images(
     pictures: Pictures,
     threads: int = 2,
     skip_existing: bool = False,
-    progress: Callable[[Iterable, int], Iterable] = lambda items, total: items,
+    progress: bool = False,
 ) -> Done:
     """Predict on images and write what `Output` and `Pictures` say.
 
     Args:
         threads: that read, and as many that write.
         skip_existing: leave out images whose result and pictures are there.
-        progress: wraps an iterable of a known length, such as tqdm.
+        progress: show a progress bar.
     """
     done = Done()
     todo = sources
@@ -55,7 +56,8 @@ def predict_images(
         ahead = 2 * threads + predictor.batch_size
         read = _ordered(readers, todo, lambda source: _read(predictor, source), ahead)
         written: deque[Future] = deque()
-        for batch in _batches(progress(read, len(todo)), predictor.batch_size, done):
+        bar = tqdm(read, total=len(todo), unit="image", disable=not progress)
+        for batch in _batches(bar, predictor.batch_size, done):
             outputs = predictor.predict([inputs for _, _, inputs in batch])
             for (source, image, inputs), found in zip(batch, outputs, strict=True):
                 drawn = pictures.of(predictor, image, inputs, found)

@@ -1,10 +1,11 @@
 """Predicting on videos, frame by frame."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from ..errors import InputError
 from .folder import overlay
@@ -23,11 +24,14 @@ def predict_video(
     *,
     pictures: Pictures,
     skip_existing: bool = False,
-    progress: Callable[[Iterable, int], Iterable] = lambda items, total: items,
+    progress: bool = False,
 ) -> list[str] | None:
     """Predict on each frame; write a video DIR/pictures/NAME.mp4 of it, and results by frame.
 
     Results are those of images called NAME/000000, NAME/000001, …
+
+    Args:
+        progress: show a progress bar.
 
     Returns:
         the names of the frames; None where the video was there already.
@@ -45,7 +49,7 @@ def predict_video(
     target.parent.mkdir(parents=True, exist_ok=True)
     writer = None
     try:
-        frames = progress(_frames(reader), max(total, 0))
+        frames = tqdm(_frames(reader), total=max(total, 0), unit="frame", disable=not progress)
         for batch in _batches(frames, predictor.batch_size):
             found = predictor.predict([predictor.prepare_rgb(frame) for frame in batch])
             for frame, prediction in zip(batch, map(to_cpu, found), strict=True):

@@ -8,6 +8,7 @@ import pytest
 from detectron2.data.datasets.cityscapes import load_cityscapes_instances, load_cityscapes_semantic
 from PIL import Image, ImageDraw
 
+from pointrend_seg.data.synthetic import cityscapes_layout
 from pointrend_seg.data.synthetic.cityscapes_layout import (
     CITIES,
     CLASSES,
@@ -128,15 +129,16 @@ def test_it_is_written_once_and_over_nothing_else(tree, tmp_path):
     assert (real / "precious.png").read_bytes() == b"1"
 
 
-def test_an_interrupted_tree_does_not_look_complete(tmp_path):
-    def stop(items, total):
-        for number, item in enumerate(items):
-            if number == 2:
-                raise KeyboardInterrupt
-            yield item
+def test_an_interrupted_tree_does_not_look_complete(tmp_path, monkeypatch):
+    def stop_at_the_third(seed, *size):
+        if seed[-1] == 2:
+            raise KeyboardInterrupt
+        return generate_scene(seed, *size)
 
-    with pytest.raises(KeyboardInterrupt):
-        write_cityscapes(tmp_path, SMALL, progress=stop)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(cityscapes_layout, "generate_scene", stop_at_the_third)
+        write_cityscapes(tmp_path, SMALL)
+    assert (tmp_path / "cityscapes.unfinished").exists()
     assert not (tmp_path / "cityscapes").exists()
     assert write_cityscapes(tmp_path, SMALL)
     assert json.loads((tmp_path / "cityscapes" / "synthetic.json").read_text())["seed"] == 7

@@ -4,8 +4,10 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 from detectron2.data import MetadataCatalog
+from tqdm import tqdm
 
 from ...errors import InputError
 from ..classes import IGNORED
@@ -26,7 +28,7 @@ def survey_datasets(
     trained_on: Iterable[str] = (),
     semantic: bool | None = None,
     workers: int = 1,
-    progress: Callable[[Iterable, int], Iterable] = lambda items, total: items,
+    progress: bool = False,
 ) -> Survey:
     """Read registered data sets whole.
 
@@ -37,7 +39,7 @@ def survey_datasets(
         semantic: whether labels of pixels are meant where a data set has both; None: those that
             it has, of objects first.
         workers: processes; the result does not depend on it.
-        progress: wraps an iterable of a known length, such as tqdm.
+        progress: show a progress bar.
 
     Raises:
         InputError: a data set is not registered, or has neither kind of labels.
@@ -58,15 +60,16 @@ def survey_datasets(
     return survey
 
 
-def _look(jobs: list, look: Callable, workers: int, progress) -> Iterable[tuple[Seen, str]]:
+def _look(jobs: list, look: Callable, workers: int, progress: bool) -> Iterable[tuple[Seen, str]]:
     paths = (getattr(job, "image", None) or getattr(job, "path", "") for job in jobs)
+    bar = partial(tqdm, total=len(jobs), unit="image", disable=not progress)
     if workers <= 1 or len(jobs) < 2:
-        yield from zip(progress(map(look, jobs), len(jobs)), paths, strict=True)
+        yield from zip(bar(map(look, jobs)), paths, strict=True)
         return
     with ProcessPoolExecutor(workers) as pool:
         chunk = max(1, min(_MOST_CHUNK, len(jobs) // (4 * workers)))
         found = pool.map(look, jobs, chunksize=chunk)
-        yield from zip(progress(found, len(jobs)), paths, strict=True)
+        yield from zip(bar(found), paths, strict=True)
 
 
 def _merge(seen: Seen, path: str, name: str, survey: Survey, digests: dict, counts: dict) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from .outlines import clip_ring, join_holes
 from .rendering import render_image, render_labels
 from .scenes import Scene, SceneObject, generate_scene
-from .trees import Progress, save_picture, without_progress, write_tree
+from .trees import save_picture, write_tree
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def write_cityscapes(
     parameters: TreeParameters,
     *,
     workers: int = 1,
-    progress: Progress = without_progress,
+    progress: bool = False,
 ) -> bool:
     """Write a tree of synthetic scenes to ``root``/cityscapes.
 
@@ -79,7 +79,7 @@ def write_cityscapes(
 
     Args:
         workers: processes to use; the bytes do not depend on it.
-        progress: wraps an iterable of a known length, such as tqdm.
+        progress: show a progress bar.
 
     Returns:
         False when the tree was there already, made from the same parameters.

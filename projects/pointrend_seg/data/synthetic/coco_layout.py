@@ -25,7 +25,7 @@ from detectron2.structures import polygons_to_bitmask
 from .outlines import clip_ring
 from .rendering import fill, render_image, render_labels
 from .scenes import Scene, SceneObject, generate_scene
-from .trees import Progress, save_picture, without_progress, write_tree
+from .trees import save_picture, write_tree
 
 # What each kind of thing is labelled as among COCO's categories; everything else is background.
 COCO_NAMES = {
@@ -145,7 +145,7 @@ def write_coco(
     parameters: CocoParameters,
     *,
     workers: int = 1,
-    progress: Progress = without_progress,
+    progress: bool = False,
 ) -> bool:
     """Write a tree of synthetic scenes to ``root``/coco.
 

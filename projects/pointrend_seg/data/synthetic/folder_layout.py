@@ -21,7 +21,7 @@ import numpy as np
 from .coco_layout import KINDS, SPLITS, numbered, scene_annotations
 from .rendering import render_image, render_labels
 from .scenes import Scene, generate_scene
-from .trees import Progress, save_picture, without_progress, write_tree
+from .trees import save_picture, write_tree
 
 # Name, colour and kinds of the classes of pixels. What has none of these kinds has no class.
 CLASSES = (
@@ -57,7 +57,7 @@ def write_folder(
     parameters: FolderParameters,
     *,
     workers: int = 1,
-    progress: Progress = without_progress,
+    progress: bool = False,
 ) -> bool:
     """Write synthetic scenes to ``root``, which must not be there.
 

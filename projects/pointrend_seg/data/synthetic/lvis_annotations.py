@@ -36,7 +36,7 @@ from .coco_layout import (
     scene_of,
 )
 from .outlines import join_holes
-from .trees import Progress, without_progress, write_tree
+from .trees import write_tree
 
 # What a kind is called from small to large.
 LVIS_NAMES = {
@@ -91,7 +91,7 @@ def write_lvis(
     parameters: CocoParameters,
     *,
     workers: int = 1,
-    progress: Progress = without_progress,
+    progress: bool = False,
 ) -> bool:
     """Write the annotations to ``root``/lvis.
 

@@ -2,23 +2,18 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from ...errors import InputError
 
 MANIFEST = "synthetic.json"
-# Wraps an iterable of a known length, as tqdm does.
-Progress = Callable[[Iterable, int], Iterable]
-
-
-def without_progress(items: Iterable, total: int) -> Iterable:
-    return items
 
 
 def write_tree(
@@ -29,7 +24,7 @@ def write_tree(
     *,
     finish: Callable[[Path, list], None] | None = None,
     workers: int = 1,
-    progress: Progress = without_progress,
+    progress: bool = False,
 ) -> bool:
     """Write a folder; it appears under its name when it is complete, not before.
 
@@ -39,6 +34,7 @@ def write_tree(
             run in other processes.
         finish: takes the unfinished folder and what ``write`` returned, in the jobs' order.
         workers: processes to use.
+        progress: show a progress bar.
 
     Returns:
         False when the folder was there already, made from the same.
@@ -53,11 +49,12 @@ def write_tree(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     write = partial(write, unfinished)
+    bar = partial(tqdm, total=len(jobs), unit="image", disable=not progress)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
-            results = list(progress(pool.map(write, jobs, chunksize=4), len(jobs)))
+            results = list(bar(pool.map(write, jobs, chunksize=4)))
     else:
-        results = list(progress(map(write, jobs), len(jobs)))
+        results = list(bar(map(write, jobs)))
     if finish is not None:
         finish(unfinished, results)
     (unfinished / MANIFEST).write_text(json.dumps(made_from, indent=2) + "\n")
