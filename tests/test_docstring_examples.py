@@ -11,6 +11,10 @@ import pointrend_seg
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 # What users call has an example; names of modules and what is in them.
 EXPECTED = {
+    "evaluation.boundary": ["boundary_counts", "boundary_region"],
+    "evaluation.confusion": ["SemanticConfusion"],
+    "evaluation.region_masks": ["encode_region_masks"],
+    "evaluation.run_lengths": ["decode_columns", "encode_columns"],
     "points.interpolation": ["sample_points", "write_points"],
 }
 

@@ -1,4 +1,4 @@
-"""The one exception type for what a user can put right, and what messages are made of."""
+"""The exception for mistakes that users can correct, and parts of its messages."""
 
 import difflib
 import platform
@@ -12,20 +12,17 @@ _PACKAGES = ("pointrend-seg", "detectron2", "torch", "torchvision", "numpy", "fv
 
 
 class InputError(ValueError):
-    """Report a config, file, data set or checkpoint of the user's that does not fit.
+    """A mistake in the user's config, files, data set or checkpoint.
 
-    The message is one or a few sentences: what was expected, what came, and what to do. The
-    command-line tools print it without a traceback and exit with status 2.
+    The message says what was expected, what came and what to do. The command-line tools print it
+    without a traceback and exit with status 2.
     """
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Ask whether one of the nearest known names was meant.
+    """Return " Did you mean A or B?" with up to three similar known names, "" if none is similar.
 
-    Names that differ only in case, or whose last part (behind a dot) is the same, count as near.
-
-    Returns:
-        a question that begins with a space, or "" where nothing is near.
+    Names that differ only in case, or that share the part after the last dot, count as similar.
     """
     known = list(known)
     near = [other for other in known if other.lower() == name.lower()]
@@ -39,12 +36,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def versions() -> str:
-    """List the versions of Python, PyTorch and what else matters for a fault report, in a line."""
+    """Return the versions of Python, PyTorch and related packages in one line, for bug reports."""
     found = [f"Python {platform.python_version()}"]
     for name in _PACKAGES:
         try:
             found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:  # of a source tree, not installed
+        except metadata.PackageNotFoundError:  # a source tree that is not installed
             version = getattr(sys.modules.get(name), "__version__", None)
             found += [f"{name} {version}"] if version else []
     found.append(f"CUDA {torch.version.cuda or 'none'}")

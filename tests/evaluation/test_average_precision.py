@@ -1,4 +1,4 @@
-"""Both back ends against cases worked out by hand, against each other, and against lvis' own."""
+"""Both back ends against hand-computed cases, each other, and the package lvis."""
 
 import copy
 
@@ -65,7 +65,7 @@ def random_detections(seed):
 
 
 def test_a_shifted_square_by_hand(backend):
-    """A square of 40 pixels, 4 aside, in 100 x 100: IoU is 36 / 44, which 7 of 10 thresholds let
+    """A 40-pixel square, moved by 4, in 100 x 100: IoU is 36 / 44, which 7 of 10 thresholds let
     through. The boundary region is 3 pixels wide (0.02 x 141.4), a frame of 40² - 34² = 444 pixels.
     Two such frames share 36 pixels of each of 6 rows, and nothing of their columns:
     216 / (888 - 216) = 0.32 < 0.5."""
@@ -77,7 +77,7 @@ def test_a_shifted_square_by_hand(backend):
 
 
 def test_boundary_iou_by_hand(backend):
-    """One pixel aside: the frames share 39 pixels of each of 6 rows, and 2 + 2 of the columns in
+    """Moved by one pixel: the frames share 39 pixels of each of 6 rows, and 2 + 2 of the columns in
     the 34 rows between: 370 / (888 - 370) = 0.714, 5 of 10 thresholds. The masks' IoU is
     39 / 41 = 0.951, all of them."""
     dataset = one_image((5, square(20, 20, 40)))
@@ -87,7 +87,7 @@ def test_boundary_iou_by_hand(backend):
 
 
 def test_precision_and_recall_by_hand(backend):
-    """Right, wrong, right, of three objects: precision 1 to recall 1/3 (34 of 101 thresholds),
+    """Right, wrong, right, with three objects: precision 1 to recall 1/3 (34 of 101 thresholds),
     2/3 to recall 2/3 (33 more), 0 beyond."""
     dataset = one_image(*[(5, square(0, left, 20)) for left in (0, 30, 60)])
     found = [(square(0, 0, 20), 0.9), (square(50, 50, 20), 0.8), (square(0, 30, 20), 0.7)]
@@ -104,7 +104,7 @@ def test_precision_and_recall_by_hand(backend):
 
 
 def test_a_crowd_takes_what_is_in_it_and_counts_for_nothing(backend):
-    """Its boundary is no object's: compared by it, the small squares would be wrong."""
+    """A crowd's boundary is not an object's: compared by it, the small squares would be wrong."""
     dataset = one_image((5, square(0, 0, 20)), (5, square(30, 30, 60), ("iscrowd", 1)))
     in_crowd = [detection(1, 5, square(40, left, 15), 0.95) for left in (40, 60)]
     detections = [*in_crowd, detection(1, 5, square(0, 0, 20), 0.5)]
@@ -122,7 +122,7 @@ def test_a_hole_costs_boundary_ap_more_than_mask_ap(backend):
 
 
 def test_no_detections_find_nothing(backend):
-    """Objects that are there and not found: precision 0. It is the evaluators that say NaN."""
+    """Objects that are not found give precision 0. Only the evaluators return NaN."""
     curves = precision_recall(one_image((5, square(0, 0, 20))), [], "segm", backend=backend)
     assert curves.metrics()["AP"] == 0 and np.isnan(curves.average_precision([1]))
 
@@ -138,7 +138,7 @@ def test_the_inputs_are_not_changed(backend):
 @pytest.mark.parametrize("iou_type", IOU_TYPES)
 @pytest.mark.parametrize("seed", range(6))
 def test_the_back_ends_agree(seed, iou_type):
-    """To rounding: they sum in another order."""
+    """Equal up to rounding: they sum in a different order."""
     pytest.importorskip("faster_coco_eval")
     dataset, detections = random_detections(seed)
     options = {"max_dets": (1, 3, 5)} if seed % 2 else {}
@@ -153,7 +153,7 @@ def test_the_back_ends_agree(seed, iou_type):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_boundary_ap_is_that_of_faster_coco_eval(seed):
-    """By its own boundaries, which are computed by other means."""
+    """Its own boundaries are computed differently."""
     package = pytest.importorskip("faster_coco_eval")
     dataset, detections = random_detections(seed)
     ours = precision_recall(dataset, detections, "boundary").precision
@@ -165,7 +165,7 @@ def test_boundary_ap_is_that_of_faster_coco_eval(seed):
 
 
 def test_the_width_is_that_of_boundary_ious_authors(backend):
-    """Of 45 x 60 pixels 0.02 of the diagonal is 1.5, which they round to the even 2;
+    """For 45 x 60 pixels, 0.02 of the diagonal is 1.5, which they round to the even 2;
     faster-coco-eval by itself takes 1. A frame of 2 of 20 pixels is 144 pixels; of one aside,
     19 x 4 + 2 x 16 are shared: 108 / 180 = 0.6, three thresholds."""
     assert average_precision.boundary_distance(45, 60) == 2
@@ -210,7 +210,7 @@ def test_lvis_rules_by_hand(known, expected, iou_type, backend):
 
 
 def federated_set(seed):
-    """Rare, common and frequent categories, some of them unknown or incomplete in some images."""
+    """Make a set of rare, common and frequent categories, some incomplete in some images."""
     dataset, detections = random_detections(seed)
     rng = np.random.default_rng(seed)
     for image in dataset["images"]:
@@ -266,8 +266,8 @@ def test_lvis_rules_are_those_of_the_lvis_package(seed, iou_type, backend, tmp_p
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"iou_type": "keypoints"}, "'keypoints' is no task of AP: it is one of bbox, segm, bound"),
-        ({"iou_type": "segm", "backend": "mine"}, "'mine' is no back end of AP: it is one of fast"),
+        ({"iou_type": "keypoints"}, "no task 'keypoints': use one of bbox, segm, boundary"),
+        ({"iou_type": "segm", "backend": "mine"}, "no back end 'mine': use one of fast"),
     ],
 )
 def test_names_that_are_not_known(options, text):

@@ -18,7 +18,7 @@ IGNORE = 7
 
 
 def slow_region(mask, distance, ignored=None):
-    """The definition, pixel by pixel: some pixel within `distance` is known to be outside."""
+    """Apply the definition to each pixel: a pixel within `distance` is known to be outside."""
     height, width = mask.shape
     known = np.ones_like(mask) if ignored is None else ~ignored
 
@@ -77,7 +77,7 @@ def test_class_boundaries_are_the_union_of_the_binary_ones(labels, distance):
 @settings(max_examples=40, deadline=None)
 @given(st.data(), shapes, distances)
 def test_ignored_pixels_do_not_matter(data, shape, distance):
-    """What is predicted where the label is unknown changes nothing; all else right scores 1."""
+    """Predictions at ignored pixels change nothing; if all others are right, IoU is 1."""
     labels = data.draw(arrays(np.int64, shape, elements=st.sampled_from([0, 1, 2, IGNORE])))
     anything = data.draw(arrays(np.int64, shape, elements=st.integers(0, 2)))
     prediction = np.where(labels == IGNORE, anything, labels)
@@ -134,7 +134,7 @@ def test_everything_ignored():
 
 
 def test_more_classes_than_a_byte_holds():
-    """0 and 256, 253 and 254: none of them may fall together."""
+    """0 and 256, 253 and 254 must stay different classes."""
     labels = np.repeat([0, 256, 253, 254, 255, 1202], 8)[None].repeat(48, axis=0)
     expected = slow_region(labels == 0, 2)
     for c in np.unique(labels)[1:]:

@@ -1,4 +1,4 @@
-"""Which evaluator a data set gets, and how several become one."""
+"""The evaluator of each data set, and merging several evaluators."""
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog

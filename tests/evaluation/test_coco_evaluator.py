@@ -1,4 +1,4 @@
-"""COCO's evaluator against Detectron2's, against what must come out, and with what goes wrong."""
+"""The COCO evaluator against Detectron2's, against expected scores, and its errors."""
 
 import json
 import math
@@ -214,7 +214,7 @@ def test_boxes_alone_may_lack_areas(tmp_path, backend):
 
 
 def test_annotation_ids_may_start_at_zero(tmp_path, backend):
-    """pycocotools marks what is unmatched by 0."""
+    """pycocotools marks unmatched detections by 0."""
     dataset, masks = random_set()
     for annotation in dataset["annotations"]:
         annotation["id"] -= 1
@@ -234,7 +234,7 @@ def test_without_metadata_categories_count_as_detectron2_counts_them(tmp_path):
 
 
 def test_records_without_a_json_file(tmp_path):
-    """Registered as Detectron2's plain dicts, with polygons; another set may have been there."""
+    """Plain dicts of Detectron2 with polygons; the folder may hold another set's file."""
     name = "pointrend_test_plain_dicts"
     image = {"file_name": "1.jpg", "image_id": "first", "height": 60, "width": 90}
     polygon = [10, 10, 50, 10, 50, 40, 10, 40]
@@ -311,7 +311,7 @@ def test_masks_are_encoded_as_pycocotools_does(shape):
 
 
 def test_masks_of_a_few_pixels_are_encoded_as_pycocotools_does():
-    """Empty, full, and each pixel, row and column of it alone."""
+    """Empty, full, and each single pixel, row and column."""
     places = [np.s_[:0], np.s_[:], *np.ndindex(4, 5), *np.ndindex(4)]
     places += [(slice(None), x) for x in range(5)]
     masks = np.zeros((len(places), 4, 5), bool)

@@ -1,4 +1,4 @@
-"""LVIS' evaluator against Detectron2's, which runs the package lvis, and AP*."""
+"""The LVIS evaluator against Detectron2's, which uses the package lvis, and AP*."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def backend(request):
 
 
 def lvis_set(seed=0):
-    """As LVIS: categories from 1, no crowds, some categories not looked for in some images."""
+    """Make a set like LVIS: ids from 1, no crowds, not every category annotated in every image."""
     dataset, masks = random_set(seed, crowds=False)
     rng = np.random.default_rng(seed)
     renamed = {category: k for k, category in enumerate(coco_sets.CATEGORY_IDS, start=1)}
@@ -41,7 +41,7 @@ def lvis_set(seed=0):
 
 
 def register_lvis(folder, dataset):
-    """Detectron2's LVIS metadata have no category ids: they are the class indices plus one."""
+    """Register a set like LVIS in Detectron2, without category ids: the class indices plus one."""
     name = register(folder, dataset, evaluator_type="lvis")
     classes = MetadataCatalog.get(name).thing_classes
     MetadataCatalog.remove(name)
@@ -86,7 +86,7 @@ def test_box_and_mask_ap_are_detectron2s(tmp_path, backend, seed, limit, monkeyp
 
 
 def test_coco_classes_on_lvis_annotations(tmp_path):
-    """AP*: the metadata are COCO's, whose category ids have gaps."""
+    """AP*: the metadata are those of COCO, whose category ids have gaps."""
     dataset, masks = random_set(crowds=False)
     for category in dataset["categories"]:
         category["frequency"] = "f"

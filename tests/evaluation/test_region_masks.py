@@ -1,4 +1,4 @@
-"""Masks that are pasted and encoded in their regions, against Detectron2's and pycocotools' own."""
+"""Region masks against Detectron2's pasting and pycocotools' encoding."""
 
 import numpy as np
 import pytest
@@ -136,6 +136,6 @@ def test_what_is_not_a_number_is_outside():
 
 @pytest.mark.parametrize("box", [(-50.0, 5, -10, 30), (5.0, 200, 30, 300), (500.0, 500, 600, 600)])
 def test_boxes_outside_of_the_image_are_empty(box):
-    """Detectron2's own fails beyond the right and the lower edge; boxes are clipped before."""
+    """Detectron2 fails beyond the right and the lower edge; it clips boxes before."""
     rles = encode_region_masks(torch.ones(1, 28, 28), torch.tensor([box]), HEIGHT, WIDTH)
     assert rles == [mask_rle(np.zeros((HEIGHT, WIDTH), bool))]

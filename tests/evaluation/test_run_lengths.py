@@ -1,4 +1,4 @@
-"""Run lengths of regions, against pycocotools' of whole images."""
+"""Run lengths of regions against pycocotools' for whole images."""
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -22,7 +22,7 @@ def test_runs_may_go_on_into_the_next_column(x0, x1, y0, y1):
 
 
 def decoded(rle):
-    """The whole mask."""
+    """Decode the whole mask with `decode_columns`."""
     columns, x0, y0 = decode_columns(rle)
     mask = np.zeros(rle["size"], np.uint8)
     mask[y0 : y0 + columns.shape[1], x0 : x0 + columns.shape[0]] = columns.T
@@ -53,7 +53,7 @@ def test_encoded_and_decoded(seed, height, width, density):
 @pytest.mark.parametrize("first", [0, 1, 7, 12])
 @pytest.mark.parametrize("pixels", [1, 2, 5, 8, 9, 10])
 def test_one_run(first, pixels):
-    """In a column, and from one column into the next."""
+    """Runs in a column, and from one column into the next."""
     mask = np.zeros(24, bool)
     mask[first : first + pixels] = True
     rle = mask_rle(mask.reshape(3, 8).T)
@@ -61,7 +61,7 @@ def test_one_run(first, pixels):
 
 
 def test_long_runs():
-    """Counts of many characters, and differences of them that are below zero."""
+    """Counts of many characters, and negative differences."""
     size = (1100, 2300)
     masks = np.zeros((4, *size), bool)
     masks[0, 200:700, 300:1500] = blob(np.random.default_rng(0), 500, 1200)
@@ -74,7 +74,7 @@ def test_long_runs():
     "counts", [[5, 3, 0, 2, 10], [0, 2, 0, 0, 18], [4, 0, 0, 16], [20], [0, 20], [0, 0, 20]]
 )
 def test_runs_of_no_pixels(counts):
-    """As others may write them."""
+    """Other encoders may write them."""
     rle = mask_util.frPyObjects({"size": [4, 5], "counts": counts}, 4, 5)
     np.testing.assert_array_equal(decoded(rle), mask_util.decode(rle))
 

@@ -19,12 +19,12 @@ NAMES = ["road", "person", "sky"]
 
 
 def load_for_detectron2(path, dtype):
-    """Detectron2 0.6's own loader fails under NumPy 2."""
+    """Load labels for Detectron2 0.6, whose own loader fails with NumPy 2."""
     return np.array(Image.open(path), dtype=dtype)
 
 
 def register(folder, labels, name="pointrend_test_semantic", **metadata):
-    """Write label maps, (re-)register them as a data set and return its name and records."""
+    """Write label maps and (re-)register them as a data set; return its name and records."""
     records = []
     for i, label_map in enumerate(labels):
         path = folder / f"{i}.png"
@@ -76,7 +76,7 @@ def test_every_key_but_the_boundary_ones_equals_detectron2s(tmp_path, values):
 
 
 def test_a_wholly_mislabelled_image_does_not_score(tmp_path):
-    """Detectron2's Boundary IoU: 100 for class 0, though not one pixel of it is found."""
+    """Detectron2's Boundary IoU is 100 for class 0, though none of its pixels is found."""
     labels = np.ones((200, 200), dtype=np.uint8)
     labels[60:120, 60:120] = 0
     prediction = labels.astype(int) + 1
@@ -223,7 +223,7 @@ def test_evaluating_twice_and_resetting(tmp_path):
 
 
 def rank_main(rank, world_size, folder, parts):
-    """One rank of the distributed test: its part of the images, then all results to the file."""
+    """Evaluate one rank's part of the images and write the merged results to a file."""
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
     )
@@ -348,7 +348,9 @@ def test_label_files_of_several_kinds(tmp_path):
 def test_image_of_another_data_set(tmp_path):
     name, _ = register(tmp_path, [np.zeros((4, 4), np.uint8)])
     evaluator = SemanticSegmentationEvaluator(name, distributed=False)
-    with pytest.raises(InputError, match=r"other\.jpg: not in data set 'pointrend_test_semantic'"):
+    with pytest.raises(
+        InputError, match=r"other\.jpg is not in data set 'pointrend_test_semantic'"
+    ):
         evaluator.process([{"file_name": "other.jpg"}], [{"sem_seg": torch.zeros(3, 4, 4)}])
 
 

@@ -1,1 +1,1 @@
-"""Evaluators and boundary metrics."""
+"""Evaluators: AP and Boundary AP of instances, IoU and Boundary IoU of label maps."""

@@ -1,13 +1,13 @@
-"""Average precision of boxes, masks and mask boundaries, by either of two back ends.
+"""Average precision of boxes, masks and mask boundaries, computed by one of two back ends.
 
-faster-coco-eval is used where it is installed, pycocotools elsewhere. Both give the same numbers:
-Boundary IoU is computed here for both, and LVIS' rules are added to pycocotools.
+faster-coco-eval is used if it is installed, pycocotools otherwise. Both give the same numbers:
+Boundary IoU is computed here for both, and the LVIS rules are added to pycocotools.
 
 Shapes:
     T: IoU thresholds, 0.50, 0.55 ... 0.95
     R: recall thresholds, 0, 0.01 ... 1
     K: categories, in the order of their ids
-    A: areas: all, small (below 32²), medium, large (above 96² pixels)
+    A: object sizes: all, small (area below 32² pixels), medium, large (above 96²)
     M: limits on the number of detections per image and category
 """
 
@@ -16,6 +16,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -31,51 +32,55 @@ IOU_TYPES = ("bbox", "segm", "boundary")
 
 @dataclass(frozen=True)
 class Curves:
-    """Precision at each recall, and the recall that is reached.
+    """Precision at each recall threshold, and the maximum recall.
 
     Attributes:
-        precision: T x R x K x A, -1 where a category has no annotation that counts. It is taken
-            at the last, and largest, limit on the number of detections.
-        recall: T x K x A x M, -1 likewise.
+        precision: T x R x K x A in [0, 1], -1 where a category has no annotation to evaluate; at
+            the last and largest limit on the number of detections.
+        recall: T x K x A x M in [0, 1], -1 where a category has no annotation to evaluate.
     """
 
     precision: np.ndarray
     recall: np.ndarray
 
     def average_precision(self, categories: Sequence[int] | None = None) -> float:
-        """AP in percent over ``categories`` (indices into K; all if None); NaN if none counts."""
+        """Return AP in percent over ``categories`` (indices into K; all if None).
+
+        NaN if none of them has an annotation to evaluate.
+        """
         chosen = slice(None) if categories is None else list(categories)
         return mean_percent(self.precision[:, :, chosen, 0])
 
     def metrics(self) -> dict[str, float]:
-        """AP, AP50, AP75, APs, APm and APl in percent; NaN where no annotation counts."""
+        """Return AP, AP50, AP75, APs, APm and APl in percent, NaN without annotations."""
         p = self.precision
         parts = {"AP": p[..., 0], "AP50": p[0, ..., 0], "AP75": p[5, ..., 0]}
         parts.update(APs=p[..., 1], APm=p[..., 2], APl=p[..., 3])
         return {name: mean_percent(part) for name, part in parts.items()}
 
     def mean_precision(self) -> dict[str, list[float | None]]:
-        """The mean over classes at each recall 0, 0.01, … 1, None where no class counts.
+        """Return the mean precision over categories at each of the R recall thresholds.
 
-        At IoU 0.5 ("50"), at 0.75 ("75"), and the mean over all thresholds ("all").
+        The keys are "50" (IoU 0.5), "75" (IoU 0.75) and "all" (the mean over IoU thresholds). A
+        value is None where no category has an annotation to evaluate.
         """
         parts = {"50": self.precision[:1], "75": self.precision[5:6], "all": self.precision}
         return {name: [_mean(part[:, r, :, 0]) for r in range(101)] for name, part in parts.items()}
 
 
 def _mean(values: np.ndarray) -> float | None:
-    counted = values[values > -1]
-    return float(counted.mean()) if counted.size else None
+    valid = values[values > -1]
+    return float(valid.mean()) if valid.size else None
 
 
 def mean_percent(values: np.ndarray) -> float:
-    """100 times the mean of what is not -1, NaN if everything is."""
-    counted = values[values > -1]
-    return 100.0 * float(counted.mean()) if counted.size else float("nan")
+    """Return 100 times the mean of the values that are not -1, NaN if all are -1."""
+    mean = _mean(values)
+    return float("nan") if mean is None else 100.0 * mean
 
 
 def installed_backend() -> str:
-    """``"faster_coco_eval"`` where it is installed, else ``"pycocotools"``."""
+    """Return ``"faster_coco_eval"`` if it is installed, else ``"pycocotools"``."""
     return "faster_coco_eval" if find_spec("faster_coco_eval") else "pycocotools"
 
 
@@ -89,37 +94,37 @@ def precision_recall(
     image_ids: Sequence | None = None,
     backend: str | None = None,
 ) -> Curves:
-    """Match detections with annotations and draw the curves.
+    """Match detections with annotations and compute precision and recall.
 
     Args:
         dataset: content of a COCO JSON file. Annotations need an ``area``, and a ``segmentation``
-            unless ``iou_type`` is ``"bbox"``. Not changed.
+            unless ``iou_type`` is ``"bbox"``. Not modified.
         detections: in COCO's result format, with image and category ids of the data set. Not
-            changed.
-        iou_type: ``"bbox"``, ``"segm"``, or ``"boundary"`` for Boundary IoU: the smaller of mask
-            IoU and the IoU of the boundary regions ("Boundary IoU", CVPR 2021, section 5). A
-            crowd, whose outline is no object's, is compared by its mask alone.
+            modified.
+        iou_type: ``"bbox"``, ``"segm"``, or ``"boundary"`` for the smaller of mask IoU and the
+            IoU of the boundary regions ("Boundary IoU", CVPR 2021, section 5). Crowd annotations
+            are matched by mask IoU alone, because their boundary is not that of an object.
         max_dets: M limits, ascending.
-        federated: LVIS' rules. Detections of a category count only in the images that are
-            annotated for it, by an annotation or by ``neg_category_ids``; where it is in
-            ``not_exhaustive_category_ids``, one that matches nothing is left out.
+        federated: apply the LVIS rules. Detections of a category are evaluated only in images
+            that are annotated for it, by an annotation or by ``neg_category_ids``. In images that
+            list it in ``not_exhaustive_category_ids``, unmatched detections are ignored.
         image_ids: images to evaluate on; all if None.
         backend: ``"faster_coco_eval"`` or ``"pycocotools"``; :func:`installed_backend` if None.
 
     Raises:
-        InputError: ``iou_type`` or ``backend`` is none of these.
+        InputError: unknown ``iou_type`` or ``backend``.
     """
     run = {"faster_coco_eval": _run_faster_coco_eval, "pycocotools": _run_pycocotools}
     backend = backend or installed_backend()
     for what, value, known in [("task", iou_type, IOU_TYPES), ("back end", backend, tuple(run))]:
         if value not in known:
-            raise InputError(f"'{value}' is no {what} of AP: it is one of {', '.join(known)}.")
+            raise InputError(f"AP has no {what} '{value}': use one of {', '.join(known)}.")
     numbers = {i: k for k, i in enumerate(sorted(image["id"] for image in dataset["images"]))}
     images = None if image_ids is None else [numbers[i] for i in image_ids]
     if federated:
-        detections = _looked_for(dataset, detections)
-    dataset = _numbered(dataset, numbers)
-    # Areas decide what is small and large: a mask's comes from the mask only without a box.
+        detections = _in_annotated_images(dataset, detections)
+    dataset = _renumber(dataset, numbers)
+    # The back ends take the area from the mask only if the detection has no box.
     geometry = "bbox" if iou_type == "bbox" else "segmentation"
     detections = [
         {
@@ -134,10 +139,10 @@ def precision_recall(
     return Curves(precision=curves["precision"][..., -1], recall=curves["recall"])
 
 
-def _looked_for(dataset: dict, detections: list[dict]) -> list[dict]:
-    """Those in images that are annotated for their category.
+def _in_annotated_images(dataset: dict, detections: list[dict]) -> list[dict]:
+    """Return the detections in images that are annotated for their category.
 
-    Also for faster-coco-eval, which fails where it drops all detections of an unannotated image.
+    faster-coco-eval does this itself, but fails if it drops all detections of an image.
     """
     pairs = {(a["image_id"], a["category_id"]) for a in dataset["annotations"]}
     for image in dataset["images"]:
@@ -145,10 +150,10 @@ def _looked_for(dataset: dict, detections: list[dict]) -> list[dict]:
     return [d for d in detections if (d["image_id"], d["category_id"]) in pairs]
 
 
-def _numbered(dataset: dict, numbers: dict) -> dict:
-    """A copy with ids that both back ends work with.
+def _renumber(dataset: dict, numbers: dict) -> dict:
+    """Return a copy with image ids from ``numbers`` and annotation ids from 1.
 
-    faster-coco-eval wants integers for images, and both take annotation 0 for "nothing matched".
+    faster-coco-eval needs integer image ids. Both back ends read annotation id 0 as "unmatched".
     """
     annotations = [
         {"iscrowd": 0, **annotation, "id": k, "image_id": numbers[annotation["image_id"]]}
@@ -158,25 +163,31 @@ def _numbered(dataset: dict, numbers: dict) -> dict:
     return {"info": {}, **dataset, "images": images, "annotations": annotations}
 
 
-def _run_faster_coco_eval(dataset, detections, iou_type, max_dets, federated, image_ids):
+def _run_faster_coco_eval(
+    dataset: dict,
+    detections: list[dict],
+    iou_type: str,
+    max_dets: list[int],
+    federated: bool,
+    image_ids: list[int] | None,
+) -> dict[str, np.ndarray]:
     from faster_coco_eval import COCO, COCOeval_faster
 
+    # Its own Boundary IoU takes five times as long and rounds the width differently.
     class BoundaryEvaluation(COCOeval_faster):
-        """Its own boundaries take five times as long, and their width is rounded differently."""
-
-        def computeIoU(self, imgId, catId):
+        def computeIoU(self, imgId: int, catId: int) -> Any:
             ious = super().computeIoU(imgId, catId)
             pair = ([imgId], [catId], True)
             annotations = self.gt_dataset.get_instances(*pair)[0][0]
             return _boundary_ious(ious, annotations, self.dt_dataset.get_instances(*pair)[0][0])
 
-    if federated:  # it wants to know how frequent a category is, which changes no curve
+    if federated:  # it requires the key 'frequency', which does not affect the curves
         categories = [{"frequency": "f", **category} for category in dataset["categories"]]
         dataset = {**dataset, "categories": categories}
-    truth, nothing = COCO(dataset), {**dataset, "annotations": []}
+    truth, empty = COCO(dataset), {**dataset, "annotations": []}
     evaluation = (BoundaryEvaluation if iou_type == "boundary" else COCOeval_faster)(
         truth,
-        truth.loadRes(detections) if detections else COCO(nothing),
+        truth.loadRes(detections) if detections else COCO(empty),
         "bbox" if iou_type == "bbox" else "segm",
         lvis_style=federated,
         print_function=lambda *_: None,
@@ -184,32 +195,41 @@ def _run_faster_coco_eval(dataset, detections, iou_type, max_dets, federated, im
     return _run(evaluation, max_dets, image_ids)
 
 
-def _run_pycocotools(dataset, detections, iou_type, max_dets, federated, image_ids):
+def _run_pycocotools(
+    dataset: dict,
+    detections: list[dict],
+    iou_type: str,
+    max_dets: list[int],
+    federated: bool,
+    image_ids: list[int] | None,
+) -> dict[str, np.ndarray]:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        truth, nothing = _indexed(dataset), {**dataset, "annotations": []}
-        found = truth.loadRes(detections) if detections else _indexed(nothing)
+        truth, empty = _coco_api(dataset), {**dataset, "annotations": []}
+        found = truth.loadRes(detections) if detections else _coco_api(empty)
         evaluation = _Evaluation(truth, found, iou_type, federated)
         return _run(evaluation, max_dets, image_ids)
 
 
-def _indexed(dataset: dict) -> COCO:
+def _coco_api(dataset: dict) -> COCO:
     api = COCO()
     api.dataset = dataset
     api.createIndex()
     return api
 
 
-def _run(evaluation, max_dets, image_ids) -> dict:
+def _run(
+    evaluation: Any, max_dets: list[int], image_ids: list[int] | None
+) -> dict[str, np.ndarray]:
     evaluation.params.maxDets = max_dets
     if image_ids is not None:
-        evaluation.params.imgIds = list(image_ids)
+        evaluation.params.imgIds = image_ids
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation.eval
 
 
 class _Evaluation(COCOeval):
-    """pycocotools' evaluation with Boundary IoU and LVIS' rules; see :func:`precision_recall`."""
+    """pycocotools' evaluation with Boundary IoU and the LVIS rules of :func:`precision_recall`."""
 
     def __init__(self, truth: COCO, detections: COCO, iou_type: str, federated: bool):
         super().__init__(truth, detections, "bbox" if iou_type == "bbox" else "segm")
@@ -219,24 +239,28 @@ class _Evaluation(COCOeval):
             for image in truth.dataset["images"]
         }
 
-    def computeIoU(self, imgId, catId):
+    def computeIoU(self, imgId: int, catId: int) -> Any:
         ious = super().computeIoU(imgId, catId)
         if not self._boundary:
             return ious
         return _boundary_ious(ious, self._gts[imgId, catId], self._dts[imgId, catId])
 
-    def evaluateImg(self, imgId, catId, aRng, maxDet):
+    def evaluateImg(self, imgId: int, catId: int, aRng: list[float], maxDet: int) -> dict | None:
         matches = super().evaluateImg(imgId, catId, aRng, maxDet)
         if matches and catId in self._incomplete[imgId]:
             matches["dtIgnore"] |= matches["dtMatches"] == 0
         return matches
 
 
-def _boundary_ious(ious, annotations: list[dict], detections: list[dict]):
-    """The masks' IoUs of an image and a category, lowered to those of the boundaries."""
+def _boundary_ious(ious: Any, annotations: list[dict], detections: list[dict]) -> Any:
+    """Return the smaller of mask IoU and boundary IoU for an image and a category.
+
+    Args:
+        ious: mask IoUs, detections (by descending score, up to the limit) x annotations; an empty
+            list if there are none of either.
+    """
     if len(ious) == 0:
         return ious
-    # The rows: detections in order of their scores, up to the limit.
     order = np.argsort([-detection["score"] for detection in detections], kind="mergesort")
     found = [_boundary_rle(detections[i]) for i in order[: len(ious)]]
     wanted = [_boundary_rle(annotation) for annotation in annotations]
@@ -246,8 +270,8 @@ def _boundary_ious(ious, annotations: list[dict], detections: list[dict]):
 
 
 def _boundary_rle(annotation: dict) -> dict:
-    rle = annotation.get("rle") or annotation["segmentation"]  # of faster-coco-eval, pycocotools
+    rle = annotation.get("rle") or annotation["segmentation"]  # faster-coco-eval, pycocotools
     columns, x0, y0 = decode_columns(rle)
-    if columns.size:  # nothing is outside of them: the contour is the same
+    if columns.size:
         columns = boundary_region(columns, boundary_distance(*rle["size"]))
     return encode_columns(columns, x0, y0, *rle["size"])

@@ -1,4 +1,4 @@
-"""The evaluator of a data set."""
+"""Build the evaluator of a data set."""
 
 import os
 from collections import OrderedDict
@@ -19,13 +19,13 @@ INSTANCE_EVALUATORS = {"coco": CocoInstanceEvaluator, "lvis": LvisInstanceEvalua
 
 
 class MergedEvaluators(DatasetEvaluators):
-    """Several evaluators of one task: their metrics of the same task stand side by side.
+    """Several evaluators whose metrics are merged by task.
 
-    Detectron2's `DatasetEvaluators` allows each task once.
+    Detectron2's `DatasetEvaluators` refuses two evaluators of the same task.
     """
 
-    def evaluate(self) -> OrderedDict:
-        merged = OrderedDict()
+    def evaluate(self) -> OrderedDict[str, OrderedDict]:
+        merged: OrderedDict[str, OrderedDict] = OrderedDict()
         for evaluator in self._evaluators:
             for task, metrics in (evaluator.evaluate() or {}).items():
                 merged.setdefault(task, OrderedDict()).update(metrics)
@@ -35,13 +35,19 @@ class MergedEvaluators(DatasetEvaluators):
 def build_evaluator(
     cfg: CfgNode, dataset_name: str, output_folder: str | None = None
 ) -> DatasetEvaluator:
-    """The evaluator that fits a data set's ``evaluator_type``.
+    """Return the evaluator for a data set's ``evaluator_type``.
 
-    Cityscapes is scored by its own scripts; of semantic labels, IoU and Boundary IoU come beside
-    theirs. Masks are expected, and NaN where there are none, if ``MODEL.MASK_ON``.
+    Cityscapes is scored by the Cityscapes scripts; for semantic labels, IoU and Boundary IoU of
+    this package are added. With ``MODEL.MASK_ON``, mask metrics are NaN if the model predicts no
+    masks.
+
+    Args:
+        cfg: ``MODEL.MASK_ON`` and ``OUTPUT_DIR`` are read.
+        dataset_name: a registered data set.
+        output_folder: where to write results; ``OUTPUT_DIR/inference/DATASET`` if None.
 
     Raises:
-        InputError: the type is none that this package scores, or what scores it is not installed.
+        InputError: unknown ``evaluator_type``, or the Cityscapes scripts are not installed.
     """
     output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")

@@ -1,8 +1,10 @@
-"""The evaluator of Cityscapes instances: Detectron2's, with its files and errors in order."""
+"""Evaluate instance segmentation with the Cityscapes scripts."""
 
 import contextlib
 import importlib
 import os
+from collections.abc import Iterator
+from typing import Any
 
 from detectron2 import evaluation as detectron2_evaluation
 
@@ -13,21 +15,21 @@ _SCRIPTS = "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling"
 
 
 class CityscapesInstanceEvaluator(detectron2_evaluation.CityscapesInstanceEvaluator):
-    """AP and AP50 by the Cityscapes scripts, which leave nothing in the current directory.
+    """Detectron2's evaluator of AP and AP50 with the Cityscapes scripts, with better errors.
 
-    Detectron2's evaluator of the same name, with two differences: ``matches.json`` goes where the
-    predictions are, into a temporary folder; and classes that are none of Cityscapes', a model
-    without masks and missing images are told apart.
+    Classes that Cityscapes does not have, models without masks and missing images each have their
+    own message. ``matches.json`` is written to the temporary folder of the predictions instead of
+    the current directory.
     """
 
     def __init__(self, dataset_name: str):
         """
         Args:
-            dataset_name: with ``thing_classes`` and ``gt_dir`` in its metadata.
+            dataset_name: a registered data set; its metadata has ``thing_classes``, ``gt_dir``.
 
         Raises:
-            InputError: the Cityscapes scripts are not installed or do not fit NumPy, or a class
-                of the data set is none that they score.
+            InputError: the Cityscapes scripts are not installed or do not work with this NumPy,
+                or they do not score one of the data set's classes.
         """
         ensure_cityscapes_importable()
         check_cityscapes_evaluation()
@@ -37,21 +39,22 @@ class CityscapesInstanceEvaluator(detectron2_evaluation.CityscapesInstanceEvalua
         unknown = [name for name in self._metadata.thing_classes if name not in known]
         if unknown:
             raise InputError(
-                f"Class '{unknown[0]}' of data set '{dataset_name}' is none that Cityscapes' "
-                f"instance evaluation knows: {', '.join(known)}. Set evaluator_type to 'coco' "
+                f"Cityscapes' instance evaluation does not know class '{unknown[0]}' of data set "
+                f"'{dataset_name}'. It knows {', '.join(known)}. Set evaluator_type to 'coco' "
                 "for other classes."
             )
         self._dataset_name = dataset_name
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """
+        """Add predictions.
+
         Args:
             inputs: records with ``file_name`` as in the data set.
             outputs: dicts with ``instances``: ``scores``, ``pred_classes`` and ``pred_masks``,
                 N x H x W bool.
 
         Raises:
-            InputError: no masks, or a class that the data set has not.
+            InputError: the model predicts no masks, or a class that is not in the data set.
         """
         count = len(self._metadata.thing_classes)
         for output in outputs:
@@ -73,7 +76,7 @@ class CityscapesInstanceEvaluator(detectron2_evaluation.CityscapesInstanceEvalua
         super().process(inputs, outputs)
 
     def evaluate(self) -> dict | None:
-        """``{"segm": {"AP": ..., "AP50": ...}}`` in percent; None on other ranks than the first.
+        """Return ``{"segm": {"AP": ..., "AP50": ...}}`` in percent, None except on rank 0.
 
         Raises:
             InputError: images of the data set were not evaluated.
@@ -81,18 +84,18 @@ class CityscapesInstanceEvaluator(detectron2_evaluation.CityscapesInstanceEvalua
         try:
             with _files_in(self._temp_dir):
                 return super().evaluate()
-        except SystemExit as error:  # the scripts' way to fail, after printing why
+        except SystemExit as error:  # the scripts exit after printing the reason
             raise InputError(
-                f"The Cityscapes scripts gave up on data set '{self._dataset_name}' (what they "
-                "printed is above). Every image under its gt_dir "
-                f"({self._metadata.gt_dir}) must be evaluated."
+                f"The Cityscapes scripts failed on data set '{self._dataset_name}' (they printed "
+                "the reason above). Evaluate every image under its gt_dir "
+                f"({self._metadata.gt_dir})."
             ) from error
 
 
 @contextlib.contextmanager
-def _files_in(folder: str):
-    """The scripts write ``matches.json``, by that name alone, to the current directory."""
-    scripts = importlib.import_module(_SCRIPTS)
+def _files_in(folder: str) -> Iterator[None]:
+    """Make the scripts write ``matches.json`` to a folder instead of the current directory."""
+    scripts: Any = importlib.import_module(_SCRIPTS)
     write = scripts.writeDict2JSON
     scripts.writeDict2JSON = lambda content, name: write(content, os.path.join(folder, name))
     try:

@@ -1,4 +1,4 @@
-"""The evaluator of instance segmentation in COCO's format: box, mask and Boundary AP.
+"""Evaluate instance segmentation with COCO annotations: box, mask and Boundary AP.
 
 Shapes:
     N: number of detections of an image
@@ -9,7 +9,7 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from detectron2.structures import Instances, ROIMasks
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
+from pycocotools.coco import COCO
 from tabulate import tabulate
 
 from ..errors import InputError
@@ -31,19 +32,18 @@ from .run_lengths import encode_columns, transpose
 
 logger = logging.getLogger(__name__)
 
-# Beside the results file: scores and curves by task.
-CURVES_FILE = "coco_evaluation.json"
+CURVES_FILE = "coco_evaluation.json"  # scores and curves by task, beside the results file
 
 
 class CocoInstanceEvaluator(COCOEvaluator):
     """Detectron2's ``COCOEvaluator`` with Boundary AP beside box and mask AP.
 
-    A drop-in, with the same keys for the same numbers and the same files; keypoints are left to
-    Detectron2's own. Annotations may lack ``iscrowd`` and ``area``, and ids may be anything: an
-    annotation's id of 0 means "nothing matched" to pycocotools.
+    A drop-in replacement with the same keys, numbers and files, except that keypoints are not
+    scored. Annotations may lack ``iscrowd`` and ``area``, and may have any ids, also 0, which
+    pycocotools reads as "unmatched".
     """
 
-    takes_roi_masks = True  # see `RoiMaskModel`; False in a subclass that wants N x H x W masks
+    takes_roi_masks = True  # read by `RoiMaskModel`; False gives N x H x W masks
     _results_file = "coco_instances_results.json"
     _federated = False
 
@@ -59,18 +59,18 @@ class CocoInstanceEvaluator(COCOEvaluator):
     ):
         """
         Args:
-            dataset_name: registered, with ``json_file`` in its metadata, or else its records are
-                converted to COCO's format, which takes an ``output_dir``.
-            tasks: of ``"bbox"``, ``"segm"`` and ``"boundary"``; None for boxes, and masks and
-                boundaries if they are predicted.
-            distributed: gather the predictions of all ranks; else evaluate this process's only.
+            dataset_name: a registered data set. If its metadata has no ``json_file``, its records
+                are converted to COCO's format, which needs an ``output_dir``.
+            tasks: some of ``"bbox"``, ``"segm"`` and ``"boundary"``. None for boxes, and for masks
+                and boundaries if masks are predicted.
+            distributed: gather the predictions of all ranks; else evaluate only this process's.
             output_dir: where to write ``coco_instances_results.json`` and
                 ``instances_predictions.pth``; None writes nothing.
             max_dets_per_image: the limit on detections of a category; None for COCO's 100.
-            backend: see `precision_recall`.
+            backend: as in `precision_recall`.
 
         Raises:
-            InputError: ``tasks`` has another name in it.
+            InputError: ``tasks`` has an unknown name.
         """
         unknown = set(tasks or ()) - set(IOU_TYPES)
         if unknown:
@@ -94,20 +94,22 @@ class CocoInstanceEvaluator(COCOEvaluator):
         self._category_ids = {i: category for category, i in self._contiguous_ids().items()}
 
     def _contiguous_ids(self) -> dict[int, int]:
-        """Class indices by category ids; without metadata, as Detectron2 numbers them."""
+        """Return class indices by category id; without metadata, in the order of the ids."""
         known = self._metadata.get("thing_dataset_id_to_contiguous_id")
         return known or {c: i for i, c in enumerate(sorted(self._coco_api.getCatIds()))}
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """
+        """Encode and store predictions.
+
         Args:
             inputs: records with ``image_id`` as in the data set.
             outputs: dicts with ``instances``: N ``pred_boxes``, ``scores`` and ``pred_classes``,
-                and unless the model predicts none, ``pred_masks``: N x H x W bool, or
-                `ROIMasks` in the frames of ``pred_boxes``, which is faster.
+                and, if the model predicts masks, ``pred_masks``: N x H x W bool, or `ROIMasks` in
+                the frames of ``pred_boxes``, which is faster.
 
         Raises:
-            InputError: an image, a class or a mask's size that is not in the data set.
+            InputError: an image or a class is not in the data set, or a mask does not have the
+                image's size.
         """
         for record, output in zip(inputs, outputs, strict=True):
             if "instances" not in output:
@@ -145,13 +147,14 @@ class CocoInstanceEvaluator(COCOEvaluator):
                 "x width). Give 'height' and 'width' of the image in the model's input."
             )
 
-    def evaluate(self, img_ids=None) -> dict:
-        """Score all images since :meth:`reset`, or of ``img_ids`` if it is given.
+    def evaluate(self, img_ids: Sequence | None = None) -> dict:
+        """Score all images since :meth:`reset`, or those in ``img_ids``.
 
         Returns:
-            ``{task: scores}`` on the main rank, an empty dict on the others and where the data
-            set has no annotations. Scores are in percent: AP, AP50, AP75, APs, APm, APl, and of
-            two classes or more AP-<class>. What cannot be computed is NaN, and the log says why.
+            ``{task: scores}`` on the main rank; an empty dict on other ranks and if the data set
+            has no annotations. Scores are in percent: AP, AP50, AP75, APs, APm, APl and, with at
+            least two classes, AP-<class>. Scores that cannot be computed are NaN, and the log
+            says why.
         """
         results = super().evaluate(img_ids)
         main = not self._distributed or comm.is_main_process()
@@ -159,7 +162,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
             results = {task: self._score(task, [], img_ids) for task in self._tasks or IOU_TYPES}
         return results
 
-    def _eval_predictions(self, predictions, img_ids=None):
+    def _eval_predictions(self, predictions: list[dict], img_ids: Sequence | None = None) -> None:
         detections = [
             {**detection, "category_id": self._category_ids[detection["category_id"]]}
             for detection in itertools.chain(*(p["instances"] for p in predictions))
@@ -180,7 +183,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
             self._write_curves()
 
     def _write_curves(self) -> None:
-        """Scores, and precision at each recall (the mean over classes), for reports."""
+        """Write scores, and precision at each recall (the mean over classes), for reports."""
         content = {
             task: {
                 "scores": {k: None if np.isnan(v) else v for k, v in self._results[task].items()},
@@ -191,17 +194,19 @@ class CocoInstanceEvaluator(COCOEvaluator):
         with PathManager.open(os.path.join(self._output_dir, CURVES_FILE), "w") as file:
             json.dump(content, file)
 
-    def _tasks_from_predictions(self, predictions):
+    def _tasks_from_predictions(self, predictions: list[dict]) -> tuple[str, ...]:
         if any("keypoints" in prediction for prediction in predictions):
             logger.warning("Keypoints are not scored: use Detectron2's COCOEvaluator for them.")
         with_masks = not predictions or any("segmentation" in p for p in predictions)
         return IOU_TYPES if with_masks else ("bbox",)
 
-    def _score(self, task: str, detections: list[dict], img_ids) -> dict[str, float]:
+    def _score(
+        self, task: str, detections: list[dict], img_ids: Sequence | None
+    ) -> dict[str, float]:
         names = self._class_names()
-        missing = self._why_not(task, detections)
-        if missing:
-            logger.warning("%s AP cannot be computed and is NaN: %s", task, missing)
+        obstacle = self._obstacle(task, detections)
+        if obstacle:
+            logger.warning("%s AP cannot be computed and is NaN: %s", task, obstacle)
             curves = _no_curves(len(names), len(self._max_dets_per_image))
         else:
             curves = precision_recall(
@@ -222,7 +227,8 @@ class CocoInstanceEvaluator(COCOEvaluator):
             logger.info("Per-category %s AP:\n%s", task, _table(per_class))
         return {**metrics, **{f"AP-{name}": ap for name, ap in per_class.items()}}
 
-    def _why_not(self, task: str, detections: list[dict]) -> str:
+    def _obstacle(self, task: str, detections: list[dict]) -> str:
+        """Return why a task cannot be scored, "" if it can."""
         if not detections:
             return "the model made no predictions."
         if task != "bbox" and not all("segmentation" in d for d in detections):
@@ -250,7 +256,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
         return {name: curves.average_precision([k]) for k, name in enumerate(names)}
 
     def _class_names(self) -> list[str]:
-        """In the order of the category ids."""
+        """Return the class names in the order of the category ids."""
         classes, contiguous = self._metadata.get("thing_classes") or (), self._contiguous_ids()
         return [
             classes[contiguous[category]]
@@ -260,11 +266,13 @@ class CocoInstanceEvaluator(COCOEvaluator):
         ]
 
 
-def encode_instances(instances: Instances, image_id) -> list[dict]:
-    """The detections of an image in COCO's result format, with class indices as categories.
+def encode_instances(instances: Instances, image_id: int | str) -> list[dict]:
+    """Convert an image's detections to COCO's result format, with class indices as category ids.
 
     Args:
-        instances: as in :meth:`CocoInstanceEvaluator.process`, on the CPU.
+        instances: N detections on the CPU with ``pred_boxes``, ``scores``, ``pred_classes`` and
+            optionally ``pred_masks`` (N x H x W bool or `ROIMasks`).
+        image_id: copied into the results.
     """
     fields = instances.get_fields()
     masks = fields.get("pred_masks")
@@ -273,8 +281,8 @@ def encode_instances(instances: Instances, image_id) -> list[dict]:
     if masks is not None:
         if isinstance(masks, ROIMasks):
             boxes, size = instances.pred_boxes.tensor, instances.image_size
-            of_their_own = masks.masks if isinstance(masks, BoxMasks) else masks.tensor
-            rles = encode_region_masks(of_their_own, boxes, *size)
+            box_masks = masks.masks if isinstance(masks, BoxMasks) else masks.tensor
+            rles = encode_region_masks(box_masks, boxes, *size)
         else:
             rles = encode_masks(masks)
         for detection, rle in zip(detections, rles, strict=True):
@@ -283,10 +291,13 @@ def encode_instances(instances: Instances, image_id) -> list[dict]:
 
 
 def encode_masks(masks: torch.Tensor) -> list[dict]:
-    """Run-length encode masks, ready for JSON.
+    """Run-length encode full-size masks.
 
     Args:
         masks: N x H x W bool, on the CPU.
+
+    Returns:
+        N dicts in COCO's compressed format with counts as text, ready for JSON.
     """
     pixels = masks.to(torch.bool).contiguous().numpy().view(np.uint8)
     rles = []
@@ -297,8 +308,8 @@ def encode_masks(masks: torch.Tensor) -> list[dict]:
     return rles
 
 
-def _complete_annotations(coco_api) -> str:
-    """Put in the areas that are not there. Returns what is wrong with the masks, "" if nothing."""
+def _complete_annotations(coco_api: COCO) -> str:
+    """Add missing areas. Return a message if an annotation has no mask, else ""."""
     without_mask = ""
     for annotation in coco_api.dataset.get("annotations", ()):
         if not annotation.get("segmentation"):
@@ -311,7 +322,7 @@ def _complete_annotations(coco_api) -> str:
     return without_mask
 
 
-def _area(coco_api, annotation: dict) -> float:
+def _area(coco_api: COCO, annotation: dict) -> float:
     if annotation.get("segmentation"):
         return float(mask_util.area(coco_api.annToRLE(annotation)))
     return annotation["bbox"][2] * annotation["bbox"][3]

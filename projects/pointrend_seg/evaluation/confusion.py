@@ -1,6 +1,6 @@
-"""IoU and Boundary IoU of label maps, from counts summed over a set of images.
+"""IoU and Boundary IoU of label maps, from counts that are summed over images.
 
-Works on arrays, without Detectron2.
+The inputs are NumPy arrays; Detectron2 is not needed.
 
 Shapes:
     H, W: height and width of an image
@@ -16,10 +16,15 @@ from .boundary import boundary_counts, boundary_distance
 
 
 class SemanticConfusion:
-    """Counts over a set of images from which IoU and Boundary IoU follow.
+    """Pixel counts over a set of images, from which IoU and Boundary IoU are computed.
 
-    The counts are sums over images: those of two parts of a set add up to those of the whole
-    (:meth:`merge`). Nothing is kept of the images themselves.
+    Counts of parts of a set add up to those of the whole (:meth:`merge`). Images are not stored.
+
+    Example:
+        >>> confusion = SemanticConfusion(num_classes=2)
+        >>> confusion.update(np.array([[0, 1, 1, 1]]), np.array([[0, 0, 1, 255]]))
+        >>> confusion.scores(["road", "car"])["mIoU"]
+        50.0
     """
 
     def __init__(
@@ -28,14 +33,14 @@ class SemanticConfusion:
         """
         Args:
             num_classes: C.
-            ignore_value: the label of pixels that count nowhere; None if there are none.
-            boundary_ratio: width of the boundary region as a part of the image's diagonal.
+            ignore_value: the label of ignored pixels; None if there are none.
+            boundary_ratio: width of the boundary region as a fraction of the image's diagonal.
         """
         self.num_classes = num_classes
         self.ignore_value = ignore_value
         self.boundary_ratio = boundary_ratio
         self.matrix = np.zeros((num_classes, num_classes), dtype=np.int64)  # [predicted, true]
-        self.boundary = np.zeros((3, num_classes), dtype=np.int64)  # see boundary_counts
+        self.boundary = np.zeros((3, num_classes), dtype=np.int64)  # as boundary_counts
 
     def update(self, prediction: np.ndarray, labels: np.ndarray) -> None:
         """Add one image.
@@ -61,7 +66,8 @@ class SemanticConfusion:
         self._check_range("prediction", prediction)
         pairs = prediction[known].astype(np.int64) * self.num_classes + labels[known]
         self.matrix += np.bincount(pairs, minlength=self.matrix.size).reshape(self.matrix.shape)
-        distance = boundary_distance(*labels.shape, self.boundary_ratio)
+        height, width = labels.shape
+        distance = boundary_distance(height, width, self.boundary_ratio)
         self.boundary += boundary_counts(
             prediction, labels, self.num_classes, distance, self.ignore_value
         )
@@ -72,12 +78,12 @@ class SemanticConfusion:
         self.boundary += other.boundary
 
     def scores(self, class_names: Sequence[str] | None = None) -> dict[str, float]:
-        """All metrics in percent, under the keys of Detectron2's ``SemSegEvaluator``.
+        """Return all metrics in percent, with the keys of Detectron2's ``SemSegEvaluator``.
 
-        ``mIoU``, ``fwIoU`` (weighted by the classes' true pixels), ``mACC``, ``pACC`` and
-        ``mBoundaryIoU``; per class ``IoU-<name>``, ``BoundaryIoU-<name>``,
-        ``min(IoU, B-Iou)-<name>`` and ``ACC-<name>``. A class without a pixel in the labels is NaN
-        and left out of the means, in Boundary IoU a class without a boundary pixel in the labels.
+        The keys are ``mIoU``, ``fwIoU`` (IoU weighted by the number of labelled pixels), ``mACC``,
+        ``pACC``, ``mBoundaryIoU``, and per class ``IoU-<name>``, ``BoundaryIoU-<name>``,
+        ``min(IoU, B-Iou)-<name>`` and ``ACC-<name>``. Classes that are not in the labels (for
+        Boundary IoU: without a boundary pixel there) are NaN and left out of the means.
 
         Args:
             class_names: C names; by default the class indices.
@@ -119,14 +125,14 @@ class SemanticConfusion:
 
 
 def _percent(part: np.ndarray, whole: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """100 * part / whole where ``valid``, else NaN."""
+    """Return 100 * part / whole where ``valid``, else NaN."""
     result = np.full(part.shape, np.nan)
     np.divide(part, whole, out=result, where=valid)
     return 100.0 * result
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean of what is not NaN; NaN if nothing is."""
+    """Return the mean without NaN values, NaN (and no warning) if there are no others."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")
 

@@ -1,7 +1,8 @@
-"""The evaluator of instance segmentation in LVIS' format ("LVIS", CVPR 2019), also for AP*."""
+"""Evaluate instance segmentation with LVIS annotations ("LVIS", CVPR 2019)."""
 
 import itertools
 import logging
+from typing import Any
 
 from .average_precision import Curves
 from .coco import CocoInstanceEvaluator
@@ -12,26 +13,31 @@ FREQUENCIES = {"APr": "r", "APc": "c", "APf": "f"}  # rare, common, frequent
 
 
 class LvisInstanceEvaluator(CocoInstanceEvaluator):
-    """Box, mask and Boundary AP by LVIS' rules: what Detectron2's ``LVISEvaluator`` reports.
+    """Box, mask and Boundary AP with the LVIS rules, as in Detectron2's ``LVISEvaluator``.
 
-    It does not need the package ``lvis``, whose evaluation calls ``numpy.float``, which NumPy
-    1.24 removed. The images' ``neg_category_ids`` and ``not_exhaustive_category_ids`` and the
-    categories' ``frequency`` are read from the annotations.
+    The package ``lvis`` is not needed; it calls ``numpy.float``, which NumPy 1.24 removed. The
+    images' ``neg_category_ids`` and ``not_exhaustive_category_ids`` and the categories'
+    ``frequency`` are read from the annotations.
 
-    A model of COCO's 80 classes is scored by LVIS' better masks (AP* of the PointRend paper) on
-    ``lvis_v0.5_val_cocofied``.
+    To score a model of COCO's 80 classes with the better masks of LVIS (AP* in the PointRend
+    paper), evaluate on ``lvis_v0.5_val_cocofied``.
     """
 
     _results_file = "lvis_instances_results.json"
     _federated = True
 
-    def __init__(self, dataset_name: str, *args, max_dets_per_image: int | None = None, **options):
+    def __init__(
+        self,
+        dataset_name: str,
+        *args: Any,
+        max_dets_per_image: int | None = None,
+        **options: Any,
+    ):
         """
         Args:
-            max_dets_per_image: the limit on detections of all categories together; None for
-                LVIS' 300.
-            others: as of `CocoInstanceEvaluator`; the results go to
-                ``lvis_instances_results.json``.
+            max_dets_per_image: the limit on detections of all categories together; None for the
+                300 of LVIS.
+            dataset_name, args, options: passed on to `CocoInstanceEvaluator`.
         """
         limit = max_dets_per_image or 300
         super().__init__(dataset_name, *args, max_dets_per_image=limit, **options)
@@ -43,16 +49,16 @@ class LvisInstanceEvaluator(CocoInstanceEvaluator):
 
     def _limited(self, detections: list[dict]) -> list[dict]:
         detections = sorted(detections, key=lambda d: (d["image_id"], -d["score"]))
-        by_image = itertools.groupby(detections, key=lambda d: d["image_id"])
+        images = itertools.groupby(detections, key=lambda d: d["image_id"])
         limit = self._max_dets_per_image[-1]
-        return [d for _, of_image in by_image for d in itertools.islice(of_image, limit)]
+        return [d for _, in_image in images for d in itertools.islice(in_image, limit)]
 
     def _metrics(self, curves: Curves) -> dict[str, float]:
         groups = {name: curves.average_precision(group) for name, group in self._groups.items()}
         return {**curves.metrics(), **groups}
 
     def _frequency_groups(self) -> dict[str, list[int]]:
-        """The categories, in the order of their ids, of which APr, APc and APf are the AP."""
+        """Return the indices, in the order of category ids, that APr, APc and APf average over."""
         categories = sorted(self._coco_api.dataset["categories"], key=lambda c: c["id"])
         frequencies = [category.get("frequency") for category in categories]
         if None in frequencies:
@@ -69,4 +75,4 @@ class LvisInstanceEvaluator(CocoInstanceEvaluator):
         }
 
     def _per_class(self, curves: Curves, names: list[str]) -> dict[str, float]:
-        return {}  # more than a thousand, as Detectron2's leaves them out
+        return {}  # omitted, as in Detectron2: there are more than a thousand

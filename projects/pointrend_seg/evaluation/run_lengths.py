@@ -1,12 +1,11 @@
-"""COCO's run lengths of masks, from and to the region that holds them.
+"""Encode and decode COCO's run lengths of masks in a region of the image.
 
-pycocotools goes over the whole image, most of which is empty. What is made here is the same to the
-byte.
+pycocotools works on the whole image, most of which is empty. The result is the same byte for byte.
 
 Shapes:
     H, W: height and width of the image
-    w, h: width and height of a region of it. Runs go down the columns, one column after another,
-        so regions are arrays of columns, w x h.
+    w, h: width and height of a region of the image. Runs go down the columns, one column after
+        another, so regions are arrays of columns, w x h.
 """
 
 import cv2
@@ -15,15 +14,19 @@ import pycocotools.mask as mask_util
 
 
 def encode_columns(columns: np.ndarray, x0: int, y0: int, height: int, width: int) -> dict:
-    """Run-length encode a mask that is zero outside of a region.
+    """Run-length encode a mask that is zero outside a region.
 
     Args:
-        columns: w x h, 0 or 1 as bool or uint8.
+        columns: the region, w x h, 0 or 1 as bool or uint8.
         x0, y0: left and upper edge of the region in the image.
-        height, width: H, W.
+        height, width: the image's size, H and W.
 
     Returns:
-        a dict in COCO's compressed format, ready for JSON.
+        a dict in COCO's compressed format with counts as text, ready for JSON.
+
+    Example:
+        >>> encode_columns(np.ones((2, 2), np.uint8), x0=1, y0=0, height=3, width=4)
+        {'size': [3, 4], 'counts': '32103'}
     """
     w, h = columns.shape
     rows = _spacing(h, height)
@@ -38,25 +41,31 @@ def encode_columns(columns: np.ndarray, x0: int, y0: int, height: int, width: in
 
 
 def decode_columns(rle: dict) -> tuple[np.ndarray, int, int]:
-    """The inverse of `encode_columns`, for the smallest region.
+    """Decode run lengths to the smallest region that contains the mask.
 
     Args:
         rle: in COCO's compressed format, with counts as bytes or text.
 
     Returns:
-        columns (w x h uint8, 0 x 0 for an empty mask), x0, y0.
+        the region as columns (w x h uint8, 0 x 0 for an empty mask), and its left and upper edge
+        x0, y0 in the image.
+
+    Example:
+        >>> columns, x0, y0 = decode_columns({"size": [3, 4], "counts": "32103"})
+        >>> columns.tolist(), x0, y0
+        ([[1, 1], [1, 1]], 1, 0)
     """
     height = rle["size"][0]
     edges = np.cumsum(_counts(rle["counts"]))
     ends = edges[1::2]
     starts = edges[0::2][: len(ends)]
-    kept = starts < ends  # others may have a run of no pixels
+    kept = starts < ends  # other encoders may write empty runs
     starts, ends = starts[kept], ends[kept]
     if not len(starts):
         return np.zeros((0, 0), np.uint8), 0, 0
     (x_first, y_first), (x_last, y_last) = np.divmod(starts, height), np.divmod(ends - 1, height)
     x0, x1, y0, y1 = x_first[0], x_last[-1] + 1, y_first.min(), y_last.max() + 1
-    if np.any(x_first != x_last):  # a run goes on into the next column
+    if np.any(x_first != x_last):  # a run continues into the next column
         y0, y1 = 0, height
     rows = _spacing(y1 - y0, height)
     steps = np.zeros((x1 - x0) * rows + 1, np.uint8)
@@ -67,25 +76,25 @@ def decode_columns(rle: dict) -> tuple[np.ndarray, int, int]:
 
 
 def transpose(pixels: np.ndarray) -> np.ndarray:
-    """OpenCV's is many times as fast as NumPy's, but it refuses an array without elements."""
+    """Transpose an array with OpenCV, many times as fast as NumPy but not for empty arrays."""
     return cv2.transpose(pixels) if pixels.size else pixels.T
 
 
 def _spacing(rows: int, height: int) -> int:
-    """Rows with one more that keeps columns apart, unless they are whole and runs go on."""
+    """Return the stride between columns: an extra row separates them unless they are whole."""
     return rows if rows == height else rows + 1
 
 
 def _counts(counts: bytes | str) -> np.ndarray:
-    """Uncompressed: each number is text of 5 bits a character, the lowest first, as COCO has it."""
+    """Decompress run lengths: 5 bits per character, the lowest first, 32 marks a continuation."""
     text = counts.encode("ascii") if isinstance(counts, str) else counts
     digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero(digits & 32 == 0)  # of each number
+    last = np.flatnonzero(digits & 32 == 0)  # last digit of each number
     first = np.concatenate([[0], last[:-1] + 1])
     shifts = 5 * (np.arange(len(digits)) - np.repeat(first, last - first + 1))
     numbers = np.add.reduceat((digits & 31) << shifts, first)
     numbers -= (digits[last] & 16) << (shifts[last] + 1)  # two's complement
-    # From the fourth on they are differences from the number before the last.
+    # From the fourth number on, the difference to the number two before is stored.
     numbers[1::2] = np.cumsum(numbers[1::2])
     numbers[2::2] = np.cumsum(numbers[2::2])
     return numbers

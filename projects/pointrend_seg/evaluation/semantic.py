@@ -1,4 +1,4 @@
-"""The semantic evaluator: IoU as Detectron2 reports it, and Boundary IoU.
+"""Evaluate semantic segmentation: IoU and Boundary IoU.
 
 Shapes:
     H, W: height and width of an image
@@ -26,17 +26,16 @@ logger = logging.getLogger(__name__)
 
 
 class SemanticSegmentationEvaluator(DatasetEvaluator):
-    """:class:`SemanticConfusion` over any semantic data set in Detectron2's catalogs.
+    """Evaluator of IoU and Boundary IoU for registered semantic data sets.
 
-    A drop-in for Detectron2's ``SemSegEvaluator``, with the same keys for the same numbers, but
-    with Boundary IoU computed class by class and averaged (``mBoundaryIoU``). Detectron2's erodes
-    the label map as if it were a picture, so that its ``BoundaryIoU-*`` mean nothing for more than
+    A drop-in replacement for Detectron2's ``SemSegEvaluator`` with the same keys and numbers,
+    except Boundary IoU, which is computed per class and averaged (``mBoundaryIoU``). Detectron2
+    erodes the label map like a grey image, so its ``BoundaryIoU-*`` are meaningless for more than
     two classes.
 
     Binary data sets have labels 0 (background) and 1 (foreground), and one or two names in
-    ``stuff_classes``; a single name is the foreground's, and ``background`` is put before it. They
-    take the output of a model with two channels, or with one, whose logit is positive where the
-    foreground is.
+    ``stuff_classes``; a single name is that of the foreground, and ``background`` is added. The
+    model has two output channels, or one with positive logits for the foreground.
     """
 
     def __init__(
@@ -51,18 +50,18 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
     ):
         """
         Args:
-            dataset_name: registered, with ``sem_seg_file_name`` in its records and
+            dataset_name: a registered data set with ``sem_seg_file_name`` in its records and
                 ``stuff_classes`` in its metadata.
-            distributed: gather the counts of all ranks; else evaluate this process's images only.
-            output_dir: where to write ``sem_seg_evaluation.json`` (NaN as null), and with
-                ``save_predictions`` also ``sem_seg_predictions.json`` (COCO-stuff results format).
-                None writes nothing.
-            boundary_ratio: width of the boundary region as a part of the image's diagonal.
+            distributed: gather the counts of all ranks; else evaluate only this process's images.
+            output_dir: where to write ``sem_seg_evaluation.json`` (NaN as null) and
+                ``sem_seg_predictions.json`` (COCO-stuff results format); None writes nothing.
+            boundary_ratio: width of the boundary region as a fraction of the image's diagonal.
             default_ignore_label: used if the metadata has no ``ignore_label``.
-            save_predictions: see ``output_dir``; the encoded predictions are held in memory.
+            save_predictions: write ``sem_seg_predictions.json``; until then, the encoded
+                predictions are held in memory.
 
         Raises:
-            InputError: the data set is no semantic one.
+            InputError: the data set has no semantic labels or no class names.
         """
         metadata = MetadataCatalog.get(dataset_name)
         self._records = _records(dataset_name)
@@ -87,26 +86,28 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         self._confusion = self._no_images()
-        self._predictions = []
+        self._predictions: list[dict] = []
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """
+        """Compare predictions with the labels and add the counts.
+
         Args:
             inputs: records with ``file_name`` as in the data set.
-            outputs: dicts with ``sem_seg``, logits or scores, C x H x W or (binary) 1 x H x W,
+            outputs: dicts with ``sem_seg``: logits or scores, C x H x W or (binary) 1 x H x W,
                 at the size of the label image.
 
         Raises:
-            InputError: label or output do not fit; the message has the file's name.
+            InputError: an image is not in the data set, or its prediction does not fit the labels
+                in size or number of classes.
         """
         for record, output in zip(inputs, outputs, strict=True):
             prediction = self._to_classes(output["sem_seg"])
-            labelled = self._record(record["file_name"])
-            labels = read_record_labels(labelled)
+            dataset_record = self._record(record["file_name"])
+            labels = read_record_labels(dataset_record)
             try:
                 self._confusion.update(prediction, labels)
             except InputError as error:
-                raise InputError(f"{labelled['sem_seg_file_name']}: {error}") from error
+                raise InputError(f"{dataset_record['sem_seg_file_name']}: {error}") from error
             if self._save_predictions:
                 self._predictions.extend(self._encode(prediction, record["file_name"]))
 
@@ -129,9 +130,10 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
         scores = confusion.scores(self._class_names)
         if self._output_dir is not None:
             finite = {key: None if np.isnan(value) else value for key, value in scores.items()}
-            self._write("sem_seg_evaluation.json", finite)
-        if self._save_predictions:
-            self._write("sem_seg_predictions.json", sum((p for _, p in parts), start=[]))
+            _write_json(self._output_dir, "sem_seg_evaluation.json", finite)
+            if self._save_predictions:
+                segments = [segment for _, part in parts for segment in part]
+                _write_json(self._output_dir, "sem_seg_predictions.json", segments)
         results = OrderedDict({"sem_seg": scores})
         logger.info(results)
         return results
@@ -153,13 +155,13 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
     def _record(self, file_name: str) -> dict:
         if file_name not in self._records:
             raise InputError(
-                f"{file_name}: not in data set '{self._dataset_name}', whose labels are to be "
+                f"{file_name} is not in data set '{self._dataset_name}', whose labels are "
                 "compared. Evaluate with the data set that the images come from."
             )
         return self._records[file_name]
 
     def _encode(self, prediction: np.ndarray, file_name: str) -> list[dict]:
-        """One run-length encoded segment per class, with the data set's own category ids."""
+        """Return one run-length encoded segment per class, with the data set's category ids."""
         segments = []
         for c in np.unique(prediction).tolist():
             rle = mask_util.encode(np.asfortranarray(prediction == c, dtype=np.uint8))
@@ -168,10 +170,11 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
             segments.append({"file_name": file_name, "category_id": category, "segmentation": rle})
         return segments
 
-    def _write(self, name: str, content) -> None:
-        PathManager.mkdirs(self._output_dir)
-        with PathManager.open(os.path.join(self._output_dir, name), "w") as file:
-            json.dump(content, file)
+
+def _write_json(folder: str, name: str, content: dict | list) -> None:
+    PathManager.mkdirs(folder)
+    with PathManager.open(os.path.join(folder, name), "w") as file:
+        json.dump(content, file)
 
 
 def _records(dataset_name: str) -> dict[str, dict]:
