@@ -70,6 +70,19 @@ def test_evaluation_needs_every_weight(model, tmp_path):
     load(model, saved(tmp_path, state), complete=False)
 
 
+def test_going_on_needs_every_weight_and_starting_does_not(model, tmp_path):
+    checkpointer = Checkpointer(model, str(tmp_path))
+    checkpointer.save("model_0000001")
+    file = tmp_path / "model_0000001.pth"
+    content = torch.load(file)
+    del content["model"]["1.bias"]
+    torch.save(content, file)
+    with pytest.raises(InputError, match="0000001.pth does not fit this model: 1.bias is not"):
+        load_weights(checkpointer, "", resume=True, complete=False)
+    load_weights(checkpointer, str(file), resume=False, complete=False)
+    load_weights(Checkpointer(model, "none"), str(file), resume=True, complete=False)
+
+
 def test_shapes_are_told(model, tmp_path):
     state = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 9)).state_dict()
     with pytest.raises(InputError, match=r"1.weight is \(9, 4\) there, \(2, 4\) here.*NUM_CLASSES"):

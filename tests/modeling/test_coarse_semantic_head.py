@@ -7,6 +7,7 @@ import torch
 from detectron2.layers import ASPP, ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from detectron2.projects import deeplab  # noqa: F401  registers its heads
+from torch.nn.functional import cross_entropy
 
 from pointrend_seg.modeling.coarse_semantic_head import ImagePooling, build_coarse_head
 from small_configs import small_semantic_cfg
@@ -66,3 +67,28 @@ def test_windows_are_those_of_the_crop_or_the_whole_map():
     assert torch.equal(pool(x)[0, 0], x[0, 0].unfold(1, 3, 1).mean((0, 2))[None])
     assert torch.equal(pool(x[..., :2]), x[..., :2].mean((2, 3), keepdim=True))
     assert copy.deepcopy(pool).state_dict() == {}
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "hard_pixel_mining"])
+@pytest.mark.parametrize(("classes", "weights"), [(1, []), (1, [1.0, 3.0]), (3, [1.0, 2.0, 5.0])])
+def test_binary_and_weighted_losses_mine_hard_pixels_as_deeplab_does(loss, classes, weights):
+    """Detectron2's own loss has neither, so that the loss is ours; its kind is still DeepLab's."""
+    keys = ("LOSS_TYPE", loss, "NUM_CLASSES", classes, "CLASS_WEIGHTS", weights)
+    opts = [f"MODEL.SEM_SEG_HEAD.{k}" if i % 2 == 0 else k for i, k in enumerate(keys)]
+    cfg = config("DeepLabV3Head")
+    cfg.merge_from_list([*opts, "MODEL.SEM_SEG_POINT_HEAD.IN_FEATURES", ["res2"]])
+    cfg.merge_from_list(["MODEL.SEM_SEG_POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME", "DeepLabV3Head"])
+    head = SEM_SEG_HEADS_REGISTRY.get("PointRendSemanticHead")(cfg, SHAPES)
+    coarse = torch.randn(2, classes, 4, 6, generator=torch.Generator().manual_seed(0)) * 5
+    labels = torch.arange(2 * 64 * 96).view(2, 64, 96) % max(2, classes)
+    got = head.losses(coarse, features(64, 96), labels)["loss_sem_seg"]
+    logits = head.upsample(coarse)
+    logits = torch.cat((torch.zeros_like(logits), logits), dim=1) if classes == 1 else logits
+    losses = cross_entropy(logits, labels, reduction="none")
+    at_pixels = torch.tensor(weights or [1.0, 1.0])[labels]
+    if loss == "hard_pixel_mining":
+        hardest = (losses * at_pixels).flatten().sort(descending=True).values
+        expected = hardest[: len(hardest) // 5].mean()
+    else:
+        expected = (losses * at_pixels).sum() / at_pixels.sum()
+    torch.testing.assert_close(got, expected)

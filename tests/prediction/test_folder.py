@@ -1,6 +1,8 @@
 """tools/predict.py: what is written, what is passed over, and going on."""
 
 import json
+import threading
+import time
 
 import cv2
 import numpy as np
@@ -12,7 +14,10 @@ from pycocotools.coco import COCO
 from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
-from pointrend_seg.prediction.inputs import find_sources
+from pointrend_seg.prediction.folder import predict_images
+from pointrend_seg.prediction.inputs import Source, find_sources
+from pointrend_seg.prediction.outputs import Output
+from pointrend_seg.prediction.step_pictures import Pictures
 from small_configs import small_instance_cfg, small_semantic_cfg
 
 SIZES = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128)
@@ -175,6 +180,49 @@ def test_threads_and_batches_change_nothing(predict, images, tmp_path):
         labels = np.asarray(Image.open(tmp_path / "out/labels" / name))
         before = cv2.imdecode(np.frombuffer(first[f"labels/{name}"], np.uint8), -1)
         assert (labels == before).mean() > 0.999
+
+
+class Held:
+    """Counts images between two stages of `predict_images`, and the most there ever were."""
+
+    def __init__(self):
+        self.now = self.most = 0
+        self.lock = threading.Lock()
+
+    def add(self, count):
+        with self.lock:
+            self.now += count
+            self.most = max(self.most, self.now)
+
+
+@pytest.mark.parametrize("slow", ["model", "writers"])
+def test_no_stage_runs_far_ahead_of_the_next(models, images, tmp_path, monkeypatch, slow):
+    """What memory is taken does not grow with the number of images."""
+    predictor = Predictor(str(models["semantic"][1]), models["semantic"][3], batch_size=2)
+    output = Output(tmp_path / "out", predictor.classes, semantic=True, contiguous=True)
+    read, predicted = Held(), Held()
+
+    def prepare(pixels):
+        read.add(1)
+        return {}
+
+    def model(inputs):
+        time.sleep(0.02 * (slow == "model"))
+        read.add(-len(inputs))
+        predicted.add(len(inputs))
+        return [{"sem_seg": torch.zeros(3, 4, 5)} for _ in inputs]
+
+    def write(name, classes):
+        time.sleep(0.01 * (slow == "writers"))
+        predicted.add(-1)
+
+    predictor.model = model
+    monkeypatch.setattr(predictor, "prepare_rgb", prepare)
+    monkeypatch.setattr(output, "write_labels", write)
+    sources = [Source(str(images / "a.png"), str(k), "a.png") for k in range(60)]
+    done = predict_images(predictor, sources, output, pictures=Pictures(False), threads=1)
+    assert done.predicted == 60 and read.now == predicted.now == 0
+    assert read.most <= 2 * (2 + 2) and predicted.most <= 2 * (2 + 2)
 
 
 def test_what_is_found(images, monkeypatch):

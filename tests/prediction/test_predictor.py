@@ -129,6 +129,23 @@ def test_options(configs, image):
 
 
 @pytest.mark.parametrize(
+    ("min_size", "max_size", "seen"),
+    [
+        (0, None, (50, 90)),  # 0 is Detectron2's "as it is"
+        (0, 45, (25, 45)),
+        (40, 1000, (40, 72)),  # a limit, not a size
+        (1000, 45, (25, 45)),
+    ],
+)
+def test_the_size_that_the_model_sees(configs, image, min_size, max_size, seen):
+    cfg = configs["semantic"].clone()
+    cfg.INPUT.MIN_SIZE_TEST = min_size
+    inputs = Predictor(cfg, max_size=max_size).prepare(image)
+    assert inputs["image"].shape == (3, *seen)
+    assert (inputs["height"], inputs["width"]) == (50, 90)
+
+
+@pytest.mark.parametrize(
     ("wrong", "text"),
     [
         (np.zeros((4, 5, 2), np.uint8), r"an array of shape \(4, 5, 2\)"),

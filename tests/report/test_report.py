@@ -156,6 +156,13 @@ def test_the_most_certain_chooses_first():
     assert match(true[:0], np.array([], int), found, np.array([0, 0])) == []
 
 
+@pytest.mark.parametrize(("overlap", "pairs"), [(50, [(0, 0, 0.5)]), (49, [])])
+def test_an_iou_of_a_half_is_a_match(overlap, pairs):
+    true = np.ones((1, 10, 10), bool)
+    found = (np.arange(100) < overlap).reshape(1, 10, 10)
+    assert match(true, np.array([0]), found, np.array([0])) == pairs
+
+
 def test_boundary_iou_by_hand():
     a, b = square(5, 5, 3), square(5, 6, 3)
     assert boundary_iou(a, a, 1) == 1.0

@@ -51,9 +51,8 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode):
         for name in cfg.DATASETS.TRAIN:
             check_dataset(cfg, name, is_train=True)
-        if cfg.TEST.EVAL_PERIOD >= 0:
-            for name in cfg.DATASETS.TEST:
-                check_dataset(cfg, name)
+        for name in cfg.DATASETS.TEST:
+            check_dataset(cfg, name)
         super().__init__(cfg)
         self.checkpointer = Checkpointer(
             self.checkpointer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)

@@ -102,6 +102,12 @@ def test_draws_cover_their_ranges_and_repeat_with_the_seed(image):
     assert key == [[getattr(t, name) for name in names] for t in second]
 
 
+def test_both_ends_of_the_hues_are_drawn(image):
+    np.random.seed(5)
+    jitter = ColorAugSSD("BGR", hue_delta=2)
+    assert {jitter.get_transform(image).hue for _ in range(200)} == {-2, -1, 0, 1, 2}
+
+
 def test_crop_is_of_its_size_and_labels_follow_the_image(labels):
     image = np.repeat(labels[:, :, None] * 10, 3, axis=2)
     cfg = make_cfg(
