@@ -74,7 +74,7 @@ def test_a_value_that_is_needed_is_noticed(head, meta, monkeypatch):
     def broken(logits, labels):
         return logits.sum() * logits.sum().item()
 
-    for module in ("instance_head", "readers.plain", "implicit_head", "readers.fast.point_loss"):
+    for module in ("instance_head", "readers.plain", "readers.fast.point_loss"):
         monkeypatch.setattr(f"pointrend_seg.modeling.{module}.mask_point_loss", broken)
     images = shared([image.to(meta) for image in proposals(4, 3)], meta)
     maps = {name: x.detach().to(meta) for name, x in features().items()}
@@ -147,7 +147,7 @@ def test_the_semantic_head_compiles_whole():
 def test_a_graph_break_is_noticed(monkeypatch):
     head, maps = semantic()
     monkeypatch.setattr(
-        head, "inference", lambda coarse, maps: coarse if coarse.max() > 0 else -coarse
+        head, "inference", lambda coarse, maps, _: coarse if coarse.max() > 0 else -coarse
     )
     with pytest.raises(torch._dynamo.exc.Unsupported), torch.no_grad():
         compiled(head.eval())(maps)

@@ -8,6 +8,7 @@ from detectron2.utils.events import EventStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from pointrend_seg.modeling.readers import open_box_reader
 from small_configs import STANDARD, builtin_cfg, small_instance_cfg
 
 HEIGHT, WIDTH = 96, 128
@@ -150,3 +151,14 @@ def batch(seed, sizes=((96, 128), (80, 110))):
         image = torch.rand(3, height, width, generator=generator) * 255
         inputs.append({"image": image, "instances": instances})
     return inputs
+
+
+def reader_of(head, features, boxes):
+    """The reader that a standard mask head opens."""
+    return open_box_reader(
+        features,
+        boxes,
+        head.reading,
+        pooled_head=head.coarse_head,
+        point_head=head.point_head,
+    )

@@ -1,5 +1,7 @@
 """The mask head where Detectron2's fails, and at its edges."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -163,7 +165,7 @@ def test_several_fine_features_in_the_order_of_their_names():
     seen = []
     head.point_head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     maps = {name: torch.full((1, 3, 24, 32), float(s)) for name, s in STRIDES.items()}
-    head.padding_mode = "border"
+    head.reading = replace(head.reading, padding_mode="border")
     masks_of(head, maps, detections(2))
     assert seen[0][:, :, 0].tolist() == [[8.0] * 3 + [4.0] * 3] * 2
 

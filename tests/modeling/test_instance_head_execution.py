@@ -21,6 +21,7 @@ from mask_inputs import (
     mask_head,
     masks_of,
     proposals,
+    reader_of,
 )
 from small_configs import small_instance_cfg
 
@@ -59,16 +60,14 @@ def cost(num_classes, training):
     opts = (f"{NODE}.SUBDIVISION_STEPS", 3)
     head, maps = mask_head(opts, num_classes, channels=8).train(training), features(1, 8)
     images = proposals(20) if training else detections(20)
-    points = head.points_of(
-        maps, [images[0].get("proposal_boxes" if training else "pred_boxes").tensor]
-    )
+    boxes = [images[0].get("proposal_boxes" if training else "pred_boxes").tensor]
     coarse = torch.zeros(20, num_classes, 7, 7, requires_grad=training)
-    points.coarse = lambda: coarse
     with torch.set_grad_enabled(training), EventStorage(), Allocated() as allocated:
+        reader = reader_of(head, maps, boxes)
         if training:
-            sum(head.losses(points, images).values()).backward()
+            sum(head.losses(reader, coarse, images).values()).backward()
         else:
-            head.inference(points, images)
+            head.inference(reader, coarse, images)
     given = [coarse, *head.point_head.parameters()]
     return allocated, max(each.nbytes for each in given)
 

@@ -9,9 +9,9 @@ from detectron2.structures import Boxes, Instances, ROIMasks
 from mask_inputs import HEIGHT, WIDTH, detections, features, mask_head
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.coco import encode_instances
-from pointrend_seg.modeling.box_subdivision import OF_BOX, sides_of_boxes, steps_to
+from pointrend_seg.modeling.box_subdivision import PER_BOX, sides_of_boxes, steps_to
 from pointrend_seg.modeling.roi_mask_model import to_output_size
-from pointrend_seg.points.boxes import some_boxes
+from pointrend_seg.points.boxes import select_boxes
 from pointrend_seg.points.subdivision import subdivide_from_grid
 from pointrend_seg.structures.box_masks import BoxMasks
 from small_configs import IMPLICIT_OPTS as IMPLICIT
@@ -91,7 +91,7 @@ def test_sides_of_boxes():
 @pytest.mark.parametrize("kind", KINDS)
 def test_masks_of_the_boxs_own_size(kind):
     """Each is what a head of that one resolution predicts for the box."""
-    images = predicted((*KINDS[kind], RESOLUTION, OF_BOX), detections(5, 0, 3), features(3))
+    images = predicted((*KINDS[kind], RESOLUTION, PER_BOX), detections(5, 0, 3), features(3))
     sides = {len(mask) for each in images for mask in each.pred_masks.masks}
     assert len(sides) > 1 and len(images[1].pred_masks) == 0
     for side in sides:
@@ -103,14 +103,14 @@ def test_masks_of_the_boxs_own_size(kind):
 
 
 def test_no_boxes_at_all():
-    for each in predicted((RESOLUTION, OF_BOX), detections(0, 0)):
+    for each in predicted((RESOLUTION, PER_BOX), detections(0, 0)):
         assert len(each.pred_masks) == 0 and each.pred_masks.device.type == "cpu"
         assert detector_postprocess(each, 50, 60).pred_masks.shape == (0, 50, 60)
 
 
 @pytest.fixture
 def found():
-    (image,) = predicted((RESOLUTION, OF_BOX), detections(6), features(1))
+    (image,) = predicted((RESOLUTION, PER_BOX), detections(6), features(1))
     image.scores = torch.linspace(0.9, 0.4, 6)
     return image
 
@@ -156,7 +156,7 @@ def test_they_are_roi_masks(found):
 
 def test_some_boxes():
     boxes = [torch.arange(8.0).view(2, 4), torch.zeros(0, 4), torch.arange(4.0).view(1, 4)]
-    got = some_boxes(boxes, torch.tensor([1, 2]))
+    got = select_boxes(boxes, torch.tensor([1, 2]))
     assert [len(each) for each in got] == [1, 0, 1] and torch.equal(got[0], boxes[0][1:])
 
 

@@ -1,5 +1,7 @@
 """The semantic head where Detectron2's fails, and at its edges."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
@@ -7,6 +9,7 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY, build_model
 from torch import nn
 
 from pointrend_seg.errors import InputError
+from pointrend_seg.modeling.readers import ReadSettings
 from pointrend_seg.modeling.samplers import POINT_SAMPLER_REGISTRY, ImportancePointSampler
 from pointrend_seg.modeling.semantic_head import PointRendSemanticHead
 from pointrend_seg.points.coordinates import grid_point_coords
@@ -40,11 +43,12 @@ class CoarseStub(nn.Module):
 
 
 def head_of(logits, stride, strides, point_head, classes=2, **settings):
+    reading = {key: settings.pop(key) for key in ("padding_mode", "fast_path") if key in settings}
     return PointRendSemanticHead(
         coarse_head=CoarseStub(logits, stride),
         point_head=point_head,
         point_sampler=ImportancePointSampler(),
-        feature_strides=strides,
+        reading=ReadSettings(strides, {}, **reading),
         num_classes=classes,
         **settings,
     )
@@ -113,7 +117,10 @@ def test_points_are_spent_on_what_is_shown():
     seen = []
     features = {"res3": torch.zeros(1, 1, 9, 9)}
     coarse = head.coarse_sem_seg_head.layers(None)
-    head.inference(coarse, features, on_step=lambda logits, coords: seen.append(coords * 80))
+    observer = SimpleNamespace(
+        on_coarse=lambda logits: None, on_step=lambda logits, coords: seen.append(coords * 80)
+    )
+    head.inference(coarse, features, observer)
     assert len(seen) == 4
     assert all(coords.max() <= 72 for coords in seen)
 

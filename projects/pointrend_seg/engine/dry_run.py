@@ -10,7 +10,7 @@ import itertools
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from detectron2.config import CfgNode
@@ -228,15 +228,16 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _paths_that_fvcore_knows(model: nn.Module) -> Iterator[None]:
-    """The fast paths read rows by an operation that fvcore has no count for."""
-    fast = [module for module in model.modules() if getattr(module, "fast_path", False)]
-    for module in fast:
-        module.fast_path = False
+    """Take the plain readers: the fast ones read rows by an operation that fvcore cannot count."""
+    heads = [module for module in model.modules() if hasattr(module, "reading")]
+    before = [head.reading for head in heads]
+    for head in heads:
+        head.reading = replace(head.reading, fast_path=False)
     try:
         yield
     finally:
-        for module in fast:
-            module.fast_path = True
+        for head, reading in zip(heads, before, strict=True):
+            head.reading = reading
 
 
 def _parameters(model: nn.Module) -> Iterator[tuple[str, tuple[int, int]]]:

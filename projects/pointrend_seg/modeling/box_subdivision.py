@@ -1,29 +1,102 @@
-"""How many cells the masks of boxes have, and masks of different numbers of cells.
+"""Subdivide the masks of boxes, for both mask heads: resolutions, parts, steps.
 
-Shape shorthand: R boxes, M the side of a mask.
+Shape shorthand: R boxes of all images together, M the side of a mask, S that of its first grid.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..structures.box_masks import BoxMasks, by_side
+from ..points.subdivision import subdivide_from_grid
+from ..structures.box_masks import BoxMasks, group_by_side
+from .readers import BoxReader, InferenceObserver, PointInputs
 
 # The value of MODEL.POINT_HEAD.MASK_RESOLUTION for as many cells as the box has pixels.
-OF_BOX = -1
+PER_BOX = -1
 # Beyond 7 * 2**7 = 896 cells a side, masks cost more than they show.
 _MOST_DOUBLINGS = 7
 
 
+@dataclass(frozen=True)
+class BoxSubdivision:
+    """How masks of boxes are subdivided in inference.
+
+    Attributes:
+        num_steps: M = S * 2 ** num_steps, where ``mask_resolution`` is 0.
+        num_points: points of each box that a step predicts.
+        mask_resolution: M, any number of cells; or `PER_BOX`, for each box the smallest S * 2**k
+            that is its longer side in pixels.
+    """
+
+    num_steps: int
+    num_points: int
+    mask_resolution: int = 0
+
+    def predict_masks(
+        self,
+        reader: BoxReader,
+        inputs: PointInputs,
+        start_side: int,
+        observer: InferenceObserver | None = None,
+    ) -> Tensor | list[Tensor]:
+        """Predict masks from coarse to fine.
+
+        Args:
+            inputs: of one class for each box.
+            start_side: S.
+            observer: sees the steps, for the boxes in parts.
+
+        Returns:
+            (R, 1, M, M) logits; or R of (1, M, M), where M is that of the box.
+        """
+        if self.mask_resolution != PER_BOX:
+            resolution = self.mask_resolution or start_side * 2**self.num_steps
+            return self._subdivide(reader, inputs, start_side, resolution, observer)
+        return masks_by_side(
+            sides_of_boxes(reader.boxes, start_side),
+            lambda resolution, numbers: self._subdivide(
+                reader.select(numbers), inputs[numbers], start_side, resolution, observer
+            ),
+        )
+
+    def _subdivide(
+        self,
+        reader: BoxReader,
+        inputs: PointInputs,
+        start_side: int,
+        resolution: int,
+        observer: InferenceObserver | None,
+    ) -> Tensor:
+        side, num_steps, last_side = steps_to(resolution, start_side, self.num_points)
+        num_reads = 1 + num_steps + (last_side is not None)
+        masks = [
+            subdivide_from_grid(
+                part.stop - part.start,
+                side=side,
+                num_steps=num_steps,
+                num_points=self.num_points,
+                predict=predict,
+                device=reader.boxes[0].device,
+                last_side=last_side,
+                on_step=None if observer is None else observer.on_step,
+            )
+            for part, predict in reader.predictors(
+                inputs, num_points=self.num_points, num_reads=num_reads
+            )
+        ]
+        return masks[0] if len(masks) == 1 else torch.cat(masks)
+
+
 def steps_to(resolution: int, start_side: int, num_points: int) -> tuple[int, int, int | None]:
-    """How to get to masks of any resolution by as few steps as there are.
+    """Plan the fewest steps to masks of any resolution.
 
     Args:
         resolution: M.
-        start_side: of the coarse prediction, from which the resolution doubles.
+        start_side: S, from which the resolution doubles.
         num_points: that a step predicts. Grids of no more cells are predicted in one go, from
             which the result is the same.
 
@@ -42,10 +115,13 @@ def steps_to(resolution: int, start_side: int, num_points: int) -> tuple[int, in
 
 
 def sides_of_boxes(boxes: list[Tensor], start_side: int) -> Tensor:
-    """The smallest ``start_side * 2**k``, k from 1, that is the longer side of each box: (R,).
+    """Return the smallest ``start_side * 2**k``, k from 1, that is the longer side of each box.
 
     Args:
-        boxes: of each image, (R_i, 4), in pixels of the image that the model sees.
+        boxes: (R_i, 4) of each image, in pixels of the image that the model sees.
+
+    Returns:
+        (R,), int64.
     """
     corners = torch.cat(boxes).float()
     longer = (corners[:, 2:] - corners[:, :2]).amax(1).clamp(min=1)
@@ -54,16 +130,16 @@ def sides_of_boxes(boxes: list[Tensor], start_side: int) -> Tensor:
 
 
 def masks_by_side(sides: Tensor, predict: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
-    """Masks (1, M, M) of all boxes, each of its own side.
+    """Predict masks (1, M, M) of all boxes, each with the side that it needs.
 
     Args:
+        sides: (R,), int64.
         predict: takes a side and the numbers of n boxes, returns (n, 1, M, M).
     """
-    masks: list[Tensor | None] = [None] * len(sides)
-    for side, numbers in by_side(sides):
-        for number, mask in zip(numbers.tolist(), predict(side, numbers), strict=True):
-            masks[number] = mask
-    return masks
+    masks: dict[int, Tensor] = {}
+    for side, numbers in group_by_side(sides):
+        masks.update(zip(numbers.tolist(), predict(side, numbers), strict=True))
+    return [masks[number] for number in range(len(sides))]
 
 
 def put_masks(logits: Tensor | list[Tensor], instances: list[Instances]) -> None:

@@ -1,13 +1,16 @@
-"""The coarse mask head of the instance branch, and what predicts parameters for the implicit one.
+"""The coarse head of the instance branch, and what predicts parameters for the implicit one.
 
 Shape shorthand: R boxes, C_in channels of the pooled features, S x S their size.
 """
 
 import logging
 import math
+from typing import Any
 
 import fvcore.nn.weight_init as weight_init
 import torch
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,7 +66,8 @@ class ConvFCHead(nn.Module):
             weight_init.c2_xavier_fill(getattr(self, f"fc{k}"))
 
     def forward(self, x: Tensor) -> Tensor:
-        """
+        """Predict from pooled features.
+
         Args:
             x: (R, C_in, S, S).
 
@@ -74,27 +78,48 @@ class ConvFCHead(nn.Module):
 
     @property
     def convolutions(self) -> list[nn.Module]:
-        """As they are at present."""
+        """The convolutions, looked up at each call so that a swapped one is used."""
         reduction = [self.reduce_channel_dim_conv] if self.has_reduction else []
         return [*reduction, self.reduce_spatial_dim_conv]
 
     def convolve(self, x: Tensor) -> Tensor:
-        """The convolutions, (R, C_in, S, S) to (R, conv_dim * (S // 2) ** 2)."""
+        """Apply the convolutions: (R, C_in, S, S) to (R, conv_dim * (S // 2) ** 2)."""
         for layer in self.convolutions:
             x = F.relu(layer(x))
         return torch.flatten(x, start_dim=1)
 
     def predict(self, x: Tensor) -> Tensor:
-        """The fully connected layers, from what `convolve` gives to (R, *output_shape)."""
+        """Apply the fully connected layers, from what `convolve` gives to (R, *output_shape)."""
         for k in range(1, self.num_fc + 1):
             x = F.relu(getattr(self, f"fc{k}")(x))
         return self.prediction(x).view(len(x), *self.output_shape)
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        """Before version 2 the hidden layers were ``coarse_mask_fc1``, …"""
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Rename the hidden layers of the format before version 2, ``coarse_mask_fc1``, …"""
         old = [key for key in state_dict if key.startswith(f"{prefix}coarse_mask_fc")]
         for key in old:
             state_dict[key.replace("coarse_mask_fc", "fc")] = state_dict.pop(key)
         if old:
             logger.info(f"Weights of the format before version 2: {prefix}coarse_mask_fc* -> fc*")
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def build_pooled_head(
+    node: CfgNode, input_shape: dict[str, ShapeSpec], output_shape: tuple[int, ...]
+) -> ConvFCHead:
+    """Build the head that sees pooled features.
+
+    Args:
+        node: ``cfg.MODEL.ROI_MASK_HEAD``.
+        input_shape: of the backbone's maps by name.
+        output_shape: what is predicted for each box.
+    """
+    return ConvFCHead(
+        in_channels=sum(input_shape[name].channels for name in node.IN_FEATURES),
+        pooler_size=node.POOLER_RESOLUTION,
+        conv_dim=node.CONV_DIM,
+        fc_dims=[node.FC_DIM] * node.NUM_FC,
+        output_shape=output_shape,
+    )

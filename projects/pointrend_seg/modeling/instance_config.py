@@ -1,14 +1,16 @@
-"""What a mask head's config says, and what is wrong with it, before anything is built."""
+"""Read and validate the config of the mask heads, before anything is built."""
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 
 from ..config.keys import INSTANCE_NODE
 from ..errors import InputError
+from .box_subdivision import BoxSubdivision
+from .readers import ReadSettings
 
 
 def check_mask_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
-    """Of either mask head.
+    """Validate the config of either mask head.
 
     Args:
         cfg: the whole config.
@@ -52,9 +54,33 @@ def check_mask_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
 
 
 def mask_classes(cfg: CfgNode) -> int:
-    """C of either mask head: 1 where either node asks for masks that are class-agnostic."""
+    """Return C of either mask head: 1 where one of the nodes asks for class-agnostic masks."""
     nodes = (cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD)
     return 1 if any(node.CLS_AGNOSTIC_MASK for node in nodes) else cfg.MODEL.ROI_HEADS.NUM_CLASSES
+
+
+def read_settings(
+    cfg: CfgNode, input_shape: dict[str, ShapeSpec], *, at_points: bool
+) -> ReadSettings:
+    """Collect which maps a mask head reads, and how.
+
+    Args:
+        at_points: whether the head predicts points.
+    """
+    head, node = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD
+    point_names = node.IN_FEATURES if at_points else ()
+    return ReadSettings(
+        point_strides={name: input_shape[name].stride for name in point_names},
+        pooler_strides={name: input_shape[name].stride for name in head.IN_FEATURES},
+        pooler_size=head.POOLER_RESOLUTION,
+        padding_mode=node.PADDING_MODE,
+        fast_path=node.FAST_PATH,
+    )
+
+
+def box_subdivision(node: CfgNode) -> BoxSubdivision:
+    """Collect how inference subdivides, from ``cfg.MODEL.POINT_HEAD``."""
+    return BoxSubdivision(node.SUBDIVISION_STEPS, node.SUBDIVISION_NUM_POINTS, node.MASK_RESOLUTION)
 
 
 def _check_features(key: str, names: list[str], input_shape: dict[str, ShapeSpec]) -> None:

@@ -102,6 +102,11 @@ class PointMLP(nn.Module):
         """``fc1``, …, ``predictor``, as they are at present."""
         return [getattr(self, f"fc{k}") for k in range(1, self.num_fc + 1)] + [self.predictor]
 
+    def parameters_by_layer(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the weights, (out, in, 1), and the biases, (out,), of all `layers`."""
+        layers = self.layers
+        return [layer.weight for layer in layers], [layer.bias for layer in layers]
+
     def is_plain(self) -> bool:
         """Whether it is nothing but the layers it was made with, which may be taken apart."""
         return all(

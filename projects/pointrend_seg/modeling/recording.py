@@ -1,25 +1,52 @@
-"""What a PointRend model does on the way to its output: coarse, each subdivision step, its points.
+"""Record what a PointRend model does on the way to its output: coarse, each step, its points.
 
 Shape shorthand: H, W size of an image as the model sees it; P points; R objects.
 """
 
-import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from detectron2.modeling import GeneralizedRCNN, SemanticSegmentor
 from detectron2.structures import Instances, ROIMasks
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..points.frames import extent
-from .box_subdivision import OF_BOX
-from .coarse_semantic_head import coarse_logits
+from .box_subdivision import PER_BOX
 from .instance_head import PointRendInstanceHead
-from .point_heads import select_class
 from .semantic_head import PointRendSemanticHead
+
+
+@dataclass
+class Recorder:
+    """An `InferenceObserver` that keeps what it sees.
+
+    Attributes:
+        coarse: the coarse logits; None where there are none.
+        logits, coords: after each step and by the height of its grid, those of each part.
+    """
+
+    coarse: Tensor | None = None
+    logits: dict[int, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+    coords: dict[int, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+
+    def on_coarse(self, logits: Tensor) -> None:
+        """Keep the coarse logits."""
+        self.coarse = logits
+
+    def on_step(self, logits: Tensor, coords: Tensor) -> None:
+        """Keep a copy of the logits and the points of a step."""
+        self.logits[logits.shape[-2]].append(logits.clone())
+        self.coords[logits.shape[-2]].append(coords)
+
+    def steps(self) -> list[tuple[Tensor, Tensor]]:
+        """Return logits (N, C, H, W) and points (N, P, 2) of each step, all parts together."""
+        return [
+            (torch.cat(self.logits[height]), torch.cat(self.coords[height]))
+            for height in sorted(self.logits)
+        ]
 
 
 @dataclass
@@ -43,7 +70,7 @@ class SemanticTrace:
 
 @torch.no_grad()
 def trace_semantic(model: SemanticSegmentor, image: Tensor) -> SemanticTrace:
-    """Run a model with a `PointRendSemanticHead` on one image and keep what happens on the way.
+    """Run a model with a `PointRendSemanticHead` on one image and record what happens.
 
     Args:
         model: in evaluation mode.
@@ -58,21 +85,17 @@ def trace_semantic(model: SemanticSegmentor, image: Tensor) -> SemanticTrace:
     divisor = max(1, model.backbone.size_divisibility)
     below, right = -height % divisor, -width % divisor
     features = model.backbone(torch.nn.functional.pad(normalized, (0, right, 0, below))[None])
-    coarse = coarse_logits(head.coarse_sem_seg_head, features)
-    frame = extent(coarse, head.coarse_sem_seg_head.common_stride)
-    grids, places = [], []
-
-    def keep(logits, coords):
-        grids.append(_classes(logits, *logits.shape[-2:]))
-        places.append(coords[0])
-
-    refined = head.inference(coarse, features, on_step=keep)
+    recorder = Recorder()
+    refined, _ = head(features, observer=recorder)
+    assert recorder.coarse is not None
+    frame = extent(recorder.coarse, head.coarse_sem_seg_head.common_stride)
+    grids = [_classes(logits, *logits.shape[-2:]) for logits, _ in recorder.steps()]
     scale = np.array([frame[1], frame[0]], dtype=np.float32)
     return SemanticTrace(
-        coarse=_classes(head.upsample(coarse), height, width),
+        coarse=_classes(head.upsample(recorder.coarse), height, width),
         refined=_classes(refined, height, width),
         steps=[_enlarged(grid, refined.shape[-2] // len(grid))[:height, :width] for grid in grids],
-        points=[coords.cpu().numpy() * scale for coords in places],
+        points=[coords[0].cpu().numpy() * scale for _, coords in recorder.steps()],
     )
 
 
@@ -106,7 +129,7 @@ class InstanceTrace:
 
 @torch.no_grad()
 def trace_instances(model: GeneralizedRCNN, image: Tensor) -> InstanceTrace:
-    """Run a model with a `PointRendInstanceHead` on one image and keep what happens on the way.
+    """Run a model with a `PointRendInstanceHead` on one image and record what happens.
 
     Args:
         model: in evaluation mode.
@@ -117,58 +140,37 @@ def trace_instances(model: GeneralizedRCNN, image: Tensor) -> InstanceTrace:
     """
     head = getattr(model.roi_heads, "mask_head", None)
     _check_head(head, PointRendInstanceHead, "ROI_MASK_HEAD")
-    if head.mask_resolution == OF_BOX:
+    if head.subdivision.mask_resolution == PER_BOX:
         raise InputError(
             "Steps and points are drawn of masks of one size, but MODEL.POINT_HEAD.MASK_RESOLUTION "
             "is -1 ('box'). Choose a number, or leave out --points, --steps and --compare."
         )
-    with _kept_steps(head) as (coarse, parts):
-        (instances,) = model.inference([{"image": image}], do_postprocess=False)
+    images = model.preprocess_image([{"image": image}])
+    features = model.backbone(images.tensor)
+    proposals, _ = model.proposal_generator(images, features, None)
+    detections = model.roi_heads._forward_box(features, proposals)
+    recorder = Recorder()
+    (instances,) = head(features, detections, observer=recorder)
     height, width = image.shape[-2:]
     boxes = instances.pred_boxes
 
-    def paste(logits):
-        masks = ROIMasks(logits[:, 0].float().sigmoid())
-        return masks.to_bitmasks(boxes, height, width).tensor.cpu().numpy()
+    def paste(probabilities: Tensor) -> Tensor:
+        return ROIMasks(probabilities[:, 0].float()).to_bitmasks(boxes, height, width).tensor
 
-    sides = sorted(parts)
-    masks = {side: torch.cat([logits for logits, _ in parts[side]]) for side in sides}
-    coords = {side: torch.cat([coords for _, coords in parts[side]]) for side in sides}
-    final = [paste(masks[side]) for side in sides]
-    instances.pred_masks = (
-        ROIMasks(instances.pred_masks[:, 0]).to_bitmasks(boxes, height, width).tensor
-    )
+    instances.pred_masks = paste(instances.pred_masks)
     corner, size = boxes.tensor[:, None, :2], boxes.tensor[:, None, 2:] - boxes.tensor[:, None, :2]
+    assert recorder.coarse is not None
     return InstanceTrace(
         instances=instances.to("cpu"),
-        coarse=paste(coarse[0]) if coarse else np.zeros((0, height, width), bool),
-        steps=final,
-        points=[(coords[side] * size + corner).flatten(0, 1).cpu().numpy() for side in sides],
+        coarse=paste(recorder.coarse.sigmoid()).cpu().numpy(),
+        steps=[paste(logits.sigmoid()).cpu().numpy() for logits, _ in recorder.steps()],
+        points=[
+            (coords * size + corner).flatten(0, 1).cpu().numpy() for _, coords in recorder.steps()
+        ],
     )
 
 
-@contextlib.contextmanager
-def _kept_steps(head: PointRendInstanceHead) -> Iterator[tuple[list[Tensor], dict]]:
-    """Coarse masks, and logits and points of each part of the boxes by the side of the masks."""
-    coarse, parts = [], {}
-    inference = head.inference
-
-    def keep(logits, coords):
-        parts.setdefault(logits.shape[-1], []).append((logits.clone(), coords))
-
-    def traced(points, instances):
-        classes = torch.cat([each.pred_classes for each in instances])
-        coarse.append(select_class(points.coarse(), classes).unsqueeze(1))
-        return inference(points, instances, on_step=keep)
-
-    head.inference = traced
-    try:
-        yield coarse, parts
-    finally:
-        del head.inference
-
-
-def _check_head(head, expected: type, node: str) -> None:
+def _check_head(head: nn.Module | None, expected: type, node: str) -> None:
     if not isinstance(head, expected) or getattr(head, "point_head", None) is None:
         raise InputError(
             f"Steps and points are those of a {expected.__name__}, but MODEL.{node}.NAME is "

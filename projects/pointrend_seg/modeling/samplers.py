@@ -1,6 +1,6 @@
 """Point samplers by their names in configs (sections 3.2 and 4.1 of the paper).
 
-Shape shorthand as in `points.py`: N regions, C classes, an H x W map, P points.
+Shape shorthand: N regions, C classes, an H x W map, P points.
 
 A sampler is chosen by its name in `POINT_SAMPLER_REGISTRY` (config key ``SAMPLER``) and called as
 
@@ -11,6 +11,8 @@ with the coarse logits (N, C, H, W), the number of points P, a function that tak
 frame outside of which no point shall lie. It returns coordinates (N, P, 2), float32, in [0, 1].
 docs/samplers.md shows how to write one.
 """
+
+from typing import Protocol
 
 from detectron2.config import CfgNode, configurable
 from detectron2.utils.registry import Registry
@@ -24,8 +26,22 @@ from .registry import look_up
 POINT_SAMPLER_REGISTRY = Registry("POINT_SAMPLER")
 POINT_SAMPLER_REGISTRY.__doc__ = """
 Registry for point samplers: classes or functions that are called with one argument, the config
-node of the point head, and return a callable as described at the top of `sampling.py`.
+node of the point head, and return a callable as described at the top of `samplers.py`.
 """
+
+
+class PointSampler(Protocol):
+    """Chooses training points, see the top of this module."""
+
+    def __call__(
+        self,
+        logits: Tensor,
+        num_points: int,
+        uncertainty: Uncertainty,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        """Return coordinates (N, P, 2), float32, in [0, 1]."""
+        ...
 
 
 @POINT_SAMPLER_REGISTRY.register()
@@ -33,7 +49,7 @@ class UniformPointSampler:
     """Points anywhere with the same chance ("regular" sampling's random counterpart)."""
 
     @configurable
-    def __init__(self):
+    def __init__(self) -> None:
         pass
 
     @classmethod
@@ -47,13 +63,13 @@ class UniformPointSampler:
         uncertainty: Uncertainty,
         valid: Tensor | None = None,
     ) -> Tensor:
-        """See the top of the module. Looks at nothing of ``logits`` but N and the device."""
+        """Draw points uniformly; of ``logits`` only N and the device are looked at."""
         return uniform_points(logits.shape[0], num_points, logits.device, valid)
 
 
 @POINT_SAMPLER_REGISTRY.register()
 class ImportancePointSampler:
-    """The paper's sampler: over-generate k·N points, keep the β·N least certain, fill up.
+    """The paper's sampler: over-generate points, keep the least certain, fill up with uniform ones.
 
     At default settings the random numbers are drawn in the order and the shapes of Detectron2's
     PointRend, so that the same seed gives the same points.
@@ -90,7 +106,7 @@ class ImportancePointSampler:
         uncertainty: Uncertainty,
         valid: Tensor | None = None,
     ) -> Tensor:
-        """See the top of the module."""
+        """Draw points, most of them where the prediction is unsure; see `importance_points`."""
         return importance_points(
             logits,
             num_points,
@@ -101,7 +117,7 @@ class ImportancePointSampler:
         )
 
 
-def build_point_sampler(cfg: CfgNode):
+def build_point_sampler(cfg: CfgNode) -> PointSampler:
     """Build the sampler that a point head's config node names.
 
     Args:

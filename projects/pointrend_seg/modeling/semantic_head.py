@@ -24,7 +24,6 @@ from torch.nn import functional as F
 from ..config.keys import SEMANTIC_NODE
 from ..errors import InputError
 from ..points.frames import (
-    change_frame,
     check_same_image,
     extent,
     hide_outside,
@@ -36,16 +35,13 @@ from ..points.losses import labels_or_zero, semantic_loss
 from ..points.subdivision import subdivide
 from ..points.uncertainty import class_uncertainty
 from .coarse_semantic_head import build_coarse_head, coarse_logits
-from .point_heads import PointMLP, build_point_head
-from .readers.fast import all_classes
-from .samplers import build_point_sampler
+from .point_heads import build_point_head
+from .readers import CoarsePrediction, InferenceObserver, ReadSettings, open_frame_reader
+from .samplers import PointSampler, build_point_sampler
 from .semantic_config import check_semantic_config, steps_to_full_size
 
 # The part of the pixels that DeepLab's LOSS_TYPE "hard_pixel_mining" averages.
 _DEEPLAB_HARDEST = 0.2
-
-# The hidden layers of so many points fit into a processor's cache.
-_POINTS_IN_CACHE = 4096
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -62,8 +58,8 @@ class PointRendSemanticHead(nn.Module):
         *,
         coarse_head: nn.Module,
         point_head: nn.Module,
-        point_sampler,
-        feature_strides: dict[str, int],
+        point_sampler: PointSampler,
+        reading: ReadSettings,
         num_classes: int,
         ignore_value: int = 255,
         train_num_points: int = 14 * 14,
@@ -71,42 +67,35 @@ class PointRendSemanticHead(nn.Module):
         avoid_ignored: bool = False,
         subdivision_steps: int = -1,
         subdivision_num_points: int = 28 * 28,
-        padding_mode: str = "zeros",
         coarse_loss_weight: float = 1.0,
         coarse_loss_hardest: float = 1.0,
         point_loss_weight: float = 1.0,
         class_weights: list[float] | None = None,
-        fast_path: bool = True,
     ):
         """
         Args:
-            coarse_head: as described in `coarse_semantic.py`.
+            coarse_head: as described in `coarse_semantic_head.py`.
             point_head: takes fine features (N, C_fine, P) and coarse logits (N, C, P), returns
                 logits (N, C, P).
-            point_sampler: as described in `sampling.py`.
-            feature_strides: name and stride of each fine feature map, in the order in which they
-                are put together.
+            point_sampler: chooses the training points, see `samplers.py`.
+            reading: which maps are read at points, and how.
             ignore_value: label of pixels that are not trained on.
             train_num_points: P in training, if ``train_points_per_height`` is 0.
             train_points_per_height: P as a fraction of H, e.g. 1 / 16.
             avoid_ignored: draw no training points on ignored pixels; padding is labelled so.
             subdivision_steps: log2 of the coarse head's stride, or -1 to find it out.
             subdivision_num_points: points re-predicted at each step; at most all there are.
-            padding_mode: "zeros" or "border", see `sample_points`.
             coarse_loss_weight, coarse_loss_hardest: for a coarse head without a loss of its own,
                 a binary one or one with class weights, see `semantic_loss`. A coarse head's own
                 loss brings its own.
             point_loss_weight: factor of ``loss_sem_seg_point``.
             class_weights: one for each class, for both losses; for C = 1 two, background and
                 foreground.
-            fast_path: infer in the fast order on a CPU, where the point head is a `PointMLP` that
-                can be taken apart. Results are the same but for rounding.
         """
         super().__init__()
         self.coarse_sem_seg_head = coarse_head
         self.point_head = point_head
         self.point_sampler = point_sampler
-        self.feature_strides = dict(feature_strides)
         self.num_classes = num_classes
         self.ignore_value = ignore_value
         self.train_num_points = train_num_points
@@ -114,11 +103,10 @@ class PointRendSemanticHead(nn.Module):
         self.avoid_ignored = avoid_ignored
         self.subdivision_steps = steps_to_full_size(subdivision_steps, coarse_head.common_stride)
         self.subdivision_num_points = subdivision_num_points
-        self.padding_mode = padding_mode
+        self.reading = reading
         self.coarse_loss_weight = coarse_loss_weight
         self.coarse_loss_hardest = coarse_loss_hardest
         self.point_loss_weight = point_loss_weight
-        self.fast_path = fast_path
         weights = torch.tensor(class_weights, dtype=torch.float32) if class_weights else None
         # Not persistent: a setting, not a weight, so checkpoints keep the names they have.
         self.register_buffer("class_weights", weights, persistent=False)
@@ -137,7 +125,9 @@ class PointRendSemanticHead(nn.Module):
                 node, in_channels=in_channels, num_classes=head.NUM_CLASSES, key=SEMANTIC_NODE
             ),
             "point_sampler": build_point_sampler(node),
-            "feature_strides": strides,
+            "reading": ReadSettings(
+                strides, {}, padding_mode=node.PADDING_MODE, fast_path=node.FAST_PATH
+            ),
             "num_classes": head.NUM_CLASSES,
             "ignore_value": head.IGNORE_VALUE,
             "train_num_points": node.TRAIN_NUM_POINTS,
@@ -145,30 +135,33 @@ class PointRendSemanticHead(nn.Module):
             "avoid_ignored": node.AVOID_IGNORED,
             "subdivision_steps": node.SUBDIVISION_STEPS,
             "subdivision_num_points": node.SUBDIVISION_NUM_POINTS,
-            "padding_mode": node.PADDING_MODE,
             "coarse_loss_weight": head.LOSS_WEIGHT,
             "coarse_loss_hardest": _DEEPLAB_HARDEST if mining else 1.0,
             "point_loss_weight": node.LOSS_WEIGHT,
             "class_weights": list(head.CLASS_WEIGHTS),
-            "fast_path": node.FAST_PATH,
         }
 
     def forward(
-        self, features: dict[str, Tensor], targets: Tensor | None = None
+        self,
+        features: dict[str, Tensor],
+        targets: Tensor | None = None,
+        observer: InferenceObserver | None = None,
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """
+        """Compute the losses in training, the logits in inference.
+
         Args:
             features: the backbone's maps by name, each (N, C_i, ceil(H / s_i), ceil(W / s_i)).
             targets: (N, H, W), int64 labels; needed in training, not looked at else.
+            observer: sees the coarse logits and each subdivision step.
 
         Returns:
             In training, None and the losses ``loss_sem_seg`` (or what the coarse head calls its
             own) and ``loss_sem_seg_point``. Else the logits (N, C, h * s, w * s) and {}.
         """
         coarse = coarse_logits(self.coarse_sem_seg_head, features)
-        check_same_image(coarse, self._stride, features, self.feature_strides)
+        check_same_image(coarse, self._stride, features, self.reading.point_strides)
         if not self.training:
-            return self.inference(coarse, features), {}
+            return self.inference(coarse, features, observer), {}
         if targets is None:
             raise InputError(
                 "Training needs labels: 'sem_seg' in each data set dict, (H, W) of class numbers."
@@ -179,7 +172,7 @@ class PointRendSemanticHead(nn.Module):
     def losses(
         self, coarse: Tensor, features: dict[str, Tensor], targets: Tensor
     ) -> dict[str, Tensor]:
-        """The coarse and the point loss.
+        """Compute the coarse and the point loss.
 
         Args:
             coarse: (N, C, h, w) logits.
@@ -194,8 +187,9 @@ class PointRendSemanticHead(nn.Module):
         labels = sample_points(
             targets.unsqueeze(1).float(), coords, mode="nearest", padding_mode="border"
         )
+        reader = open_frame_reader(features, self._frame(coarse), self.reading, self.point_head)
         point_loss = semantic_loss(
-            self.predict_points(coarse, features, coords),
+            reader.predict(CoarsePrediction(coarse), coords),
             labels.squeeze(1).long(),
             ignore_value=self.ignore_value,
             class_weights=self.class_weights,
@@ -203,59 +197,27 @@ class PointRendSemanticHead(nn.Module):
         losses["loss_sem_seg_point"] = point_loss * self.point_loss_weight
         return losses
 
-    def inference(self, coarse: Tensor, features: dict[str, Tensor], on_step=None) -> Tensor:
-        """Adaptive subdivision from the coarse logits (N, C, h, w) to (N, C, h * s, w * s).
-
-        Args:
-            on_step: see `subdivide`.
-        """
+    def inference(
+        self,
+        coarse: Tensor,
+        features: dict[str, Tensor],
+        observer: InferenceObserver | None = None,
+    ) -> Tensor:
+        """Refine coarse logits (N, C, h, w) by adaptive subdivision: (N, C, h * s, w * s)."""
+        if observer is not None:
+            observer.on_coarse(coarse)
         frame = self._frame(coarse)
-        shown = shown_extent(frame, features, self.feature_strides)
+        shown = shown_extent(frame, features, self.reading.point_strides)
+        reader = open_frame_reader(features, frame, self.reading, self.point_head)
+        inputs = CoarsePrediction(coarse)
         return subdivide(
             coarse,
             num_steps=self.subdivision_steps,
             num_points=self.subdivision_num_points,
-            predict=lambda coords: self._predict_in_parts(coarse, features, coords),
+            predict=lambda coords: reader.predict(inputs, coords),
             uncertainty=lambda logits: hide_outside(class_uncertainty(logits), frame, shown),
-            on_step=on_step,
+            on_step=None if observer is None else observer.on_step,
         )
-
-    def predict_points(self, coarse: Tensor, features: dict[str, Tensor], coords: Tensor) -> Tensor:
-        """Logits (N, C, P) at points (N, P, 2) of the frame, from fine and coarse features."""
-        frame = self._frame(coarse)
-        fine = [
-            sample_points(
-                features[name],
-                change_frame(coords, frame, extent(features[name], stride)),
-                padding_mode=self.padding_mode,
-            )
-            for name, stride in self.feature_strides.items()
-        ]
-        fine = fine[0] if len(fine) == 1 else torch.cat(fine, dim=1)
-        at_points = sample_points(coarse, coords, padding_mode=self.padding_mode)
-        if self._is_fast(coords):
-            return all_classes(self.point_head, fine, at_points)
-        return self.point_head(fine, at_points)
-
-    def _is_fast(self, coords: Tensor) -> bool:
-        """Whether points are predicted in the fast order: the one place where that is chosen."""
-        return (
-            self.fast_path
-            and coords.device.type == "cpu"
-            and not torch.is_grad_enabled()
-            and not torch.compiler.is_compiling()
-            and type(self.point_head) is PointMLP
-            and self.point_head.is_plain()
-        )
-
-    def _predict_in_parts(
-        self, coarse: Tensor, features: dict[str, Tensor], coords: Tensor
-    ) -> Tensor:
-        """`predict_points`; on a CPU so many points at once that they stay in its cache."""
-        if coords.device.type != "cpu" or torch.compiler.is_compiling():
-            return self.predict_points(coarse, features, coords)
-        parts = coords.split(max(1, _POINTS_IN_CACHE // max(1, len(coords))), dim=1)
-        return torch.cat([self.predict_points(coarse, features, part) for part in parts], dim=2)
 
     def _coarse_losses(self, coarse: Tensor, targets: Tensor) -> dict[str, Tensor]:
         head = self.coarse_sem_seg_head
@@ -272,7 +234,7 @@ class PointRendSemanticHead(nn.Module):
         return {"loss_sem_seg": loss * self.coarse_loss_weight}
 
     def upsample(self, coarse: Tensor) -> Tensor:
-        """The coarse logits (N, C, h, w) at full size, (N, C, h * s, w * s), without PointRend."""
+        """Upsample the coarse logits (N, C, h, w) to (N, C, h * s, w * s), without PointRend."""
         return F.interpolate(
             coarse, scale_factor=self._stride, mode="bilinear", align_corners=False
         )
@@ -301,6 +263,8 @@ class CoarseOutput(nn.Module):
         self.head = head
         self.ignore_value = head.ignore_value
 
-    def forward(self, features: dict[str, Tensor], targets: Tensor | None = None):
-        """Logits (N, C, h * s, w * s), and {}."""
+    def forward(
+        self, features: dict[str, Tensor], targets: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return logits (N, C, h * s, w * s), and {}."""
         return self.head.upsample(coarse_logits(self.head.coarse_sem_seg_head, features)), {}

@@ -81,8 +81,8 @@ def pool(
     return values.view(num_boxes, values.shape[1], size, size)
 
 
-def some_boxes(boxes: list[Tensor], numbers: Tensor) -> list[Tensor]:
-    """Those of the numbers (n,), which count through the boxes of all images, in rising order."""
+def select_boxes(boxes: list[Tensor], numbers: Tensor) -> list[Tensor]:
+    """Select boxes by rising numbers (n,), which count through the boxes of all images."""
     chosen = numbers.new_zeros(sum(map(len, boxes)), dtype=torch.bool)
     chosen[numbers] = True
     masks = chosen.split([len(each) for each in boxes])

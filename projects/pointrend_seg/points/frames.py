@@ -7,12 +7,14 @@ which stand for 72. Shape shorthand as in `points.py`; extents are (height, widt
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
+from .interpolation import sample_points
 
 Extent = tuple[int, int]
 
@@ -94,3 +96,33 @@ def check_same_image(
                 f"{features[name].shape[-1]} cells at stride {fine_stride}. Set "
                 "MODEL.SEM_SEG_HEAD.COMMON_STRIDE to the stride at which the coarse head predicts."
             )
+
+
+def sample_frames(
+    features: Mapping[str, Tensor],
+    strides: Mapping[str, int],
+    frame: Extent,
+    coords: Tensor,
+    *,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Read feature maps at points of whole images.
+
+    Args:
+        features: maps by name, each (N, C_k, H_k, W_k).
+        strides: name and stride of each map to read, in the order of their channels.
+        coords: (N, P, 2), in the [0, 1] frame of ``frame``.
+        padding_mode: "zeros" or "border", see `sample_points`.
+
+    Returns:
+        (N, C, P), C channels of all maps together, in the dtype of the features.
+    """
+    values = [
+        sample_points(
+            features[name],
+            change_frame(coords, frame, extent(features[name], stride)),
+            padding_mode=padding_mode,
+        )
+        for name, stride in strides.items()
+    ]
+    return values[0] if len(values) == 1 else torch.cat(values, dim=1)

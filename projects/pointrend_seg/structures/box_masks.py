@@ -8,8 +8,8 @@ from detectron2.structures import BitMasks, Boxes, ROIMasks
 from torch import Tensor
 
 
-def by_side(sides: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Each side that occurs, and the numbers of its boxes."""
+def group_by_side(sides: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield each side that occurs, and the numbers of its boxes."""
     for side in sides.unique().tolist():
         yield side, (sides == side).nonzero()[:, 0]
 
@@ -59,7 +59,7 @@ class BoxMasks(ROIMasks):
         """Paste each into an image; see Detectron2's `paste_masks_in_image`."""
         pasted = torch.zeros(len(self), height, width, dtype=torch.bool, device=self.device)
         sides = torch.tensor([len(mask) for mask in self.masks], dtype=torch.long)
-        for _, numbers in by_side(sides):
+        for _, numbers in group_by_side(sides):
             masks = torch.stack([self.masks[k] for k in numbers.tolist()])
             numbers = numbers.to(self.device)
             pasted[numbers] = paste_masks_in_image(

@@ -8,25 +8,26 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from layer_changes import CHANGES, frozen
-from mask_inputs import detections, features, losses_of, mask_head, masks_of, proposals
+from mask_inputs import detections, features, losses_of, mask_head, masks_of, proposals, reader_of
 from pointrend_seg import adopt_config
 from pointrend_seg.config.keys import add_pointrend_config
 from pointrend_seg.modeling.coarse_mask_head import ConvFCHead
 from pointrend_seg.modeling.point_heads import PointMLP
-from pointrend_seg.modeling.readers.fast import FastPath
-from pointrend_seg.modeling.readers.plain import PlainPath
-from small_configs import STANDARD, builtin_cfg
+from pointrend_seg.modeling.readers import ReadSettings, open_box_reader, open_frame_reader
+from pointrend_seg.modeling.readers.fast import FastFrameReader, FusedBoxReader, RowBoxReader
+from pointrend_seg.modeling.readers.plain import PlainBoxReader, PlainFrameReader
+from small_configs import IMPLICIT_OPTS, STANDARD, builtin_cfg
 
 NODE = "MODEL.POINT_HEAD"
 SOME = [torch.zeros(0, 4), torch.tensor([[0.0, 0.0, 40.0, 30.0]])]
 
 
-def fits(head, boxes=SOME):
-    return FastPath.fits(head.coarse_head, head.point_head, boxes)
+def fits(head):
+    return FusedBoxReader.fits(head.coarse_head, head.point_head)
 
 
-def path_of(head):
-    return type(head.points_of(features(), SOME))
+def path_of(head, boxes=SOME):
+    return type(reader_of(head, features(), boxes))
 
 
 # --- the default ----------------------------------------------------------------------------
@@ -34,7 +35,7 @@ def path_of(head):
 
 def test_it_is_the_default():
     head = mask_head()
-    assert head.fast_path and fits(head) and path_of(head) is FastPath
+    assert head.reading.fast_path and fits(head) and path_of(head) is FusedBoxReader
 
 
 def test_a_config_of_detectron2_gets_it():
@@ -44,7 +45,7 @@ def test_a_config_of_detectron2_gets_it():
     cfg = adopt_config(builtin_cfg(*STANDARD))
     assert cfg.MODEL.POINT_HEAD.FAST_PATH is True
     head = build_model(cfg).roi_heads.mask_head
-    assert path_of(head) is FastPath
+    assert path_of(head) is FusedBoxReader
     new = get_cfg()
     add_pointrend_config(new)
     assert new.MODEL.POINT_HEAD.FAST_PATH is True
@@ -52,7 +53,7 @@ def test_a_config_of_detectron2_gets_it():
 
 def test_it_can_be_switched_off():
     head = mask_head((f"{NODE}.FAST_PATH", False))
-    assert not head.fast_path and path_of(head) is PlainPath
+    assert not head.reading.fast_path and path_of(head) is PlainBoxReader
 
 
 @pytest.mark.parametrize(
@@ -83,14 +84,15 @@ def test_settings_that_it_is_made_for(opts):
 )
 def test_settings_that_it_is_not_made_for(opts):
     head = mask_head(opts)
-    assert not fits(head) and path_of(head) is PlainPath
+    assert not fits(head) and path_of(head) is PlainBoxReader
     losses_of(head, features(), proposals(2, 1))
     assert masks_of(head, features(), detections(2, 1)).isfinite().all()
 
 
 def test_no_boxes_at_all():
     head, none = mask_head(), [torch.zeros(0, 4)] * 2
-    assert not fits(head, none) and fits(head, [*none, SOME[1]])
+    assert path_of(head, none) is PlainBoxReader
+    assert path_of(head, [none[0], SOME[1]]) is FusedBoxReader
     losses = losses_of(head, features(), proposals(0, 0))
     assert all(loss == 0 for loss in losses.values())
     assert masks_of(head, features(), detections(0, 0)).shape == (0, 1, 224, 224)
@@ -194,7 +196,7 @@ def assert_respected(change):
     for head in (fast, plain):
         torch.manual_seed(2)
         change(head)
-    assert path_of(fast) is PlainPath
+    assert path_of(fast) is PlainBoxReader
     got, want = outcome(fast), outcome(plain)
     assert got[0] == want[0]
     assert torch.equal(got[1], want[1]) and torch.equal(got[2], want[2])
@@ -215,16 +217,16 @@ def test_frozen_layers_are_no_change():
     head = mask_head()
     frozen(head.point_head, "fc2")
     head.coarse_head.requires_grad_(False)
-    assert path_of(head) is FastPath
+    assert path_of(head) is FusedBoxReader
 
 
 def test_hooks_that_are_gone_are_no_change():
     head = mask_head()
     handles = [m.register_forward_hook(lambda *_: None) for m in head.modules()]
-    assert path_of(head) is PlainPath
+    assert path_of(head) is PlainBoxReader
     for handle in handles:
         handle.remove()
-    assert path_of(head) is FastPath
+    assert path_of(head) is FusedBoxReader
 
 
 def test_random_convolutions_are_not_repeated():
@@ -232,7 +234,7 @@ def test_random_convolutions_are_not_repeated():
     head = mask_head()
     layer = head.coarse_head.reduce_spatial_dim_conv
     head.coarse_head.reduce_spatial_dim_conv = nn.Sequential(layer, nn.Dropout(0.5))
-    assert path_of(head) is PlainPath
+    assert path_of(head) is PlainBoxReader
 
 
 def test_other_fully_connected_layers_are_called():
@@ -240,8 +242,64 @@ def test_other_fully_connected_layers_are_called():
     changed, scaled = mask_head(), mask_head()
     layer = changed.coarse_head.fc1
     changed.coarse_head.fc1 = nn.Sequential(layer, nn.Hardtanh(-1e9, 1e9))
-    assert path_of(changed) is FastPath
+    assert path_of(changed) is FusedBoxReader
     want, got = outcome(scaled), outcome(changed)
     for name, loss in want[0].items():
         torch.testing.assert_close(got[0][name], loss)
     torch.testing.assert_close(got[2], want[2])
+
+
+# --- the other heads ------------------------------------------------------------------------
+
+
+def opened_by_the_implicit_head(opts=()):
+    head = mask_head((*IMPLICIT_OPTS, *opts))
+    return open_box_reader(
+        features(),
+        SOME,
+        head.reading,
+        pooled_head=head.parameter_head,
+        point_head=head.point_head,
+    )
+
+
+def test_the_implicit_head_reads_in_parts_in_inference():
+    with torch.no_grad():
+        assert type(opened_by_the_implicit_head()) is RowBoxReader
+        off = (f"{NODE}.FAST_PATH", False)
+        assert type(opened_by_the_implicit_head(off)) is PlainBoxReader
+    assert type(opened_by_the_implicit_head()) is PlainBoxReader
+
+
+def test_the_implicit_head_on_both_paths():
+    masks = [
+        masks_of(
+            mask_head((*IMPLICIT_OPTS, f"{NODE}.FAST_PATH", fast)), features(), detections(5, 4)
+        )
+        for fast in (False, True)
+    ]
+    assert ((masks[0] > 0.5) == (masks[1] > 0.5)).float().mean() > 0.9999
+    assert (masks[0] - masks[1]).abs().median() < 1e-6 and masks[0].std() > 0.1
+
+
+def test_the_semantic_head_is_fast_on_a_cpu_without_gradients():
+    point_head, maps = PointMLP(in_channels=32, num_classes=5, fc_dim=8), features()
+    for fast in (False, True):
+        settings = ReadSettings({"p2": 4}, {}, fast_path=fast)
+        with torch.no_grad():
+            reader = open_frame_reader(maps, (96, 128), settings, point_head)
+        assert type(reader) is (FastFrameReader if fast else PlainFrameReader)
+        reader = open_frame_reader(maps, (96, 128), settings, point_head)
+        assert type(reader) is PlainFrameReader
+
+
+def test_a_traced_graph_gets_the_plain_reader():
+    kinds, head = [], mask_head()
+
+    def traced(x):
+        with torch.no_grad():
+            kinds.append(path_of(head))
+        return x
+
+    torch.jit.trace(traced, torch.zeros(1), check_trace=False)
+    assert set(kinds) == {PlainBoxReader}

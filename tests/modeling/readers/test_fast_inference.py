@@ -1,12 +1,15 @@
 """Inference on the fast path against that on the plain path, and what it costs."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from mask_inputs import Allocated, detections, features, mask_head, masks_of
-from path_inputs import CHANNELS, Case, points_in_double
-from pointrend_seg.modeling.readers.fast import FastPath, parts, path
-from pointrend_seg.modeling.readers.plain import PlainPath
+from mask_inputs import Allocated, detections, features, mask_head, masks_of, reader_of
+from pointrend_seg.modeling.readers import CoarsePrediction
+from pointrend_seg.modeling.readers.fast import FusedBoxReader, fused, parts
+from pointrend_seg.modeling.readers.plain import PlainBoxReader
+from reader_inputs import CHANNELS, Case, points_in_double
 
 NODE = "MODEL.POINT_HEAD"
 NEVER, ALWAYS = float("inf"), -1.0
@@ -14,7 +17,7 @@ NEVER, ALWAYS = float("inf"), -1.0
 
 @pytest.fixture(params=[NEVER, ALWAYS], ids=["points first", "map first"])
 def order(request, monkeypatch):
-    monkeypatch.setattr(path, "_POINTS_WORTH_MAP", request.param)
+    monkeypatch.setattr(fused, "_POINTS_WORTH_MAP", request.param)
 
 
 # --- predictions at points ------------------------------------------------------------------
@@ -23,16 +26,16 @@ def order(request, monkeypatch):
 @torch.no_grad()
 def predicted(case, kind):
     """Coarse logits, and logits at the points, of all parts together."""
-    way = case.path(kind)
-    coarse, start, logits = way.coarse(), 0, []
-    for number, predict in way.predictors(
-        coarse, case.of_boxes, num_points=case.num_points, num_reads=1
-    ):
-        logits.append(predict(case.coords[start : start + number]))
+    reader = case.reader(kind)
+    coarse, stop, logits = reader.pool(case.coarse_head), 0, []
+    inputs = CoarsePrediction(coarse, case.box_classes)
+    for part, predict in reader.predictors(inputs, num_points=case.num_points, num_reads=1):
+        logits.append(predict(case.coords[part]))
         # Asked twice for the same, it says the same: nothing is used up.
-        assert torch.equal(predict(case.coords[start : start + number]), logits[-1])
-        start += number
-    assert start == len(case.coords)
+        assert torch.equal(predict(case.coords[part]), logits[-1])
+        assert part.start == stop
+        stop = part.stop
+    assert stop == len(case.coords)
     return coarse, torch.cat(logits)
 
 
@@ -53,7 +56,9 @@ CASES = {
 def test_predictions(monkeypatch, order, settings):
     points_in_double(monkeypatch)
     case = Case(**settings).build()
-    for got, want in zip(predicted(case, FastPath), predicted(case, PlainPath), strict=True):
+    for got, want in zip(
+        predicted(case, FusedBoxReader), predicted(case, PlainBoxReader), strict=True
+    ):
         torch.testing.assert_close(got, want, atol=1e-10, rtol=1e-10)
         assert want.std() > 0.1
 
@@ -61,7 +66,9 @@ def test_predictions(monkeypatch, order, settings):
 @pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
 def test_predictions_in_single_precision(order, settings):
     case = Case(**settings, dtype=torch.float32).build()
-    for got, want in zip(predicted(case, FastPath), predicted(case, PlainPath), strict=True):
+    for got, want in zip(
+        predicted(case, FusedBoxReader), predicted(case, PlainBoxReader), strict=True
+    ):
         torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-5)
 
 
@@ -69,21 +76,23 @@ def test_predictions_in_single_precision(order, settings):
 def test_parts_of_any_size(monkeypatch, order, rows):
     monkeypatch.setattr(parts, "_ROWS_AT_ONCE", {"cpu": rows})
     case = Case(points=("p2", "p3"), dtype=torch.float32).build()
-    for got, want in zip(predicted(case, FastPath), predicted(case, PlainPath), strict=True):
+    for got, want in zip(
+        predicted(case, FusedBoxReader), predicted(case, PlainBoxReader), strict=True
+    ):
         torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-5)
 
 
 def test_the_first_layer_goes_over_maps_with_fewer_cells_than_points(monkeypatch):
     """Of each image: what pays for many boxes does not for few."""
     tables = []
-    original = path.RowTable.__init__
+    original = fused.RowTable.__init__
     monkeypatch.setattr(
-        path.RowTable,
+        fused.RowTable,
         "__init__",
         lambda self, *args: (tables.append(args[1]), original(self, *args))[1],
     )
     case = Case(counts=(1, 30), points=("p2", "p4"), dtype=torch.float32).build()
-    predicted(case, FastPath)
+    predicted(case, FusedBoxReader)
     # p4 has 3 x 4 cells, p2 has 12 x 16: 7 points are enough for one, 210 for both.
     assert [tuple(size) for size in tables] == [(3, 4), (12, 16), (3, 4)]
 
@@ -91,7 +100,7 @@ def test_the_first_layer_goes_over_maps_with_fewer_cells_than_points(monkeypatch
 @pytest.mark.parametrize("layout", ["channels_last", "transposed"])
 def test_memory_layouts(order, layout):
     case = Case(pooler=("p2", "p3"), points=("p3", "p2"), dtype=torch.float32).build()
-    want = predicted(case, FastPath)
+    want = predicted(case, FusedBoxReader)
     for name in CHANNELS:
         x = case.features[name]
         if layout == "channels_last":
@@ -99,7 +108,7 @@ def test_memory_layouts(order, layout):
         else:
             x = x.transpose(2, 3).contiguous().transpose(2, 3)
         case.features[name] = x
-    for got, other in zip(predicted(case, FastPath), want, strict=True):
+    for got, other in zip(predicted(case, FusedBoxReader), want, strict=True):
         torch.testing.assert_close(got, other, atol=2e-5, rtol=1e-5)
 
 
@@ -107,15 +116,17 @@ def test_memory_layouts(order, layout):
 def test_precisions(order, dtype):
     """Weights and features in half precision, or autocast: both err as the plain path does."""
     case = Case(counts=(9, 9), points=("p2", "p3"), dtype=torch.float32).build()
-    exact = predicted(case, PlainPath)[1]
+    exact = predicted(case, PlainBoxReader)[1]
     with torch.autocast("cpu", dtype=dtype):
-        errors = [(predicted(case, k)[1].float() - exact).std() for k in (PlainPath, FastPath)]
+        errors = [
+            (predicted(case, k)[1].float() - exact).std() for k in (PlainBoxReader, FusedBoxReader)
+        ]
     assert errors[1] < 1.5 * errors[0] < 0.1
     for module in (case.coarse_head, case.point_head):
         module.to(dtype)
     case.features = {name: x.to(dtype) for name, x in case.features.items()}
     errors = []
-    for kind in (PlainPath, FastPath):
+    for kind in (PlainBoxReader, FusedBoxReader):
         logits = predicted(case, kind)[1]
         assert logits.dtype == dtype
         errors.append((logits.float() - exact).std())
@@ -159,15 +170,16 @@ def test_the_points_of_each_step_are_seen_part_by_part(monkeypatch):
     monkeypatch.setattr(parts, "_ROWS_AT_ONCE", {"cpu": 2 * 784})
     head, maps, images = mask_head().eval(), features(2), detections(3, 1)
     boxes, seen = [each.pred_boxes.tensor for each in images], []
+    observer = SimpleNamespace(
+        on_coarse=lambda logits: seen.append(tuple(logits.shape)),
+        on_step=lambda logits, coords: seen.append((tuple(logits.shape), tuple(coords.shape))),
+    )
     with torch.no_grad():
-        masks = head.inference(
-            head.points_of(maps, boxes),
-            images,
-            on_step=lambda logits, coords: seen.append((tuple(logits.shape), tuple(coords.shape))),
-        )
+        reader = reader_of(head, maps, boxes)
+        masks = head.inference(reader, reader.pool(head.coarse_head), images, observer)
     steps = [(56, 784), (112, 784), (224, 784)]
     want = [((b, 1, side, side), (b, p, 2)) for b in (2, 1, 1) for side, p in steps]
-    assert seen == want and masks.shape == (4, 1, 224, 224)
+    assert seen == [(4, 1, 7, 7), *want] and masks.shape == (4, 1, 224, 224)
 
 
 # --- cost -----------------------------------------------------------------------------------
@@ -180,9 +192,9 @@ def inference_cost(num_boxes, num_classes):
     images = detections(num_boxes, classes=num_classes)
     boxes = [images[0].pred_boxes.tensor]
     with torch.no_grad(), Allocated() as allocated:
-        points = head.points_of(maps, boxes)
-        masks = head.inference(points, images)
-    assert type(points) is FastPath
+        reader = reader_of(head, maps, boxes)
+        masks = head.inference(reader, reader.pool(head.coarse_head), images)
+    assert type(reader) is FusedBoxReader
     return allocated.largest, masks.nbytes, num_boxes * num_classes * 49 * 4
 
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from pointrend_seg.modeling.point_heads import PointMLP, select_class
-from pointrend_seg.modeling.readers.fast.mlp import Coarse, RowMLP, all_classes
-from pointrend_seg.modeling.readers.fast.rows import cell_weights
+from pointrend_seg.modeling.readers.fast.frames import predict_all_classes
+from pointrend_seg.modeling.readers.fast.mlp import CoarseCells, RowMLP
+from pointrend_seg.modeling.readers.fast.rows import interpolation_weights
 from pointrend_seg.points.interpolation import sample_points
 
 BOXES, POINTS, CHANNELS, SIZE = 4, 6, 5, (3, 2)
@@ -56,7 +57,7 @@ def by_rows(head, fine, coarse, coords, classes, gradient, padding_mode="zeros")
     weights, biases = [x.weight for x in head.layers], [x.bias for x in head.layers]
     mlp, rows = of(weights, biases), fine.transpose(1, 2).flatten(0, 1)
     cells = coarse.flatten(2).transpose(1, 2)
-    masks = Coarse(cells, cell_weights(coords, SIZE, padding_mode), classes)
+    masks = CoarseCells(cells, interpolation_weights(coords, SIZE, padding_mode), classes)
     logits, outputs = mlp.forward(mlp.first(rows), masks, mlp.fold(cells))
     sums = [[torch.zeros_like(each) for each in kind] for kind in (weights, biases)]
     of_rows, of_cells = mlp.backward(gradient, rows, masks, outputs, of(*sums))
@@ -129,7 +130,9 @@ def test_gradients_are_added_to_the_sums():
             part = slice(k, k + 1)
             rows = fine[part].transpose(1, 2).flatten(0, 1)
             cells = coarse[part].flatten(2).transpose(1, 2)
-            masks = Coarse(cells, cell_weights(coords[part], SIZE, "zeros"), classes[part])
+            masks = CoarseCells(
+                cells, interpolation_weights(coords[part], SIZE, "zeros"), classes[part]
+            )
             _, outputs = mlp.forward(mlp.first(rows), masks, mlp.fold(cells))
             mlp.backward(gradient[part], rows, masks, outputs, into)
     got = [x - 1 for pair in zip(*sums, strict=True) for x in pair]
@@ -151,6 +154,6 @@ def test_all_classes_are_those_of_the_head(images, each_layer, num_fc):
         head.predictor.weight.normal_()
         fine, coarse = torch.randn(images, 6, 11).double(), torch.randn(images, 5, 11).double()
         before = fine.clone(), coarse.clone()
-        got = all_classes(head, fine, coarse)
+        got = predict_all_classes(head, fine, coarse)
         torch.testing.assert_close(got, head(fine, coarse))
     assert torch.equal(fine, before[0]) and torch.equal(coarse, before[1])

@@ -9,8 +9,8 @@ from pointrend_seg.modeling.readers.fast.rows import (
     RowTable,
     add_to_rows,
     as_rows,
-    cell_weights,
-    reader,
+    interpolation_weights,
+    open_map,
 )
 from pointrend_seg.points.interpolation import sample_points
 
@@ -122,14 +122,14 @@ def test_channels_last_maps_are_read_as_they_lie():
     plain = a_map((6, 9), 70)
     moved = plain[None].to(memory_format=torch.channels_last)[0]
     points = some_points((6, 9))
-    assert type(reader(plain, STRIDE, "zeros")) is MapPlanes
+    assert type(open_map(plain, STRIDE, "zeros")) is MapPlanes
     with Allocated() as allocated:
-        read = reader(moved, STRIDE, "zeros")
+        read = open_map(moved, STRIDE, "zeros")
     assert type(read) is RowTable and allocated.total == 0
     for padding_mode in PADDINGS:
         want = wanted(plain, points, padding_mode)
-        assert torch.equal(reader(plain, STRIDE, padding_mode).read(points), want)
-        assert torch.equal(reader(moved, STRIDE, padding_mode).read(points), want)
+        assert torch.equal(open_map(plain, STRIDE, padding_mode).read(points), want)
+        assert torch.equal(open_map(moved, STRIDE, padding_mode).read(points), want)
 
 
 def test_no_points():
@@ -177,10 +177,10 @@ def test_adding_values_in_half_precision():
 
 @pytest.mark.parametrize("padding_mode", PADDINGS)
 @pytest.mark.parametrize("size", [(7, 7), (3, 5), (1, 1), (1, 4), (2, 1)], ids=str)
-def test_cell_weights_read_what_sample_points_reads(padding_mode, size):
+def test_interpolation_weights_read_what_sample_points_reads(padding_mode, size):
     coarse = torch.randn(4, 3, *size, generator=seeded())
     coords = (some_points(size, 4 * 60) / STRIDE / torch.tensor([size[1], size[0]])).view(4, 60, 2)
-    weights = cell_weights(coords, size, padding_mode)
+    weights = interpolation_weights(coords, size, padding_mode)
     assert weights.shape == (4, 60, size[0] * size[1])
     assert weights.min() >= 0 and weights.sum(2).max() <= 1 + 1e-6
     want = sample_points(coarse, coords, padding_mode=padding_mode)

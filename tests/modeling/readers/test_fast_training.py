@@ -14,10 +14,11 @@ from mask_inputs import (
     mask_head,
     proposals,
 )
-from path_inputs import CHANNELS, Case, assert_same_training, points_in_double
-from pointrend_seg.modeling.readers.fast import FastPath, parts, path
+from pointrend_seg.modeling.readers import CoarsePrediction
+from pointrend_seg.modeling.readers.fast import FusedBoxReader, fused, parts
 from pointrend_seg.modeling.readers.fast.mlp import RowMLP
-from pointrend_seg.modeling.readers.plain import PlainPath
+from pointrend_seg.modeling.readers.plain import PlainBoxReader
+from reader_inputs import CHANNELS, Case, assert_same_training, points_in_double
 
 HALVES = [torch.bfloat16, torch.float16]
 
@@ -105,11 +106,11 @@ def test_maps_that_others_read_too():
 def test_several_point_losses_of_the_same_maps(monkeypatch, rows):
     monkeypatch.setattr(parts, "_ROWS_AT_ONCE", {"cpu": rows})
     case, found = Case(points=("p2", "p3")).build(), []
-    for kind in (PlainPath, FastPath):
-        way = case.path(kind)
-        coarse, total = way.coarse(), 0
+    for kind in (PlainBoxReader, FusedBoxReader):
+        reader, total = case.reader(kind), 0
+        inputs = CoarsePrediction(reader.pool(case.coarse_head), case.box_classes)
         for factor, coords in ((1, case.coords), (-3, 1 - case.coords), (2, case.coords**2)):
-            loss, _ = way.point_loss(coarse, case.of_boxes, coords, case.labels)
+            loss, _ = reader.point_loss(inputs, coords, case.labels)
             total = total + factor * loss
         total.backward()
         found.append(case.gradients())
@@ -120,14 +121,15 @@ def test_several_point_losses_of_the_same_maps(monkeypatch, rows):
 def test_readers_that_autograd_follows():
     """Their gradients and those that the other readers add up are put together."""
     case, found = Case(points=("p2", "p3")).build(), []
-    for kind in (PlainPath, FastPath):
-        way = case.path(kind)
-        maps = way.features if kind is PlainPath else way.maps.maps
+    for kind in (PlainBoxReader, FusedBoxReader):
+        reader = case.reader(kind)
+        maps = reader.features if kind is PlainBoxReader else reader.maps.maps
         others = maps["p2"].pow(3).sum()
-        loss, _ = way.point_loss(way.coarse(), case.of_boxes, case.coords, case.labels)
+        inputs = CoarsePrediction(reader.pool(case.coarse_head), case.box_classes)
+        loss, _ = reader.point_loss(inputs, case.coords, case.labels)
         (loss + 1e-3 * others).backward()
         found.append(case.gradients())
-        maps = way.features if kind is PlainPath else case.path(kind).maps.maps
+        maps = reader.features if kind is PlainBoxReader else case.reader(kind).maps.maps
         maps["p3"].pow(2).sum().backward()
         found[-1]["alone"] = case.gradients()["p3"]
     for name, want in found[0].items():
@@ -137,15 +139,14 @@ def test_readers_that_autograd_follows():
 @pytest.mark.parametrize("worth", [-1.0, float("inf")], ids=["map first", "points first"])
 def test_gradients_through_inference(monkeypatch, worth):
     """As maps of what a prediction rests on need them."""
-    monkeypatch.setattr(path, "_POINTS_WORTH_MAP", worth)
+    monkeypatch.setattr(fused, "_POINTS_WORTH_MAP", worth)
     case, found = Case(points=("p2", "p3")).build(), []
-    for kind in (PlainPath, FastPath):
-        way, start, total = case.path(kind), 0, 0
-        coarse = way.coarse()
+    for kind in (PlainBoxReader, FusedBoxReader):
+        reader, total = case.reader(kind), 0
+        inputs = CoarsePrediction(reader.pool(case.coarse_head), case.box_classes)
         settings = {"num_points": case.num_points, "num_reads": 1}
-        for number, predict in way.predictors(coarse, case.of_boxes, **settings):
-            total = total + predict(case.coords[start : start + number]).square().sum()
-            start += number
+        for part, predict in reader.predictors(inputs, **settings):
+            total = total + predict(case.coords[part]).square().sum()
         total.backward()
         found.append(case.gradients())
     for name, want in found[0].items():
@@ -154,7 +155,7 @@ def test_gradients_through_inference(monkeypatch, worth):
 
 def test_a_second_backward_pass():
     """Of the coarse loss as often as is liked; the point loss has its gradients once."""
-    losses, _ = Case().build().losses(FastPath)
+    losses, _ = Case().build().losses(FusedBoxReader)
     losses["mask"].backward(retain_graph=True)
     losses["mask"].backward(retain_graph=True)
     losses["point"].backward(retain_graph=True)
@@ -230,20 +231,20 @@ def test_whatever_is_frozen(names):
 def test_nothing_is_trained():
     case = Case().build()
     frozen(case, "")
-    losses, logits = case.losses(FastPath)
+    losses, logits = case.losses(FusedBoxReader)
     assert not any(x.requires_grad for x in (*losses.values(), logits))
     assert_same_training(case, lambda losses: None)
 
 
 def test_the_logits_have_no_gradient():
-    assert not Case().build().losses(FastPath)[1].requires_grad
+    assert not Case().build().losses(FusedBoxReader)[1].requires_grad
 
 
 def test_without_gradients():
     case = Case().build()
-    want, _ = case.losses(FastPath)
+    want, _ = case.losses(FusedBoxReader)
     with torch.no_grad():
-        got, _ = case.losses(FastPath)
+        got, _ = case.losses(FusedBoxReader)
     assert got == want and not any(x.requires_grad for x in got.values())
 
 
@@ -266,7 +267,7 @@ def test_the_parts_of_boxes():
 
     parts._ROWS_AT_ONCE, before = {"cpu": 20}, parts._ROWS_AT_ONCE
     try:
-        got = list(parts.parts(boxes, 5, open_image, num_buffers=2))
+        got = list(parts.split_boxes(boxes, 5, open_image, num_buffers=2))
     finally:
         parts._ROWS_AT_ONCE = before
     assert got == [
@@ -297,9 +298,9 @@ def test_maps_that_are_channels_last():
 def test_mixed_precision(dtype, inside):
     """Both paths round to half precision, but at other places: they err by about as much."""
     case = Case(counts=(9, 0, 9), points=("p2", "p3"), dtype=torch.float32).build()
-    sum(case.losses(PlainPath)[0].values()).backward()
+    sum(case.losses(PlainBoxReader)[0].values()).backward()
     exact, errors = case.gradients(), []
-    for kind in (PlainPath, FastPath):
+    for kind in (PlainBoxReader, FusedBoxReader):
         with torch.autocast("cpu", dtype=dtype):
             losses, _ = case.losses(kind)
             assert all(x.dtype == torch.float32 for x in losses.values())
@@ -320,13 +321,13 @@ def test_mixed_precision(dtype, inside):
 def test_half_precision_keeps_small_gradients(dtype):
     """A mean over many points has gradients that half precision would round to nothing."""
     case = Case(counts=(30, 30), num_points=40, dtype=torch.float32).build()
-    losses, _ = case.losses(FastPath)
+    losses, _ = case.losses(FusedBoxReader)
     losses["point"].backward()
     want = case.gradients()
     for module in (case.coarse_head, case.point_head):
         module.to(dtype)
     case.features = {k: v.detach().to(dtype).requires_grad_() for k, v in case.features.items()}
-    losses, logits = case.losses(FastPath)
+    losses, logits = case.losses(FusedBoxReader)
     assert losses["point"].dtype == logits.dtype == torch.float32
     (losses["point"] * 1024).backward()
     for name, value in case.gradients().items():

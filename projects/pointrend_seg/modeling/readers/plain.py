@@ -1,88 +1,104 @@
-"""The plain path of the instance head: as the paper has it, and the measure for the fast one.
+"""Readers that compute as the paper has it: the reference that the fast ones are measured against.
 
-Shape shorthand: R boxes of all images together, C classes, P points of one box, h x w coarse masks.
+Shape shorthand: N regions, R boxes of all images together, C channels of all maps, P points.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 from torch import Tensor, nn
 
-from ...points.boxes import pool, sample_features, some_boxes
-from ...points.interpolation import sample_points
+from ...points.boxes import pool, sample_features, select_boxes
+from ...points.frames import Extent, sample_frames
 from ...points.losses import mask_point_loss
-from ..point_heads import select_class
+from ..coarse_mask_head import ConvFCHead
+from .protocol import PointInputs, Predict, ReadSettings
 
 
-class PlainPath:
-    """Coarse masks and points of boxes."""
+class PlainFrameReader:
+    """A `FrameReader` that reads all points at once."""
+
+    def __init__(
+        self, features: dict[str, Tensor], frame: Extent, settings: ReadSettings, head: nn.Module
+    ):
+        self.features, self.frame, self.settings = features, frame, settings
+        self.point_head = head
+
+    def read(self, coords: Tensor) -> Tensor:
+        """Read the fine features (N, C, P) at points (N, P, 2) of the frame."""
+        settings = self.settings
+        return sample_frames(
+            self.features,
+            settings.point_strides,
+            self.frame,
+            coords,
+            padding_mode=settings.padding_mode,
+        )
+
+    def predict(self, inputs: PointInputs, coords: Tensor) -> Tensor:
+        """Predict logits (N, C, P), see `FrameReader`."""
+        fine_features = self.read(coords)
+        return inputs.predict(self.point_head, fine_features, coords, self.settings.padding_mode)
+
+
+class PlainBoxReader:
+    """A `BoxReader` that reads the points of all boxes at once."""
 
     def __init__(
         self,
         features: dict[str, Tensor],
         boxes: list[Tensor],
-        *,
-        coarse_head: nn.Module,
+        settings: ReadSettings,
         point_head: nn.Module | None,
-        pooler_strides: dict[str, int],
-        pooler_size: int,
-        point_strides: dict[str, int],
-        padding_mode: str,
     ):
-        """
-        Args:
-            features: the backbone's maps by name.
-            boxes: of each image, (R_i, 4), in pixels.
-            coarse_head, point_head, …: see `PointRendInstanceHead`.
-        """
-        self.features, self.boxes = features, boxes
-        self.coarse_head, self.point_head = coarse_head, point_head
-        self.pooler_strides, self.pooler_size = pooler_strides, pooler_size
-        self.point_strides, self.padding_mode = point_strides, padding_mode
+        self.features, self.boxes, self.settings = features, boxes, settings
+        self.point_head = point_head
 
-    def coarse(self) -> Tensor:
-        """The coarse logits (R, C, h, w)."""
+    def read(self, coords: Tensor) -> Tensor:
+        """Read the fine features (R, C, P) at points (R, P, 2) of the boxes."""
+        settings = self.settings
+        return sample_features(
+            self.features,
+            settings.point_strides,
+            self.boxes,
+            coords,
+            padding_mode=settings.padding_mode,
+        )
+
+    def pool(self, head: ConvFCHead) -> Tensor:
+        """Apply a head to pooled features, see `BoxReader`."""
+        settings = self.settings
         pooled = pool(
             self.features,
-            self.pooler_strides,
+            settings.pooler_strides,
             self.boxes,
-            self.pooler_size,
-            padding_mode=self.padding_mode,
+            settings.pooler_size,
+            padding_mode=settings.padding_mode,
         )
-        return self.coarse_head(pooled)
+        return head(pooled)
 
-    def predict_points(self, coarse: Tensor, classes: Tensor, coords: Tensor) -> Tensor:
-        """Logits (R, P) of each box's class (R,), at points (R, P, 2) of the boxes' frames."""
-        fine = sample_features(
-            self.features, self.point_strides, self.boxes, coords, padding_mode=self.padding_mode
-        )
-        at_points = sample_points(coarse, coords, padding_mode=self.padding_mode)
-        return select_class(self.point_head(fine, at_points), classes)
-
-    def only(self, numbers: Tensor) -> "PlainPath":
-        """The same for some of the boxes, by their rising numbers (n,)."""
+    def select(self, numbers: Tensor) -> "PlainBoxReader":
+        """Restrict the reader to some of the boxes, see `BoxReader`."""
         other = copy.copy(self)
-        other.boxes = some_boxes(self.boxes, numbers)
+        other.boxes = select_boxes(self.boxes, numbers)
         return other
 
+    def predict(self, inputs: PointInputs, coords: Tensor) -> Tensor:
+        """Predict logits (R, P) at points (R, P, 2) of the boxes."""
+        assert self.point_head is not None
+        fine_features = self.read(coords)
+        return inputs.predict(self.point_head, fine_features, coords, self.settings.padding_mode)
+
     def point_loss(
-        self, coarse: Tensor, classes: Tensor, coords: Tensor, labels: Tensor
+        self, inputs: PointInputs, coords: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """`mask_point_loss` at points (R, P, 2) with labels (R, P), and the logits (R, P)."""
-        logits = self.predict_points(coarse, classes, coords)
+        """Compute loss and logits at points, see `BoxReader`."""
+        logits = self.predict(inputs, coords)
         return mask_point_loss(logits, labels), logits
 
     def predictors(
-        self, coarse: Tensor, classes: Tensor, *, num_points: int, num_reads: int
-    ) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:
-        """What predicts points, for the boxes in parts.
-
-        Args:
-            num_points, num_reads: how many points of each box a call is for, and how many calls
-                there will be.
-
-        Yields:
-            the number of boxes B in the part, and a function that takes points (B, P, 2) in their
-            frames and gives logits (B, P) of their classes. All of them are one part here.
-        """
-        yield len(coarse), lambda coords: self.predict_points(coarse, classes, coords)
+        self, inputs: PointInputs, *, num_points: int, num_reads: int
+    ) -> Iterator[tuple[slice, Predict]]:
+        """Give one predictor for all boxes, see `BoxReader`."""
+        yield slice(0, sum(boxes.shape[0] for boxes in self.boxes)), partial(self.predict, inputs)

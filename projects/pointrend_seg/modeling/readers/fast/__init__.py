@@ -1,8 +1,8 @@
-"""The fast path: what the heads do at points, in another order.
+"""The fast readers: what the plain ones do, in another order.
 
-For the instance head it is what `plain_path.py` does; the semantic head takes `all_classes` of it.
-
-The results are those of the plain path but for rounding. What makes it fast:
+`FusedBoxReader` serves the standard mask head, `RowBoxReader` the implicit one in inference, and
+`FastFrameReader` the semantic head in inference on a CPU. The results are those of the plain
+readers but for rounding. What makes them fast:
 
 - Boxes go through in parts that fit into the processor's cache (`parts.py`), each from reading the
   features to the logits, so that no buffer grows with the number of boxes.
@@ -10,7 +10,7 @@ The results are those of the plain path but for rounding. What makes it fast:
   product. The coarse logits are folded through the layers, and of the last layer one row is
   computed for each box, so that nothing grows with the number of classes (`mlp.py`).
 - A 1 x 1 layer commutes with bilinear reading. Where more points are to be read than the map has
-  cells, the first layer goes over the map once, and its result is read (`path.py`).
+  cells, the first layer goes over the map once, and its result is read (`fused.py`).
 - In training nothing is kept for the backward pass that can be had again: the point loss works out
   its gradients while a part's activations are at hand (`point_loss.py`), the convolutions of the
   coarse head are repeated (`pooling.py`), and there is one gradient of the feature maps for all who
@@ -26,8 +26,8 @@ Shape shorthand in these modules:
     h, w: size of the coarse masks
 """
 
-from .mlp import all_classes
-from .path import FastPath
-from .shared_maps import features_in_parts
+from .boxes import RowBoxReader
+from .frames import FastFrameReader
+from .fused import FusedBoxReader
 
-__all__ = ["FastPath", "all_classes", "features_in_parts"]
+__all__ = ["FastFrameReader", "FusedBoxReader", "RowBoxReader"]

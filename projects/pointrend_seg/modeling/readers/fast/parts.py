@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-OfImage = TypeVar("OfImage")
+Opened = TypeVar("Opened")
 
 # Rows that are at work together. On a CPU those of 256 floats are 8 MB: with more the memory is
 # fresh each time, which costs more than the arithmetic; with less the threads wait for one another.
@@ -14,17 +14,17 @@ _ROWS_AT_ONCE = {"cpu": 2**13}
 _ROWS_AT_ONCE_ON_GPUS = 2**18
 
 
-def parts(
+def split_boxes(
     boxes: list[Tensor],
     num_points: int,
-    open_image: Callable[[int], OfImage],
+    open_image: Callable[[int], Opened],
     *,
     num_buffers: int = 1,
-) -> Iterator[tuple[OfImage, slice]]:
-    """Boxes in parts, each of one image.
+) -> Iterator[tuple[Opened, slice]]:
+    """Split boxes into parts, each of one image.
 
     Args:
-        boxes: of each image, (R_i, 4).
+        boxes: (R_i, 4) of each image.
         num_points: P.
         open_image: called with the number of an image before its first part.
         num_buffers: how many rows are held for each point, compared with inference.
@@ -36,9 +36,10 @@ def parts(
     if torch.compiler.is_compiling():
         rows = _ROWS_AT_ONCE_ON_GPUS  # the loop is unrolled
     size, start = max(1, rows // (num_buffers * num_points)), 0
-    for image, of_image in enumerate(boxes):
-        stop = start + len(of_image)
-        opened = open_image(image) if start < stop else None
-        for first in range(start, stop, size):
-            yield opened, slice(first, min(first + size, stop))
+    for image, image_boxes in enumerate(boxes):
+        stop = start + len(image_boxes)
+        if start < stop:
+            opened = open_image(image)
+            for first in range(start, stop, size):
+                yield opened, slice(first, min(first + size, stop))
         start = stop

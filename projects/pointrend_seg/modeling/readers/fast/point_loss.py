@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +11,9 @@ from torch.autograd.function import once_differentiable
 
 from ....points.boxes import to_image
 from ....points.losses import mask_point_gradient, mask_point_loss
-from .mlp import Coarse, RowMLP
-from .parts import parts
-from .rows import cell_weights
+from .mlp import CoarseCells, RowMLP
+from .parts import split_boxes
+from .rows import interpolation_weights
 from .shared_maps import ImageReader, SharedMaps
 
 
@@ -38,21 +39,21 @@ class PointBatch:
     labels: Tensor
     trains: bool
 
-    def parts(self, coarse: Tensor) -> Iterator[tuple[ImageReader, slice, Tensor, Coarse]]:
-        """Of each part the image, the place, the points (n, 2) and the coarse masks."""
+    def parts(self, coarse: Tensor) -> Iterator[tuple[ImageReader, slice, Tensor, CoarseCells]]:
+        """Yield the image of each part, its place, its points (n, 2) and its coarse masks."""
         boxes, size = torch.cat(self.boxes).to(self.coords.dtype), coarse.shape[-2:]
-        of_parts = parts(
+        parts = split_boxes(
             self.boxes,
             self.coords.shape[1],
             lambda image: ImageReader(self.maps, self.names, image),
             num_buffers=2,
         )
-        for image, part in of_parts:
+        for image, part in parts:
             coords = self.coords[part]
-            weights = cell_weights(coords, size, self.maps.padding_mode)
+            weights = interpolation_weights(coords, size, self.maps.padding_mode)
             cells = coarse[part].flatten(2).transpose(1, 2)
             points = to_image(coords, boxes[part]).flatten(0, 1)
-            yield image, part, points, Coarse(cells, weights, self.classes[part])
+            yield image, part, points, CoarseCells(cells, weights, self.classes[part])
 
 
 class PointLoss(Function):
@@ -65,7 +66,9 @@ class PointLoss(Function):
     """
 
     @staticmethod
-    def forward(ctx, batch: PointBatch, coarse: Tensor, *tensors: Tensor):
+    def forward(
+        ctx: Any, batch: PointBatch, coarse: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, Tensor]:
         num_maps = len(batch.maps.maps)
         parameters = tensors[: len(tensors) - num_maps]
         layers = len(parameters) // 2
@@ -73,48 +76,49 @@ class PointLoss(Function):
         mlp = RowMLP(parameters[:layers], parameters[layers:], width)
         train = batch.trains and any(ctx.needs_input_grad)
         sums = [_zeros(each) for each in parameters if train]
-        of_mlp = RowMLP(sums[:layers], sums[layers:], width) if train else None
-        of_maps = batch.maps.zeros() if train else {}
-        of_coarse, logits = [], []
+        mlp_sums = RowMLP(sums[:layers], sums[layers:], width) if train else None
+        map_gradients = batch.maps.zeros() if train else {}
+        coarse_gradients, logits = [], []
         for image, part, points, masks in batch.parts(coarse):
             rows = image.read(points)
-            of_part, outputs = mlp.forward(mlp.first(rows), masks, mlp.fold(masks.cells))
-            logits.append(of_part.to(torch.promote_types(of_part.dtype, torch.float32)))
+            part_logits, outputs = mlp.forward(mlp.first(rows), masks, mlp.fold(masks.cells))
+            dtype = torch.promote_types(part_logits.dtype, torch.float32)
+            logits.append(part_logits.to(dtype))
             if train:
                 gradient = mask_point_gradient(logits[-1], batch.labels[part])
-                of_rows, of_cells = mlp.backward(gradient, rows, masks, outputs, of_mlp)
-                image.add(of_maps, points, of_rows)
-                of_coarse.append(of_cells.transpose(1, 2))
+                row_gradient, cell_gradient = mlp.backward(gradient, rows, masks, outputs, mlp_sums)
+                image.add(map_gradients, points, row_gradient)
+                coarse_gradients.append(cell_gradient.transpose(1, 2))
         logits = torch.cat(logits)
         if train:
-            of_coarse = torch.cat(of_coarse).reshape(coarse.shape)
-            ctx.gradients = of_coarse, sums, of_maps
+            coarse_gradient = torch.cat(coarse_gradients).reshape(coarse.shape)
+            ctx.gradients = coarse_gradient, sums, map_gradients
         ctx.maps, ctx.num_maps = batch.maps, num_maps
         ctx.mark_non_differentiable(logits)
         return mask_point_loss(logits, batch.labels), logits
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor, _):
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError(
                 "The gradients of the fast path's point loss can be had once. For a second "
                 "backward pass set MODEL.POINT_HEAD.FAST_PATH to False."
             )
-        of_coarse, sums, of_maps = ctx.gradients
+        coarse_gradient, sums, map_gradients = ctx.gradients
         ctx.gradients = None
         # Of each box the gradient of its mean was taken: in half precision, that of the sum over
         # all points might be too large, and that of the mean too small.
-        factor = gradient / len(of_coarse)
-        ctx.maps.add(of_maps, factor)
+        factor = gradient / len(coarse_gradient)
+        ctx.maps.add(map_gradients, factor)
         return (
             None,
-            of_coarse.mul_(factor),
+            coarse_gradient.mul_(factor),
             *(each.mul_(factor) for each in sums),
             *(None for _ in range(ctx.num_maps)),
         )
 
 
 def _zeros(like: Tensor) -> Tensor:
-    """To add gradients to, in float32 or wider; autograd casts them back."""
+    """Make zeros to add gradients to, in float32 or wider; autograd casts them back."""
     return torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from ....points.boxes import to_image
 from ....points.coordinates import regular_grid
-from .parts import parts
+from .parts import split_boxes
 from .shared_maps import ImageReader, SharedMaps
 
 
@@ -33,19 +34,19 @@ class Pooling:
     layers: Callable[[Tensor], Tensor]
 
     def parts(self) -> Iterator[tuple[ImageReader, slice, Tensor]]:
-        """Of each part the image, the place among the boxes, and the points (n, 2)."""
+        """Yield the image of each part, its place among the boxes, and its points (n, 2)."""
         grid, boxes = regular_grid(self.size, self.boxes[0].device), torch.cat(self.boxes)
-        of_parts = parts(
+        parts = split_boxes(
             self.boxes,
             self.size**2,
             lambda image: ImageReader(self.maps, self.names, image),
             num_buffers=4,
         )
-        for image, part in of_parts:
+        for image, part in parts:
             yield image, part, to_image(grid, boxes[part].to(grid.dtype)).flatten(0, 1)
 
     def apply_layers(self, rows: Tensor) -> Tensor:
-        """From (B * size * size, D) to (B, D')."""
+        """Apply the layers to rows: (B * size * size, D) to (B, D')."""
         return self.layers(rows.unflatten(0, (-1, self.size, self.size)).permute(0, 3, 1, 2))
 
 
@@ -57,7 +58,7 @@ class PooledLayers(Function):
     """
 
     @staticmethod
-    def forward(ctx, pooling: Pooling, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, pooling: Pooling, *tensors: Tensor) -> Tensor:
         ctx.pooling = pooling
         ctx.save_for_backward(*tensors[: len(tensors) - len(pooling.maps.maps)])
         device = tensors[0].device.type
@@ -68,27 +69,29 @@ class PooledLayers(Function):
         }
         output = None
         for image, part, points in pooling.parts():
-            of_part = pooling.apply_layers(image.read(points))
+            part_output = pooling.apply_layers(image.read(points))
             if output is None:
-                output = of_part.new_empty(sum(map(len, pooling.boxes)), of_part.shape[1])
-            output[part] = of_part
+                num_boxes = sum(map(len, pooling.boxes))
+                output = part_output.new_empty(num_boxes, part_output.shape[1])
+            output[part] = part_output
         return output
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         pooling, parameters = ctx.pooling, ctx.saved_tensors
         trained = [each for each in parameters if each.requires_grad]
         sums = [torch.zeros_like(each) for each in trained]
-        of_maps = pooling.maps.sums()
+        map_gradients = pooling.maps.sums()
         for image, part, points in pooling.parts():
             rows = image.read(points).requires_grad_()
             with torch.enable_grad(), torch.autocast(**ctx.autocast):
                 output = pooling.apply_layers(rows)
-            of_rows, *of_trained = torch.autograd.grad(output, (rows, *trained), gradient[part])
-            for each, of_part in zip(sums, of_trained, strict=True):
-                each += of_part
-            image.add(of_maps, points, of_rows)
+            wanted = (rows, *trained)
+            row_gradient, *gradients = torch.autograd.grad(output, wanted, gradient[part])
+            for each, part_gradient in zip(sums, gradients, strict=True):
+                each += part_gradient
+            image.add(map_gradients, points, row_gradient)
         found = iter(sums)
-        of_parameters = [next(found) if each.requires_grad else None for each in parameters]
-        return None, *of_parameters, *(None for _ in pooling.maps.maps)
+        gradients = [next(found) if each.requires_grad else None for each in parameters]
+        return None, *gradients, *(None for _ in pooling.maps.maps)

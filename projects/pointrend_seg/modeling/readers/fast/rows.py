@@ -15,7 +15,7 @@ from ....points.interpolation import sample_points
 
 
 def as_rows(feature_map: Tensor) -> Tensor:
-    """A map (D, H, W) as a table (H * W, D); a view, which costs nothing."""
+    """View a map (D, H, W) as a table (H * W, D); nothing is copied."""
     return feature_map.flatten(1).t()
 
 
@@ -37,7 +37,7 @@ class RowTable:
         self.size, self.stride, self.padding_mode = size, stride, padding_mode
 
     def read(self, points: Tensor) -> Tensor:
-        """Values (n, D) at points (n, 2), in the dtype of the table."""
+        """Read values (n, D) at points (n, 2), in the dtype of the table."""
         cells, weights = neighbours(points, self.size, self.stride, self.padding_mode)
         weights = weights.to(self.table.dtype)
         values = F.embedding_bag(cells, self.table, mode="sum", per_sample_weights=weights)
@@ -55,13 +55,13 @@ class MapPlanes:
         self.map, self.stride, self.padding_mode = feature_map, stride, padding_mode
 
     def read(self, points: Tensor) -> Tensor:
-        """Values (n, D) at points (n, 2), a transposed view."""
+        """Read values (n, D) at points (n, 2), a transposed view."""
         coords = to_map(points.unsqueeze(0), self.map.shape[-2:], self.stride)
         return sample_points(self.map.unsqueeze(0), coords, padding_mode=self.padding_mode)[0].t()
 
 
-def reader(feature_map: Tensor, stride: int, padding_mode: str) -> RowTable | MapPlanes:
-    """The faster of the two for a map (D, H, W) that is not changed before.
+def open_map(feature_map: Tensor, stride: int, padding_mode: str) -> RowTable | MapPlanes:
+    """Open a map (D, H, W) in the way that reads it faster.
 
     Rows are read at once where a pixel's channels lie together in memory. Elsewhere that takes a
     copy of the map: nothing for a GPU, but more than the reading itself on a CPU.
@@ -75,7 +75,7 @@ def reader(feature_map: Tensor, stride: int, padding_mode: str) -> RowTable | Ma
 def neighbours(
     points: Tensor, size: tuple[int, int], stride: int, padding_mode: str
 ) -> tuple[Tensor, Tensor]:
-    """The four cells that a point lies between, and their bilinear weights.
+    """Find the four cells that each point lies between, and their bilinear weights.
 
     Returns:
         cells: (n, 4), int64 in [0, H * W).
@@ -88,15 +88,15 @@ def neighbours(
         x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     left, top = x.floor(), y.floor()
     right_part, bottom_part = x - left, y - top
-    columns, of_columns = _pair(left, right_part, width)
-    rows, of_rows = _pair(top, bottom_part, height)
+    columns, column_weights = _pair(left, right_part, width)
+    rows, row_weights = _pair(top, bottom_part, height)
     cells = rows[:, :, None] * width + columns[:, None, :]
-    weights = of_rows[:, :, None] * of_columns[:, None, :]
+    weights = row_weights[:, :, None] * column_weights[:, None, :]
     return cells.flatten(1), weights.flatten(1)
 
 
 def _pair(first: Tensor, part: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """A cell along one axis and the next one, (n, 2), and the weights of both."""
+    """Return a cell along one axis and the next one, (n, 2), and the weights of both."""
     both = torch.stack((first, first + 1), dim=1)
     weights = torch.stack((1 - part, part), dim=1)
     inside = (both >= 0) & (both <= size - 1)
@@ -111,7 +111,7 @@ def add_to_rows(
     stride: int,
     padding_mode: str,
 ) -> None:
-    """The adjoint of reading, in place: share values out to the cells that they came from.
+    """Add values to the cells that they were read from, in place: the adjoint of reading.
 
     Args:
         table: (H * W, D).
@@ -124,8 +124,8 @@ def add_to_rows(
         table.index_add_(0, cell, values * weight)
 
 
-def cell_weights(coords: Tensor, size: tuple[int, int], padding_mode: str) -> Tensor:
-    """The bilinear weights of all cells of a small map at points: hat functions of two axes.
+def interpolation_weights(coords: Tensor, size: tuple[int, int], padding_mode: str) -> Tensor:
+    """Compute the bilinear weights of all cells of a small map: hat functions of two axes.
 
     Args:
         coords: (..., 2), in the [0, 1] frame of the map.

@@ -1,4 +1,4 @@
-"""Both paths on the same small inputs."""
+"""Both readers of boxes on the same small inputs."""
 
 from dataclasses import dataclass, field
 
@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from mask_inputs import random_boxes
 from pointrend_seg.modeling.coarse_mask_head import ConvFCHead
 from pointrend_seg.modeling.point_heads import PointMLP, select_class
-from pointrend_seg.modeling.readers.fast import FastPath, pooling
-from pointrend_seg.modeling.readers.plain import PlainPath
+from pointrend_seg.modeling.readers import CoarsePrediction, ReadSettings
+from pointrend_seg.modeling.readers.fast import FusedBoxReader, pooling
+from pointrend_seg.modeling.readers.plain import PlainBoxReader
 from pointrend_seg.points import boxes as box_points
 from pointrend_seg.points.losses import mask_point_loss
 
@@ -78,30 +79,33 @@ class Case:
         self.boxes = [random_boxes(n, generator, HEIGHT, WIDTH).to(self.dtype) for n in self.counts]
         self.boxes[-1][-1:] += 30  # partly beyond the image
         number = sum(self.counts)
-        self.of_boxes = torch.randint(0, self.classes, (number,))
+        self.box_classes = torch.randint(0, self.classes, (number,))
         self.coords = torch.rand(number, self.num_points, 2, dtype=self.dtype)
         self.labels = torch.rand(number, self.num_points, dtype=self.dtype)
         self.cells = (torch.rand(number, 3, 3) < 0.5).to(self.dtype)
         return self
 
-    def path(self, kind: type) -> PlainPath | FastPath:
+    def reader(self, kind: type) -> PlainBoxReader | FusedBoxReader:
         return kind(
             self.features,
             self.boxes,
-            coarse_head=self.coarse_head,
-            point_head=self.point_head,
-            pooler_strides={name: STRIDES[name] for name in self.pooler},
-            pooler_size=4,
-            point_strides={name: STRIDES[name] for name in self.points},
-            padding_mode=self.padding_mode,
+            ReadSettings(
+                point_strides={name: STRIDES[name] for name in self.points},
+                pooler_strides={name: STRIDES[name] for name in self.pooler},
+                pooler_size=4,
+                padding_mode=self.padding_mode,
+            ),
+            self.point_head,
         )
 
     def losses(self, kind: type) -> tuple[dict[str, Tensor], Tensor]:
         """The coarse and the point loss, and the logits at the points."""
-        path = self.path(kind)
-        coarse = path.coarse()
-        mask = mask_point_loss(select_class(coarse, self.of_boxes), self.cells)
-        point, logits = path.point_loss(coarse, self.of_boxes, self.coords, self.labels)
+        reader = self.reader(kind)
+        coarse = reader.pool(self.coarse_head)
+        mask = mask_point_loss(select_class(coarse, self.box_classes), self.cells)
+        point, logits = reader.point_loss(
+            CoarsePrediction(coarse, self.box_classes), self.coords, self.labels
+        )
         return {"mask": mask, "point": point}, logits
 
     def parameters(self) -> dict[str, Tensor]:
@@ -140,7 +144,7 @@ def assert_same_training(case: Case, backward=None, *, tolerance=1e-9) -> dict:
     """
     backward = backward or (lambda losses: sum(losses.values()).backward())
     results = []
-    for kind in (PlainPath, FastPath):
+    for kind in (PlainBoxReader, FusedBoxReader):
         losses, logits = case.losses(kind)
         backward(losses)
         values = {**losses, "logits": logits}
