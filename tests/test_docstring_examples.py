@@ -15,6 +15,7 @@ EXPECTED = {
     "evaluation.confusion": ["SemanticConfusion"],
     "evaluation.region_masks": ["encode_region_masks"],
     "evaluation.run_lengths": ["decode_columns", "encode_columns"],
+    "prediction.predictor": ["Predictor"],
     "points.interpolation": ["sample_points", "write_points"],
 }
 

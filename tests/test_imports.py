@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "drawing": {"data"},
     "report": {"evaluation", "drawing", "data"},
     "engine": {"config", "modeling", "checkpoint", "data", "evaluation", "report"},
-    "prediction": {"engine", "config", "modeling", "data", "drawing"},
+    "prediction": {"engine", "config", "modeling", "data", "drawing", "evaluation"},
     "benchmark": {"config", "structures", "evaluation"},
     "command_line": {"engine"},
 }

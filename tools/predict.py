@@ -16,11 +16,11 @@ from pointrend_seg.command_line.options import add_common_options
 from pointrend_seg.command_line.running import Findings, run_tool
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
-from pointrend_seg.prediction.folder import Done, predict_images
+from pointrend_seg.prediction.folder import Outcome, predict_images
 from pointrend_seg.prediction.inputs import find_sources
-from pointrend_seg.prediction.outputs import Output
-from pointrend_seg.prediction.step_pictures import Pictures
+from pointrend_seg.prediction.outputs import OutputFolder
 from pointrend_seg.prediction.video import predict_video
+from pointrend_seg.prediction.visualizations import Visualizations
 
 SHOWN = 20
 
@@ -74,41 +74,47 @@ def main(argv=None) -> None:
         max_size=args.max_size,
         mask_resolution=args.mask_resolution,
     )
-    output = Output(
+    output = OutputFolder(
         args.output,
         predictor.classes,
         semantic=predictor.is_semantic,
         contiguous=args.label_ids == "contiguous",
     )
-    pictures = Pictures(not args.no_pictures, args.points, args.steps, args.compare)
-    report(predict_all(args, predictor, sources, output, pictures), args)
+    visualizations = Visualizations(not args.no_pictures, args.points, args.steps, args.compare)
+    report(predict_all(args, predictor, sources, output, visualizations), args)
 
 
-def predict_all(args, predictor, sources, output, pictures) -> Done:
+def predict_all(args, predictor, sources, output, visualizations) -> Outcome:
     images = [source for source in sources if not source.is_video]
-    common = {"pictures": pictures, "skip_existing": args.skip_existing, "progress": True}
-    done = predict_images(predictor, images, output, threads=args.threads, **common)
+    common = {
+        "visualizations": visualizations,
+        "skip_existing": args.skip_existing,
+        "progress": True,
+    }
+    outcome = predict_images(predictor, images, output, threads=args.threads, **common)
     for source in sources:
         if source.is_video:
             try:
                 names = predict_video(predictor, source, output, **common)
             except InputError as error:
-                done.broken.append(str(error))
+                outcome.errors.append(str(error))
                 continue
-            done.predicted += len(names or ())
-            done.skipped += names is None
+            outcome.predicted += len(names or ())
+            outcome.skipped += names is None
     if not predictor.is_semantic:
         print(f"objects of all images: {output.write_summary()}")
-    return done
+    return outcome
 
 
-def report(done: Done, args) -> None:
-    there = f", {done.skipped} were there already" if args.skip_existing else ""
-    print(f"{args.output}: {done.predicted} predicted{there}")
-    if done.broken:
-        shown = "\n".join(f"  {message}" for message in done.broken[:SHOWN])
-        more = f"\n  and {len(done.broken) - SHOWN} more" if len(done.broken) > SHOWN else ""
-        raise Findings(f"{len(done.broken)} could not be read and were passed over:\n{shown}{more}")
+def report(outcome: Outcome, args) -> None:
+    there = f", {outcome.skipped} were there already" if args.skip_existing else ""
+    print(f"{args.output}: {outcome.predicted} predicted{there}")
+    if outcome.errors:
+        shown = "\n".join(f"  {message}" for message in outcome.errors[:SHOWN])
+        more = f"\n  and {len(outcome.errors) - SHOWN} more" if len(outcome.errors) > SHOWN else ""
+        raise Findings(
+            f"{len(outcome.errors)} could not be read and were passed over:\n{shown}{more}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""tools/predict.py: what is written, what is passed over, and going on."""
+"""tools/predict.py: its files, skipped inputs, and continuing a run."""
 
 import json
 import threading
@@ -26,7 +26,7 @@ CLASSES = [{"name": name, "id": 10 * k} for k, name in enumerate(("sky", "road",
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Config files of random models, with what predict.py needs to run them."""
+    """Write configs and weights of random models; return their command-line options."""
     root = tmp_path_factory.mktemp("models")
     custom = [{"name": "folder_test", "images": "i", "annotations": "l", "classes": CLASSES}]
     found = {}
@@ -43,7 +43,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def images(tmp_path):
-    """A folder with two images, one of them in a sub-folder."""
+    """Make a folder with two images, one of them in a subfolder."""
     random = np.random.default_rng(0)
     for name in ("a.png", "sub/a.jpg"):
         path = tmp_path / "images" / name

@@ -1,4 +1,4 @@
-"""`Predictor` is Detectron2's `DefaultPredictor`, and takes more."""
+"""`Predictor` against Detectron2's `DefaultPredictor`, and its other inputs and options."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SIZES = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128)
 
 @pytest.fixture(scope="module")
 def configs(tmp_path_factory):
-    """Two configs with the weights of random models."""
+    """Make two configs with weights of random models."""
     found = {}
     for name, make in (("semantic", small_semantic_cfg), ("instance", small_instance_cfg)):
         cfg = make(4, (*SIZES, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "DATASETS.TEST", "()"))
@@ -32,7 +32,7 @@ def configs(tmp_path_factory):
 
 @pytest.fixture
 def image():
-    """BGR of 50 x 90 pixels."""
+    """Make a BGR image of 50 x 90 pixels."""
     return np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
 
 
@@ -48,7 +48,7 @@ def same(a, b):
 @pytest.mark.parametrize("name", ["semantic", "instance"])
 @pytest.mark.parametrize("order", ["BGR", "RGB"])
 def test_it_replaces_the_default_predictor(configs, image, name, order):
-    """`order` is what the model was trained on; both predictors are handed BGR."""
+    """The model is trained on `order`; both predictors get BGR."""
     cfg = configs[name].clone()
     cfg.INPUT.FORMAT = order
     theirs, ours = DefaultPredictor(cfg), Predictor(cfg)
@@ -167,11 +167,11 @@ def test_what_is_no_image(configs, wrong, text):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"channel_order": "GBR"}, "'BGR' or 'RGB'"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"confidence": 50}, "from 0 to 1"),
-        ({"max_size": 3}, "32 pixels or more"),
-        ({"mask_resolution": "large"}, "or 'box'"),
+        ({"channel_order": "GBR"}, "must be 'BGR' or 'RGB', not 'GBR'"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"confidence": 50}, "from 0 to 1, not 50"),
+        ({"max_size": 3}, "at least 32 pixels, not 3"),
+        ({"mask_resolution": "large"}, "or 'box', not 'large'"),
         ({"weights": "gone.pth"}, "There are no weights at gone.pth"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Predicting on images, from Python and for whole folders."""
+"""Predict on images from Python, and on folders and videos."""
 
 from .predictor import Predictor
 

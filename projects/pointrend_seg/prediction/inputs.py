@@ -1,4 +1,4 @@
-"""What a prediction is to be made on: files, folders and patterns, in order, each with its name."""
+"""Find the images and videos to predict on."""
 
 import collections
 import glob
@@ -16,10 +16,10 @@ class Source:
     """A file to predict on.
 
     Attributes:
-        path: of the image or video.
-        name: what its results are called: its path below the folder that all of the input is in,
-            without the extension, where no other file has the same.
-        file_name: that path.
+        path: absolute path of the image or video.
+        name: name of the results: ``file_name`` without the extension, or with it if two files
+            differ only in the extension.
+        file_name: the path relative to the inputs' common parent folder.
     """
 
     path: str
@@ -32,12 +32,13 @@ class Source:
 
 
 def find_sources(inputs: list[str]) -> list[Source]:
-    """The images and videos that files, folders (with what is below them) and patterns name.
+    """Return the images and videos of files, folders (searched recursively) and patterns.
 
     Raises:
-        InputError: one of them names nothing.
+        InputError: no image or video is found for one of ``inputs``.
     """
-    paths, folders = [], []
+    paths: list[str] = []
+    folders: list[str] = []
     for given in inputs:
         found = _paths(given)
         if not found:
@@ -47,7 +48,7 @@ def find_sources(inputs: list[str]) -> list[Source]:
             )
         paths += found
         folders += [given] if os.path.isdir(given) else map(os.path.dirname, found)
-    paths = sorted(dict.fromkeys(map(os.path.abspath, paths)))
+    paths = sorted({os.path.abspath(path) for path in paths})
     root = os.path.commonpath([os.path.abspath(folder) for folder in folders])
     names = [os.path.relpath(path, root) for path in paths]
     stems = [os.path.splitext(name)[0] for name in names]
@@ -59,11 +60,12 @@ def find_sources(inputs: list[str]) -> list[Source]:
 
 
 def _paths(given: str) -> list[str]:
-    if os.path.isdir(given):
-        found = glob.glob(os.path.join(glob.escape(given), "**", "*"), recursive=True)
-    else:
-        found = [given] if os.path.isfile(given) else glob.glob(given, recursive=True)
-        if os.path.isfile(given):
-            return found  # whatever its name: reading tells
+    if os.path.isfile(given):
+        return [given]  # with any extension: reading it shows whether it is an image
+    pattern = os.path.join(glob.escape(given), "**", "*") if os.path.isdir(given) else given
     extensions = IMAGE_EXTENSIONS + VIDEO_EXTENSIONS
-    return [path for path in found if path.lower().endswith(extensions) and os.path.isfile(path)]
+    return [
+        path
+        for path in glob.glob(pattern, recursive=True)
+        if path.lower().endswith(extensions) and os.path.isfile(path)
+    ]

@@ -1,16 +1,16 @@
-"""Files that hold predictions.
+"""Write predictions to files.
 
-    DIR/pictures/NAME.png       the prediction over the image
-    DIR/labels/NAME.png         semantic: a value for each pixel
-    DIR/objects/NAME.json       instances: those of one image
-    DIR/predictions.json        instances: those of all images, in COCO's format
+    DIR/pictures/NAME.png       the prediction drawn over the image
+    DIR/labels/NAME.png         semantic models: the class of each pixel
+    DIR/objects/NAME.json       instance models: the objects of one image
+    DIR/predictions.json        instance models: the objects of all images, in COCO format
 
-A file appears under its name when it is complete.
+A file gets its name only when it is complete.
 """
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -21,16 +21,20 @@ from detectron2.structures import Instances
 
 from ..data.classes import Classes
 from ..errors import InputError
+from ..evaluation.coco import encode_masks
 
 
-class Output:
-    """The folder that predictions are written into.
+class OutputFolder:
+    """A folder of predictions.
 
     Args:
-        folder: made where it is not there.
-        classes: of the model.
-        semantic: whether classes of pixels are written, not objects.
-        contiguous: label images hold 0, 1, 2, … instead of the data set's own values.
+        folder: created if it does not exist.
+        classes: the classes of the model.
+        semantic: write label images of a semantic model, not objects of an instance model.
+        contiguous: write 0, 1, 2, … to label images instead of the data set's own values.
+
+    Raises:
+        InputError: a class value does not fit into 16 bits.
     """
 
     def __init__(
@@ -40,77 +44,75 @@ class Output:
         values = range(len(classes)) if contiguous else classes.ids
         if semantic and (min(values) < 0 or max(values) > 65535):
             raise InputError(
-                f"The data set's values of classes ({min(values)} to {max(values)}) do not fit "
-                "into a PNG. Write 0, 1, 2, … instead: --label-ids contiguous."
+                f"The data set's class values ({min(values)} to {max(values)}) do not fit into a "
+                "PNG. Write 0, 1, 2, … instead: --label-ids contiguous."
             )
         dtype = np.uint8 if max(values) <= 255 else np.uint16
         self._values = np.array(list(values), dtype if semantic else np.int64)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def result(self, name: str) -> Path:
-        """Where the result of an image is written; if it is there, the image is done."""
+    def result_path(self, name: str) -> Path:
+        """Return the path of an image's result. The image is done if the file exists."""
         kind, extension = ("labels", "png") if self.semantic else ("objects", "json")
         return self.folder / kind / f"{name}.{extension}"
 
-    def picture(self, name: str, what: str = "") -> Path:
-        """Where a picture of an image is written.
+    def picture_path(self, name: str, suffix: str = "") -> Path:
+        """Return the path of an image's picture; ``suffix`` tells several pictures apart."""
+        return self.folder / "pictures" / f"{name}{suffix}.png"
+
+    def write(self, name: str, file_name: str, prediction: dict) -> None:
+        """Write the result of an image.
 
         Args:
-            what: of several pictures, which one.
+            name: name of the result.
+            file_name: path of the image, for the JSON file.
+            prediction: as `to_cpu` returns it.
         """
-        return self.folder / "pictures" / f"{name}{what}.png"
-
-    def write_labels(self, name: str, classes: np.ndarray) -> None:
-        """Write a class map (H, W)."""
-        save_png(self.result(name), self._values[classes])
-
-    def write_objects(self, name: str, file_name: str, instances: Instances) -> None:
-        """Write the objects of an image of the size ``instances.image_size``, on the CPU."""
+        if "classes" in prediction:
+            save_png(self.result_path(name), self._values[prediction["classes"]])
+            return
+        instances = prediction["instances"]
         height, width = instances.image_size
-        content = {
-            "file_name": file_name,
-            "height": height,
-            "width": width,
-            "objects": list(self._objects(instances)),
-        }
-        path = self.result(name)
+        objects = list(self._objects(instances))
+        content = {"file_name": file_name, "height": height, "width": width, "objects": objects}
+        path = self.result_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, lambda part: part.write_text(json.dumps(content)))
 
-    def _objects(self, instances: Instances) -> Iterable[dict]:
+    def _objects(self, instances: Instances) -> Iterator[dict]:
         boxes = instances.pred_boxes.tensor.numpy().astype(float)
         boxes[:, 2:] -= boxes[:, :2]
-        masks = [None] * len(boxes)
+        rles: list[dict | None] = [None] * len(boxes)
         if instances.has("pred_masks"):
-            masks = [_encode(mask) for mask in instances.pred_masks.numpy()]
-        for box, score, number, mask in zip(
+            rles = [*encode_masks(instances.pred_masks)]
+        for box, score, class_index, rle in zip(
             boxes.round(2).tolist(),
             instances.scores.tolist(),
             instances.pred_classes.tolist(),
-            masks,
+            rles,
             strict=True,
         ):
-            found = {"category_id": int(self._values[number]), "bbox": box, "score": score}
-            if mask is not None:
-                found |= {"segmentation": mask, "area": int(mask_util.area(mask)), "iscrowd": 0}
-            yield found
+            item = {"category_id": int(self._values[class_index]), "bbox": box, "score": score}
+            if rle is not None:
+                item |= {"segmentation": rle, "area": int(mask_util.area(rle)), "iscrowd": 0}
+            yield item
 
     def write_summary(self) -> Path:
-        """Put the objects of all images in the folder into one file in COCO's format.
+        """Collect the objects of all images in the folder in predictions.json, and return its path.
 
-        `pycocotools.coco.COCO` reads it, and its annotations have scores.
+        The file can be read with `pycocotools.coco.COCO`; its annotations have scores.
         """
-        images, annotations = [], []
+        images: list[dict] = []
+        annotations: list[dict] = []
         files = sorted((self.folder / "objects").rglob("*.json"))
         for image_id, file in enumerate(files, start=1):
-            content = json.loads(file.read_text())
-            objects = content.pop("objects")
-            images.append({"id": image_id, **content})
-            for item in objects:
+            image = json.loads(file.read_text())
+            for item in image.pop("objects"):
                 annotations.append({"id": len(annotations) + 1, "image_id": image_id, **item})
+            images.append({"id": image_id, **image})
         categories = [
-            {"id": number, "name": name}
-            for number, name in zip(self.classes.ids, self.classes.names, strict=True)
+            {"id": category_id, "name": name}
+            for category_id, name in zip(self.classes.ids, self.classes.names, strict=True)
         ]
         content = {"images": images, "annotations": annotations, "categories": categories}
         path = self.folder / "predictions.json"
@@ -118,13 +120,12 @@ class Output:
         return path
 
 
-def _encode(mask: np.ndarray) -> dict:
-    rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
-
-
 def save_png(path: Path, picture: np.ndarray) -> None:
-    """Write (H, W) of 8 or 16 bits, or RGB (H, W, 3); folders are made."""
+    """Write a PNG file and create its folders.
+
+    Args:
+        picture: (H, W) uint8 or uint16, or RGB (H, W, 3) uint8.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = picture[:, :, ::-1] if picture.ndim == 3 else picture  # OpenCV writes BGR
 
@@ -137,14 +138,18 @@ def save_png(path: Path, picture: np.ndarray) -> None:
     _replace(path, write)
 
 
-def _replace(path: Path, write) -> None:
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f"{path.name}.part")
     write(part)
     os.replace(part, path)
 
 
 def to_cpu(output: dict) -> dict:
-    """What the writers need of a model's output: ``instances``, or ``classes`` (H, W) int64."""
+    """Reduce a model's output to what is written, on the CPU.
+
+    Returns:
+        ``{"instances": Instances}`` or ``{"classes": (H, W) int64 array of class indices}``.
+    """
     if "instances" in output:
         return {"instances": output["instances"].to("cpu")}
     logits: torch.Tensor = output["sem_seg"]

@@ -1,0 +1,119 @@
+"""Draw predictions: over the image, and how PointRend makes them (points, steps, comparison)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..data.classes import Classes
+from ..drawing.predictions import draw_classes, draw_instances
+from ..drawing.primitives import draw_points, tile
+from ..modeling.recording import InstanceTrace, SemanticTrace, trace_instances, trace_semantic
+from .outputs import OutputFolder
+from .predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Visualizations:
+    """Which pictures to draw of each image. All but the overlay have the size of the model's input.
+
+    Attributes:
+        overlay: NAME.png, the prediction over the image.
+        points: NAME.points-1.png, …, the points of each subdivision step.
+        steps: NAME.step-0.png (coarse), NAME.step-1.png, …, the masks after each step.
+        compare: NAME.compare.png, image, coarse prediction and final prediction side by side.
+    """
+
+    overlay: bool = True
+    points: bool = False
+    steps: bool = False
+    compare: bool = False
+
+    def files(self, output: OutputFolder, name: str) -> list[Path]:
+        """Return the pictures that every model writes for an image, with any number of steps."""
+        suffixes = {
+            "": self.overlay,
+            ".points-1": self.points,
+            ".step-0": self.steps,
+            ".compare": self.compare,
+        }
+        return [output.picture_path(name, suffix) for suffix, drawn in suffixes.items() if drawn]
+
+    def prepare(self, predictor: Predictor, inputs: dict) -> dict[str, Callable[[], np.ndarray]]:
+        """Run the model a second time if needed, and return functions that draw the pictures.
+
+        Args:
+            inputs: an image as `Predictor.prepare` returns it.
+
+        Returns:
+            drawing functions without arguments by the file's suffix, without the overlay. They
+            return RGB, (H, W, 3), uint8, and may run in another thread.
+        """
+        if not (self.points or self.steps or self.compare):
+            return {}
+        image = inputs["image"].permute(1, 2, 0).numpy().clip(0, 255).astype(np.uint8)
+        image = image[:, :, ::-1] if predictor.input_format == "BGR" else image
+        image = np.ascontiguousarray(image)
+        trace_model = trace_semantic if predictor.is_semantic else trace_instances
+        trace: SemanticTrace | InstanceTrace = trace_model(predictor.model, inputs["image"])
+        draw_masks = _mask_drawer(image, trace, predictor.classes)
+        drawings: dict[str, Callable[[], np.ndarray]] = {}
+        if self.points:
+            for step, points in enumerate(trace.points, start=1):
+                drawings[f".points-{step}"] = partial(draw_points, image, points)
+        if self.steps:
+            for step, masks in enumerate([trace.coarse, *trace.steps]):
+                drawings[f".step-{step}"] = partial(draw_masks, masks)
+        if self.compare:
+            drawings[".compare"] = lambda: tile(
+                [[image, draw_masks(trace.coarse), draw_masks(_final_masks(trace))]],
+                ["image", "coarse prediction", "PointRend"],
+            )
+        return drawings
+
+
+def draw_overlay(image: np.ndarray, prediction: dict, classes: Classes) -> np.ndarray:
+    """Draw a prediction over its image; without masks, fill the boxes.
+
+    Args:
+        image: RGB, (H, W, 3), uint8.
+        prediction: as `to_cpu` returns it.
+
+    Returns:
+        RGB, (H, W, 3), uint8.
+    """
+    if "classes" in prediction:
+        return draw_classes(image, prediction["classes"], classes)
+    instances = prediction["instances"]
+    if instances.has("pred_masks"):
+        masks = instances.pred_masks.numpy()
+    else:
+        masks = _box_masks(instances.pred_boxes.tensor.numpy(), image.shape[:2])
+    return draw_instances(
+        image, masks, instances.pred_classes.numpy(), instances.scores.numpy(), classes
+    )
+
+
+def _box_masks(boxes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    masks = np.zeros((len(boxes), *size), bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes.round().astype(int), strict=True):
+        mask[max(y0, 0) : y1, max(x0, 0) : x1] = True
+    return masks
+
+
+def _mask_drawer(
+    image: np.ndarray, trace: SemanticTrace | InstanceTrace, classes: Classes
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that draws masks (semantic: a class map) over the image."""
+    if isinstance(trace, SemanticTrace):
+        return lambda class_map: draw_classes(image, class_map, classes)
+    indices, scores = trace.instances.pred_classes.numpy(), trace.instances.scores.numpy()
+    return lambda masks: draw_instances(image, masks, indices, scores, classes)
+
+
+def _final_masks(trace: SemanticTrace | InstanceTrace) -> np.ndarray:
+    if isinstance(trace, SemanticTrace):
+        return trace.refined
+    return trace.instances.pred_masks.numpy()
