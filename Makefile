@@ -40,7 +40,7 @@ demo-instance: setup  ## the same for instances, against a Mask R-CNN (output/de
 benchmark: setup  ## measure speed and memory against Detectron2's PointRend (BENCHMARK_ARGS="--list")
 	env -u OMP_WAIT_POLICY "$(RUN)" tools/benchmark.py $(BENCHMARK_ARGS)  # threads as PyTorch has them
 
-docs: setup  ## write the tables of docs/configuration.md from config.py
+docs: setup  ## write the tables of docs/configuration.md from config/keys.py
 	"$(RUN)" tools/write_config_reference.py
 
 wheelhouse: setup  ## gather wheels for a GPU machine without network (WHEELHOUSE_ARGS="--help")

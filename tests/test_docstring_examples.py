@@ -16,6 +16,7 @@ EXPECTED = {
     "evaluation.region_masks": ["encode_region_masks"],
     "evaluation.run_lengths": ["decode_columns", "encode_columns"],
     "prediction.predictor": ["Predictor"],
+    "config": ["add_pointrend_config", "adopt_config"],
     "points.interpolation": ["sample_points", "write_points"],
 }
 

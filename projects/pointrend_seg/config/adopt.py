@@ -1,4 +1,4 @@
-"""Adopt."""
+"""Turn configs that are written for Detectron2's PointRend into configs of this package."""
 
 import logging
 import os
@@ -8,9 +8,9 @@ from detectron2.config import get_cfg
 
 from ..errors import InputError
 from .keys import add_pointrend_config
+from .tree import value_of
 
 logger = logging.getLogger(__name__)
-
 
 # Names of Detectron2's PointRend, and what they are called here.
 _NAMES = {
@@ -32,9 +32,9 @@ _NAMES = {
 def adopt_config(cfg: CN | str | os.PathLike) -> CN:
     """Turn a config that is written for Detectron2's PointRend into one for this package.
 
-    Names are translated; what is set for a semantic head's points in ``MODEL.POINT_HEAD`` goes to
-    ``MODEL.SEM_SEG_POINT_HEAD``; the keys of this package are added. A config that names nothing
-    of Detectron2's PointRend keeps what it says. Every translation is logged.
+    Names are translated; the values in ``MODEL.POINT_HEAD`` that are meant for a semantic head go
+    to ``MODEL.SEM_SEG_POINT_HEAD``; the keys of this package are added. A config that names
+    nothing of Detectron2's PointRend keeps its values. Every translation is logged.
 
     Args:
         cfg: a config, which is changed in place, frozen or not; or the path of a YAML file, whose
@@ -44,8 +44,14 @@ def adopt_config(cfg: CN | str | os.PathLike) -> CN:
         the config.
 
     Raises:
-        InputError: no such file; the semantic head and its point head have different numbers of
-            classes.
+        InputError: there is no such file, or the semantic head and its point head have different
+            numbers of classes.
+
+    Example:
+        >>> cfg = get_cfg()
+        >>> cfg.MODEL.ROI_MASK_HEAD.NAME = "PointRendMaskHead"
+        >>> adopt_config(cfg).MODEL.ROI_MASK_HEAD.NAME
+        'PointRendInstanceHead'
     """
     if not isinstance(cfg, CN):
         path, cfg = os.fspath(cfg), get_cfg()
@@ -70,7 +76,7 @@ def _adopt(cfg: CN) -> None:
     if cfg.MODEL.ROI_MASK_HEAD.NAME in _NAMES["MODEL.ROI_MASK_HEAD.NAME"]:
         _translate(cfg, "MODEL.ROI_MASK_HEAD.POOLER_TYPE", "")
     for key, names in _NAMES.items():
-        old = _get(cfg, key)
+        old = value_of(cfg, key)
         _translate(cfg, key, names.get(old, old))
 
 
@@ -89,14 +95,9 @@ def _move_semantic_point_head(cfg: CN) -> None:
             new[key] = old[key]
 
 
-def _translate(cfg: CN, key: str, value) -> None:
+def _translate(cfg: CN, key: str, value: str) -> None:
     node, _, name = key.rpartition(".")
-    if _get(cfg, key) != value:
-        logger.info(f"{key}: {_get(cfg, key)} -> {value or repr(value)}")
-        _get(cfg, node)[name] = value
-
-
-def _get(cfg: CN, key: str):
-    for name in key.split("."):
-        cfg = cfg[name]
-    return cfg
+    old = value_of(cfg, key)
+    if old != value:
+        logger.info(f"{key}: {old} -> {value or repr(value)}")
+        value_of(cfg, node)[name] = value

@@ -1,15 +1,15 @@
-"""What is wrong with a key or a value of a config, from what yacs raises."""
+"""Say what is wrong with a key or a value of a config."""
 
 import re
-from collections.abc import Iterator
 
 from detectron2.config import CfgNode
 
 from ..errors import InputError, did_you_mean
+from .tree import all_keys, value_of
 
 
 def check_pairs(opts: list[str]) -> None:
-    """Raises `InputError` unless these can be KEY VALUE KEY VALUE …"""
+    """Raise `InputError` unless these words can be KEY VALUE KEY VALUE …"""
     for word in opts[::2]:
         if str(word).startswith("-"):
             raise InputError(
@@ -27,11 +27,12 @@ def check_pairs(opts: list[str]) -> None:
 
 
 def config_error(error: Exception, cfg: CfgNode, config_file: str) -> InputError:
-    """The message for what `merge_from_file` or `merge_from_list` raised.
+    """Turn what `merge_from_file` or `merge_from_list` raised into an error that users understand.
 
     Args:
-        cfg: with all known keys.
-        config_file: that was being read, or "" for pairs of KEY VALUE.
+        error: what was raised.
+        cfg: a config with all known keys.
+        config_file: the file that was being read, or "" for pairs of KEY VALUE.
     """
     text = str(error).strip("'\"")
     where = config_file or "the pairs of KEY VALUE"
@@ -53,17 +54,3 @@ def config_error(error: Exception, cfg: CfgNode, config_file: str) -> InputError
             f"{mismatch.group(2)}. Correct the value (1e-4 in YAML is a text: write 0.0001)."
         )
     return InputError(f"The config does not load: {text} (in {where}). Correct it.")
-
-
-def all_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
-    """Every key, with dots."""
-    for key, value in cfg.items():
-        yield prefix + key
-        if isinstance(value, CfgNode):
-            yield from all_keys(value, f"{prefix}{key}.")
-
-
-def value_of(cfg: CfgNode, key: str):
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
