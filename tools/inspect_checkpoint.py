@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Print what a checkpoint holds, and whether it fits a config, without running code from it.
+"""Show what a checkpoint contains and whether it fits a config, without running code from it.
 
     python tools/inspect_checkpoint.py model_final.pkl
     python tools/inspect_checkpoint.py model_final.pkl --config-file … MODEL.ROI_HEADS.NUM_CLASSES 8
 
-Ends with status 0 if it fits (or no config is given), 1 if it does not, 2 if it cannot be read.
+Exit status: 0 if it fits (or no config is given), 1 if it does not, 2 if it cannot be read.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
 
-SHOWN = 5  # names of each kind
+MAX_SHOWN = 5  # names per group
 ARCHITECTURE = "MODEL.META_ARCHITECTURE"
 
 
@@ -30,8 +30,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", help="a checkpoint: .pkl, .pth, .pt")
-    parser.add_argument("--config-file", default="", help="the config that it should fit")
+    parser.add_argument("file", help="checkpoint: .pkl, .pth or .pt")
+    parser.add_argument("--config-file", default="", help="config that the checkpoint should fit")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to the config")
     add_common_options(parser)
     args = parser.parse_intermixed_args()
@@ -50,25 +50,26 @@ def main() -> None:
 
 
 def print_contents(file: CheckpointFile, contents: Contents) -> None:
-    numbers = sum(weight.numel() for weight in file.model.values())
+    num_values = sum(weight.numel() for weight in file.model.values())
     dtypes = sorted({str(weight.dtype).removeprefix("torch.") for weight in file.model.values()})
     rows = {
         "file": file.path,
         "format": f"{file.kind}, {file.size / 1e6:.1f} MB",
         **file.details,
-        "also in it": ", ".join(file.others) or "nothing",
-        "weights": f"{len(file.model)} arrays of {numbers:,} numbers ({', '.join(dtypes)})",
+        "other content": ", ".join(file.others) or "none",
+        "weights": f"{len(file.model)} tensors, {num_values:,} values ({', '.join(dtypes)})",
         "names": contents.names,
         "task": "; ".join(contents.tasks),
         **contents.facts,
     }
     print_rows(rows)
-    print("\nthe shapes tell")
+    print("\nsettings that follow from the shapes")
     settings = sorted(contents.settings.items())
-    print_rows({key: repr(value) for key, value in settings} or {"nothing": ""})
+    print_rows({key: repr(value) for key, value in settings} or {"none": ""})
 
 
 def check(file: CheckpointFile, contents: Contents, config_file: str, opts: list[str]) -> bool:
+    """Print how the file fits the config and what to change; return whether it fits."""
     cfg, result = load_and_fit(file, config_file, opts)
     print(f"\n{config_file}{' with ' if opts else ''}{' '.join(opts)}")
     print_fit(result, verdict="fits" if result else "does not fit")
@@ -87,7 +88,7 @@ def check(file: CheckpointFile, contents: Contents, config_file: str, opts: list
 
 
 def print_with_changes(file: CheckpointFile, config_file: str, opts: list[str]) -> None:
-    """Whether the changes are enough, found out by making them."""
+    """Apply the changes to the config, and print whether the checkpoint then fits."""
     try:
         _, result = load_and_fit(file, config_file, opts)
     except InputError as error:
@@ -98,12 +99,13 @@ def print_with_changes(file: CheckpointFile, config_file: str, opts: list[str]) 
 
 
 def load_and_fit(file: CheckpointFile, config_file: str, opts: list[str]) -> tuple[CfgNode, Fit]:
+    """Build the model of a config on the CPU and compare its weights with the file."""
     cfg = load_config(config_file, [*opts, "MODEL.DEVICE", "cpu"])
     try:
         model = Trainer.build_model(cfg)
     except InputError:
         raise
-    except Exception as error:  # of any type, where keys do not go together
+    except Exception as error:  # inconsistent keys can raise anything
         raise InputError(
             f"no model can be built from {config_file} {' '.join(opts)}: {first_line(error)}"
         ) from error
@@ -116,14 +118,14 @@ def print_fit(result: Fit, verdict: str) -> None:
     for title, names in (
         ("missing", result.missing),
         ("unexpected", result.unexpected),
-        ("of another shape", wrong),
+        ("with a different shape", wrong),
     ):
         if names:
             print(f"  {len(names)} {title}")
-        for name in names[:SHOWN]:
+        for name in names[:MAX_SHOWN]:
             print(f"    {printable(name)}")
-        if len(names) > SHOWN:
-            print(f"    and {len(names) - SHOWN} more")
+        if len(names) > MAX_SHOWN:
+            print(f"    and {len(names) - MAX_SHOWN} more")
 
 
 def print_rows(rows: dict) -> None:
@@ -133,7 +135,7 @@ def print_rows(rows: dict) -> None:
 
 
 def printable(value: object) -> str:
-    """A text of the file's without what a terminal would obey, and not too long."""
+    """Return text from the file without terminal control characters, cut at 200 characters."""
     text = str(value)
     text = text if text.isprintable() else ascii(text)
     return text if len(text) <= 200 else f"{text[:200]} …"

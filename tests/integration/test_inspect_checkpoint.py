@@ -92,7 +92,7 @@ def test_what_is_in_it(inspect, old, state):
     assert told["task"] == "instance segmentation, PointRend"
     assert "before version 2 of PointRendROIHeads" in told["names"]
     numbers = sum(value.numel() for value in state.values())
-    assert told["weights"] == f"{len(state)} arrays of {numbers:,} numbers (float32, int64)"
+    assert told["weights"] == f"{len(state)} tensors, {numbers:,} values (float32, int64)"
     assert told["MODEL.RESNETS.DEPTH"] == "18"
     assert "fits" not in result.stdout
 
@@ -111,7 +111,7 @@ def test_it_does_not_fit_and_what_to_set(inspect, old, state):
     classes = state["roi_heads.box_predictor.cls_score.weight"].shape[0] - 1
     assert told["MODEL.ROI_HEADS.NUM_CLASSES"] == f"3 -> {classes}"
     assert told["MODEL.POINT_HEAD.FC_DIM"].startswith("24 -> ")
-    assert "\ndoes not fit: " in result.stdout and " of another shape" in result.stdout
+    assert "\ndoes not fit: " in result.stdout and " with a different shape" in result.stdout
     assert "\nwith these values it fits: " in result.stdout
 
 
