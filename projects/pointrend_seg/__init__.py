@@ -6,7 +6,7 @@ what is where. `pointrend_seg.points` needs PyTorch alone and works without Dete
 
 from importlib.util import find_spec
 
-from .errors import InputError
+from .errors import NEEDS_DETECTRON2, InputError
 
 __version__ = "0.1.0"
 
@@ -44,10 +44,7 @@ __all__ = [
 def __getattr__(name: str):
     """Import `Predictor` on its first use: it brings data sets and evaluators with it."""
     if name in __all__ and find_spec("detectron2") is None:
-        raise ImportError(
-            f"pointrend_seg.{name} needs Detectron2, which is not installed: see "
-            "docs/installation.md. pointrend_seg.points works without it."
-        )
+        raise ImportError(NEEDS_DETECTRON2.format(f"{__name__}.{name}"))
     if name == "Predictor":
         from .prediction import Predictor
 

@@ -8,6 +8,10 @@ from importlib import metadata
 
 import torch
 
+# Said with the name of what was asked for; without Detectron2 only `pointrend_seg.points` works.
+NEEDS_DETECTRON2 = (
+    "{} needs Detectron2, which is not installed: install it as docs/installation.md says."
+)
 _PACKAGES = ("pointrend-seg", "detectron2", "torch", "torchvision", "numpy", "fvcore")
 
 

@@ -3,6 +3,13 @@
 Importing this package registers all of them with Detectron2.
 """
 
+from importlib.util import find_spec
+
+from ..errors import NEEDS_DETECTRON2
+
+if find_spec("detectron2") is None:
+    raise ModuleNotFoundError(NEEDS_DETECTRON2.format(__name__), name="detectron2")
+
 from .implicit_head import ImplicitPointRendInstanceHead
 from .implicit_point_head import ImplicitPointMLP
 from .instance_head import PointRendInstanceHead

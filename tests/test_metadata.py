@@ -1,0 +1,108 @@
+"""What the built package holds, and what it says of itself."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from email.parser import HeaderParser
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import pointrend_seg
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "projects" / "pointrend_seg"
+BUILD = """
+import json, os, sys
+from setuptools import build_meta
+os.makedirs("out")
+name = build_meta.build_wheel("out")
+imported = [name for name in ("torch", "numpy", "pointrend_seg") if name in sys.modules]
+with open("built.json", "w") as file:
+    json.dump({"wheel": name, "imported": imported}, file)
+"""
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """A wheel of a copy of the sources, and which packages were imported to build it."""
+    folder = tmp_path_factory.mktemp("build")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, folder)
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(REPOSITORY / "projects", folder / "projects", ignore=ignored)
+    command = [sys.executable, "-c", BUILD]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    built = json.loads((folder / "built.json").read_text())
+    return folder / "out" / built["wheel"], built["imported"]
+
+
+@pytest.fixture(scope="module")
+def wheel(build):
+    with zipfile.ZipFile(build[0]) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel):
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    return HeaderParser().parsestr(wheel.read(name).decode())
+
+
+def test_building_imports_nothing_of_the_package(build):
+    assert build[1] == []
+
+
+def test_every_module_is_in_the_wheel(wheel):
+    there = {path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py")}
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed == there | {"pointrend_seg/py.typed"}
+
+
+def test_the_licence_is_in_the_wheel(wheel, metadata):
+    (name,) = (name for name in wheel.namelist() if name.endswith("/LICENSE"))
+    assert wheel.read(name) == (REPOSITORY / "LICENSE").read_bytes()
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["License-File"] == "LICENSE"
+
+
+def test_what_the_package_says_of_itself(metadata):
+    assert (metadata["Name"], metadata["Version"]) == ("pointrend-seg", pointrend_seg.__version__)
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert "Typing :: Typed" in metadata.get_all("Classifier")
+
+
+def test_extras_are_the_ones_that_messages_and_documents_name(metadata):
+    extras = set(metadata.get_all("Provides-Extra"))
+    texts = [path.read_text() for path in PACKAGE.rglob("*.py")]
+    texts += [path.read_text() for path in REPOSITORY.glob("*.md")]
+    texts += [path.read_text() for path in (REPOSITORY / "docs").glob("*.md")]
+    pattern = r"(?:pointrend-seg|-e \.)\[(\w+)\]"
+    named = {name for text in texts for name in re.findall(pattern, text)}
+    assert named and named <= extras
+
+
+def imported_names(path):
+    """Names of the packages that a module imports at its top."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0]
+
+
+def test_what_the_package_imports_is_required(metadata):
+    """Optional packages are imported within functions, and OpenCV is an extra."""
+    required = map(Requirement, metadata.get_all("Requires-Dist"))
+    names = {each.name for each in required if not each.marker}
+    imported = {name for path in PACKAGE.rglob("*.py") for name in imported_names(path)}
+    outside = imported - sys.stdlib_module_names - {"pointrend_seg", "cv2"}
+    distributions = {"PIL": "pillow", "yaml": "pyyaml"}
+    assert {distributions.get(name, name) for name in outside} <= names
