@@ -20,7 +20,7 @@ from pointrend_seg.command_line.options import add_common_options, add_data_opti
 from pointrend_seg.command_line.running import Findings, run_tool
 from pointrend_seg.data.survey.findings import ERROR, KINDS, WARNING, Survey
 from pointrend_seg.data.survey.survey import survey_datasets
-from pointrend_seg.engine.config_loading import load_config
+from pointrend_seg.engine import find_task, load_config
 from pointrend_seg.errors import InputError
 
 
@@ -46,7 +46,7 @@ def main(argv=None) -> None:
         names, trained_on, semantic = args.dataset, (), None
     elif args.config_file or args.train_data or args.val_data:
         names, trained_on = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], cfg.DATASETS.TRAIN
-        semantic = cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor" if args.config_file else None
+        semantic = find_task(cfg).is_semantic if args.config_file else None
     else:
         raise InputError(
             "Nothing to check. Give --train-data IMAGES LABELS and --val-data IMAGES LABELS, "

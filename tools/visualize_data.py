@@ -18,11 +18,9 @@ from PIL import Image
 
 from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
 from pointrend_seg.command_line.running import run_tool
-from pointrend_seg.data.classes import classes_of
 from pointrend_seg.data.dataset_files import evenly, load_dicts
 from pointrend_seg.drawing.training_input import draw_training_input
-from pointrend_seg.engine.config_loading import load_config
-from pointrend_seg.engine.trainer import build_mapper, check_dataset
+from pointrend_seg.engine import find_task, load_config
 from pointrend_seg.errors import InputError
 
 _CONTACT_WIDTH = 600
@@ -53,8 +51,9 @@ def main(argv=None) -> None:
     name = args.dataset or next(iter(cfg.DATASETS.TRAIN), None)
     if name is None:
         raise InputError("DATASETS.TRAIN is empty. Name a data set: --dataset NAME.")
-    check_dataset(cfg, name, is_train=True)
-    classes, mapper = classes_of(cfg, name), build_mapper(cfg, is_train=True)
+    task = find_task(cfg)
+    task.check_dataset(cfg, name, is_train=True)
+    classes, mapper = task.classes(cfg, name), task.build_mapper(cfg, is_train=True)
     if args.no_augmentation:
         mapper.augmentations = T.AugmentationList([])
     seed_all_rng(args.seed)

@@ -1,11 +1,18 @@
 """What the tools share."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
+from detectron2.data import DatasetMapper
 
+import pointrend_seg
+from pointrend_seg.engine import find_task
 from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
+from small_configs import small_instance_cfg
 
 no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 
@@ -71,3 +78,20 @@ def test_a_name_that_is_not_registered_lists_the_known(key, known):
     opts = ["MODEL.DEVICE", "cpu", "MODEL.META_ARCHITECTURE", "SemanticSegmentor", key, "Nobody"]
     with pytest.raises(InputError, match=f"{key} is 'Nobody'.*Known names: .*{known}"):
         Trainer.build_model(load_config("", opts))
+
+
+def test_a_task_is_found_in_one_place():
+    """Everybody else asks the task."""
+    package = Path(pointrend_seg.__file__).parent
+    asks = re.compile(r"META_ARCHITECTURE\s*(==|!=|in\b)|\"(SemanticSegmentor|GeneralizedRCNN)\":")
+    files = (*package.rglob("*.py"), *(package.parents[1] / "tools").glob("*.py"))
+    assert [path.name for path in files if asks.search(path.read_text())] == ["tasks.py"]
+
+
+def test_a_model_of_another_kind_goes_detectron2s_way_and_the_log_says_so(caplog):
+    cfg = small_instance_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
+    task = find_task(cfg)
+    assert type(task.build_mapper(cfg, is_train=True)) is DatasetMapper
+    task.check_dataset(cfg, "coco_2017_val")
+    assert "RetinaNet: the data set coco_2017_val is not checked" in caplog.text

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pointrend_seg.prediction.step_pictures import Pictures
 from pycocotools.coco import COCO
 
 from pointrend_seg.engine.trainer import Trainer
@@ -17,7 +18,6 @@ from pointrend_seg.prediction import Predictor
 from pointrend_seg.prediction.folder import predict_images
 from pointrend_seg.prediction.inputs import Source, find_sources
 from pointrend_seg.prediction.outputs import Output
-from pointrend_seg.prediction.step_pictures import Pictures
 from small_configs import small_instance_cfg, small_semantic_cfg
 
 SIZES = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128)

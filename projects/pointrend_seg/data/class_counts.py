@@ -1,6 +1,7 @@
 """The number of classes of a model, taken from its data set."""
 
 import logging
+from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -12,21 +13,18 @@ from .dataset_files import check_registered, load_dicts
 
 logger = logging.getLogger(__name__)
 
-_SEMANTIC_COUNTS = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES",)
-_INSTANCE_COUNTS = (
-    "MODEL.ROI_HEADS.NUM_CLASSES",
-    "MODEL.POINT_HEAD.NUM_CLASSES",
-    "MODEL.RETINANET.NUM_CLASSES",
-)
-_IGNORED = "MODEL.SEM_SEG_HEAD.IGNORE_VALUE"
 
-
-def take_classes_from_data(cfg: CfgNode) -> None:
-    """Set the class counts of a config to those of its data set, and say so.
+def take_classes_from_data(
+    cfg: CfgNode, *, semantic: bool, count_keys: Sequence[str], ignore_key: str | None = None
+) -> None:
+    """Set the class counts of a config to those of its data set, and log it.
 
     Args:
         cfg: not frozen. The first of ``DATASETS.TRAIN`` counts, or where there is none, the first
             of ``DATASETS.TEST``. ``DATASETS.CLASSES_FROM_DATA`` becomes False, because it is done.
+        semantic: whether classes of pixels are meant.
+        count_keys: config keys that hold the number of classes.
+        ignore_key: the key of the ignored label, to be set where the data set has one.
 
     Raises:
         InputError: there is no data set, or it does not know its classes.
@@ -37,12 +35,11 @@ def take_classes_from_data(cfg: CfgNode) -> None:
             "DATASETS.CLASSES_FROM_DATA is True, but there is no data set in DATASETS.TRAIN or "
             "DATASETS.TEST. Name one, or set the class counts."
         )
-    semantic = cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
     classes = dataset_classes(names[0], semantic=semantic)
-    changes = dict.fromkeys(_SEMANTIC_COUNTS if semantic else _INSTANCE_COUNTS, len(classes))
+    changes = dict.fromkeys(count_keys, len(classes))
     ignored = MetadataCatalog.get(names[0]).get("ignore_label")
-    if semantic and ignored is not None:
-        changes[_IGNORED] = ignored
+    if ignore_key is not None and ignored is not None:
+        changes[ignore_key] = ignored
     for key, value in changes.items():
         node, leaf = cfg, key.rpartition(".")[2]
         for part in key.split(".")[:-1]:

@@ -37,16 +37,18 @@ def palette(count: int) -> np.ndarray:
     return table[np.arange(count) % len(table)].astype(np.uint8)
 
 
-def classes_of(cfg: CfgNode, dataset_name: str | None = None) -> Classes:
-    """The classes of a registered data set; where it does not know them, "class 0", "class 1", …
+def known_classes(
+    cfg: CfgNode, dataset_name: str | None = None, *, semantic: bool, num_classes: int
+) -> Classes:
+    """Return the classes of a registered data set; if it has none, "class 0", "class 1", …
 
     Args:
-        cfg: of a model; says whether classes of objects or of pixels are meant, and how many
-            there are where nothing else does.
-        dataset_name: by default the first of ``DATASETS.TEST``, else of ``DATASETS.TRAIN``.
+        cfg: of a model.
+        dataset_name: by default the first of ``DATASETS.TEST``, else of ``DATASETS.TRAIN``; its
+            classes are returned only if their number is that of the model.
+        semantic: whether classes of pixels are meant, not of objects.
+        num_classes: of the model.
     """
-    semantic = cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
-    head = cfg.MODEL.SEM_SEG_HEAD if semantic else cfg.MODEL.ROI_HEADS
     kind = "stuff" if semantic else "thing"
     name = dataset_name or next(iter([*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]), "")
     # `get` would make an entry for a name that is not known
@@ -55,8 +57,8 @@ def classes_of(cfg: CfgNode, dataset_name: str | None = None) -> Classes:
         metadata.get(key) if metadata is not None else None
         for key in (f"{kind}_classes", f"{kind}_colors", f"{kind}_dataset_id_to_contiguous_id")
     )
-    if not names or (dataset_name is None and not _fit(names, head.NUM_CLASSES)):
-        names, colors, numbers = _numbered(head.NUM_CLASSES), None, None
+    if not names or (dataset_name is None and not _fit(names, num_classes)):
+        names, colors, numbers = _numbered(num_classes), None, None
     if semantic and len(names) == 1:  # a binary model: the foreground alone has a name
         names = ["background", *names]
         colors, numbers = None, None

@@ -11,10 +11,10 @@ from detectron2.utils.file_io import PathManager
 
 from ..config import add_pointrend_config, adopt_config
 from ..config.errors import check_pairs, config_error
-from ..data.class_counts import take_classes_from_data
 from ..data.custom.registration import register_custom
 from ..data.synthetic.registration import register_synthetic
 from ..errors import InputError, did_you_mean
+from .tasks import find_task
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
     use_available_device(cfg)
     register_custom(cfg)
     if cfg.DATASETS.CLASSES_FROM_DATA:
-        take_classes_from_data(cfg)
+        find_task(cfg).take_classes_from_data(cfg)
     return cfg
 
 

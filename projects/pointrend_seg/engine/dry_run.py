@@ -22,7 +22,8 @@ from torch import nn
 
 from ..checkpoint.loading import Checkpointer, load_weights
 from ..errors import InputError
-from .trainer import Trainer, check_dataset
+from .tasks import find_task
+from .trainer import Trainer
 
 GIGA = 2**30
 
@@ -154,11 +155,11 @@ def _names(cfg: CfgNode, split: str) -> tuple[str, ...]:
 
 
 def _look_at(cfg: CfgNode, name: str, split: str) -> tuple:
-    check_dataset(cfg, name, is_train=split == "train")
+    task = find_task(cfg)
+    task.check_dataset(cfg, name, is_train=split == "train")
     records, metadata = DatasetCatalog.get(name), MetadataCatalog.get(name)
-    semantic = cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
-    classes = metadata.get("stuff_classes" if semantic else "thing_classes") or ()
-    objects = None if semantic else sum(len(record.get("annotations", ())) for record in records)
+    classes = metadata.get("stuff_classes" if task.is_semantic else "thing_classes") or ()
+    objects = task.count_objects(records)
     return name, split, len(records), objects, len(classes) or None
 
 

@@ -9,7 +9,6 @@ from collections import OrderedDict
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import (
-    DatasetMapper,
     build_detection_test_loader,
     build_detection_train_loader,
 )
@@ -19,24 +18,17 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.modeling import (
     BACKBONE_REGISTRY,
     META_ARCH_REGISTRY,
-    ROI_HEADS_REGISTRY,
-    ROI_MASK_HEAD_REGISTRY,
-    SEM_SEG_HEADS_REGISTRY,
 )
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter
 
 from ..checkpoint.loading import Checkpointer, load_weights
-from ..data.checks.instance import check_instance_dataset
-from ..data.checks.semantic import check_sem_seg_dataset
-from ..data.custom.registration import check_custom, check_same_classes
-from ..data.mappers.instance import InstanceMapper
-from ..data.mappers.semantic import SemanticMapper
 from ..evaluation.build import build_evaluator
 from ..modeling.registry import explain_missing, look_up
 from ..modeling.roi_mask_model import RoiMaskModel
 from ..report import write_report
+from .tasks import find_task
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +42,9 @@ class Trainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode):
         for name in cfg.DATASETS.TRAIN:
-            check_dataset(cfg, name, is_train=True)
+            find_task(cfg).check_dataset(cfg, name, is_train=True)
         for name in cfg.DATASETS.TEST:
-            check_dataset(cfg, name)
+            find_task(cfg).check_dataset(cfg, name)
         super().__init__(cfg)
         self.checkpointer = Checkpointer(
             self.checkpointer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
@@ -75,13 +67,7 @@ class Trainer(DefaultTrainer):
         """As in `DefaultTrainer`; a name that is not registered is an `InputError`."""
         look_up(META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
         look_up(BACKBONE_REGISTRY, cfg.MODEL.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
-        if _is_semantic(cfg):
-            look_up(SEM_SEG_HEADS_REGISTRY, cfg.MODEL.SEM_SEG_HEAD.NAME, "MODEL.SEM_SEG_HEAD.NAME")
-        if _is_instance(cfg):
-            head = cfg.MODEL.ROI_MASK_HEAD
-            look_up(ROI_HEADS_REGISTRY, cfg.MODEL.ROI_HEADS.NAME, "MODEL.ROI_HEADS.NAME")
-            if cfg.MODEL.MASK_ON:
-                look_up(ROI_MASK_HEAD_REGISTRY, head.NAME, "MODEL.ROI_MASK_HEAD.NAME")
+        find_task(cfg).check_names(cfg)
         try:
             return super().build_model(cfg)
         except KeyError as error:
@@ -89,11 +75,12 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
-        return build_detection_train_loader(cfg, mapper=build_mapper(cfg, is_train=True))
+        mapper = find_task(cfg).build_mapper(cfg, is_train=True)
+        return build_detection_train_loader(cfg, mapper=mapper)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
-        mapper = build_mapper(cfg, is_train=False)
+        mapper = find_task(cfg).build_mapper(cfg, is_train=False)
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
@@ -115,18 +102,6 @@ class Trainer(DefaultTrainer):
         if evaluators and RoiMaskModel.suits(model, evaluators):
             model = RoiMaskModel(model)
         return super().test(cfg, model, evaluators)
-
-
-def check_dataset(cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
-    """Find out what is wrong with a data set before a model is built; raises `InputError`."""
-    check_custom(name, semantic=_is_semantic(cfg))
-    check_same_classes([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
-    if _is_semantic(cfg):
-        head = cfg.MODEL.SEM_SEG_HEAD
-        check_sem_seg_dataset(name, head.NUM_CLASSES, head.IGNORE_VALUE)
-    elif _is_instance(cfg):
-        classes, masks = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.MASK_ON
-        check_instance_dataset(name, classes, masks, is_train=is_train)
 
 
 def load_model(cfg: CfgNode, *, resume: bool = False) -> torch.nn.Module:
@@ -154,7 +129,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
         the results, on the main process.
     """
     for name in cfg.DATASETS.TEST:
-        check_dataset(cfg, name)
+        find_task(cfg).check_dataset(cfg, name)
     results = Trainer.test(cfg, load_model(cfg, resume=resume))
     if comm.is_main_process():
         with EventStorage() as storage:
@@ -179,20 +154,3 @@ def write_reports(cfg: CfgNode) -> None:
             logger.info("Report: %s", write_report(cfg, name, folder=folder))
         except Exception:
             logger.exception("The report of %s could not be written.", name)
-
-
-def _is_semantic(cfg: CfgNode) -> bool:
-    return cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
-
-
-def _is_instance(cfg: CfgNode) -> bool:
-    return cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
-
-
-def build_mapper(cfg: CfgNode, *, is_train: bool):
-    """What makes records into inputs of the model; of other kinds of models Detectron2's own."""
-    if _is_semantic(cfg):
-        return SemanticMapper(cfg, is_train=is_train)
-    if _is_instance(cfg):
-        return InstanceMapper(cfg, is_train=is_train)
-    return DatasetMapper(cfg, is_train=is_train)

@@ -12,11 +12,10 @@ from detectron2.data import transforms as T
 from PIL import Image, ImageOps
 
 from ..config.adopt import adopt_config
-from ..data.classes import Classes, classes_of
+from ..data.classes import Classes
 from ..data.custom.registration import register_custom
 from ..data.labels import read_file
-from ..engine.config_loading import load_config, use_available_device
-from ..engine.trainer import load_model
+from ..engine import find_task, load_config, load_model, use_available_device
 from ..errors import InputError
 
 ImageLike: TypeAlias = np.ndarray | torch.Tensor | Image.Image | str | os.PathLike
@@ -77,8 +76,9 @@ class Predictor:
         if weights is not None:
             self.cfg.MODEL.WEIGHTS = os.fspath(weights)
         _set_options(self.cfg, confidence, max_size, mask_resolution)
+        self.task = find_task(self.cfg)
         self.channel_order, self.batch_size = channel_order, batch_size
-        self.classes: Classes = classes_of(self.cfg)
+        self.classes: Classes = self.task.classes(self.cfg)
         names = [*self.cfg.DATASETS.TEST, *self.cfg.DATASETS.TRAIN]
         self.metadata = MetadataCatalog.get(names[0] if names else "__unused")
         self.model = load_model(self.cfg)
@@ -92,7 +92,7 @@ class Predictor:
     @property
     def is_semantic(self) -> bool:
         """Whether results are classes of pixels ("sem_seg"), not objects ("instances")."""
-        return self.cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
+        return self.task.is_semantic
 
     @overload
     def __call__(self, images: ImageLike) -> dict: ...

@@ -10,7 +10,7 @@ import numpy as np
 from ..data.classes import Classes
 from ..drawing.predictions import draw_classes, draw_instances
 from ..drawing.primitives import draw_points, tile
-from ..modeling.recording import InstanceTrace, SemanticTrace, trace_instances, trace_semantic
+from ..modeling.recording import InstanceTrace, SemanticTrace
 from .outputs import OutputFolder
 from .predictor import Predictor
 
@@ -56,8 +56,7 @@ class Visualizations:
         image = inputs["image"].permute(1, 2, 0).numpy().clip(0, 255).astype(np.uint8)
         image = image[:, :, ::-1] if predictor.input_format == "BGR" else image
         image = np.ascontiguousarray(image)
-        trace_model = trace_semantic if predictor.is_semantic else trace_instances
-        trace: SemanticTrace | InstanceTrace = trace_model(predictor.model, inputs["image"])
+        trace = predictor.task.trace(predictor.model, inputs["image"])
         draw_masks = _mask_drawer(image, trace, predictor.classes)
         drawings: dict[str, Callable[[], np.ndarray]] = {}
         if self.points:

@@ -16,7 +16,7 @@ from detectron2.config import CfgNode
 from detectron2.structures import polygons_to_bitmask
 
 from ..data.annotations import decode_mask
-from ..data.classes import Classes, classes_of
+from ..data.classes import Classes, known_classes
 from ..data.dataset_files import load_dicts
 from ..data.labels import read_file, read_record_labels
 from ..drawing.predictions import draw_classes, draw_instances
@@ -74,7 +74,9 @@ class SemanticCases:
     what = "the mean over the classes of an image"
 
     def __init__(self, cfg: CfgNode, dataset_name: str, folder: Path):
-        self.classes: Classes = classes_of(cfg, dataset_name)
+        self.classes: Classes = known_classes(
+            cfg, dataset_name, semantic=True, num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+        )
         self._contiguous = {number: k for k, number in enumerate(self.classes.ids)}
         self._segments = defaultdict(list)
         for segment in _read(folder / SEMANTIC_FILE):
@@ -134,7 +136,9 @@ class InstanceCases:
 
     def __init__(self, cfg: CfgNode, dataset_name: str, folder: Path):
         records = load_dicts(dataset_name)  # which fills in the ids of the classes
-        self.classes: Classes = classes_of(cfg, dataset_name)
+        self.classes: Classes = known_classes(
+            cfg, dataset_name, semantic=False, num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        )
         contiguous = {number: k for k, number in enumerate(self.classes.ids)}
         self._found = defaultdict(list)
         for item in _read(

@@ -8,13 +8,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from pointrend_seg.data.checks.semantic import check_sem_seg_dataset
-from pointrend_seg.data.class_counts import take_classes_from_data
-from pointrend_seg.data.classes import classes_of
 from pointrend_seg.data.custom.class_files import read_class_file
 from pointrend_seg.data.custom.registration import register_custom
 from pointrend_seg.data.labels import read_record_labels
 from pointrend_seg.data.mappers.semantic import SemanticMapper
-from pointrend_seg.engine.trainer import check_dataset
+from pointrend_seg.engine import find_task
 from pointrend_seg.errors import InputError
 from small_configs import small_instance_cfg, small_semantic_cfg
 
@@ -78,11 +76,11 @@ def test_a_folder_of_labels(folder):
     first, second = DatasetCatalog.get(NAME)
     assert first["file_name"].endswith("a.jpg") and second["file_name"].endswith("sub/b.png")
     assert labels_of(first) == labels_of(second) == [0, 1, 255]
-    classes = classes_of(cfg, NAME)
+    classes = find_task(cfg).classes(cfg, NAME)
     assert classes.names == ("apple", "sweet pear") and classes.ids == (0, 1)
     assert classes.ignore_value == 255 and classes.colors.shape == (2, 3)
     cfg.DATASETS.CLASSES_FROM_DATA = True
-    take_classes_from_data(cfg)
+    find_task(cfg).take_classes_from_data(cfg)
     assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 2 and not cfg.DATASETS.CLASSES_FROM_DATA
     check_sem_seg_dataset(NAME, 2, 255)
     mapped = SemanticMapper(cfg, is_train=True)(first)
@@ -100,7 +98,10 @@ def test_values_of_its_own(folder):
     record = DatasetCatalog.get(NAME)[0]
     decoded = read_record_labels(record)
     assert decoded[0, :3].tolist() == [0, 1, 255]
-    assert classes_of(cfg, NAME).ids == (7, 255) and classes_of(cfg, NAME).names[0] == "sky"
+    assert (
+        find_task(cfg).classes(cfg, NAME).ids == (7, 255)
+        and find_task(cfg).classes(cfg, NAME).names[0] == "sky"
+    )
     check_sem_seg_dataset(NAME, 2, 255)
 
 
@@ -135,7 +136,7 @@ def test_colours_without_a_table(folder):
 def test_the_palette_of_the_labels_gives_the_colours(folder):
     write_labels(folder, values(0, 1), putpalette=[1, 2, 3, 200, 100, 50])
     cfg = register(entry(folder, classes=["sky", "road"]))
-    assert classes_of(cfg, NAME).colors.tolist() == [[1, 2, 3], [200, 100, 50]]
+    assert find_task(cfg).classes(cfg, NAME).colors.tolist() == [[1, 2, 3], [200, 100, 50]]
     assert labels_of(DatasetCatalog.get(NAME)[0]) == [0, 1]
 
 
@@ -157,7 +158,7 @@ def test_a_saved_config_knows_the_classes_without_the_data(folder):
     (folder / "labels").rename(folder / "elsewhere")
     (folder / "classes.txt").unlink()
     register_custom(saved)
-    classes = classes_of(saved, NAME)
+    classes = find_task(saved).classes(saved, NAME)
     assert (classes.names, classes.ids) == (("sky", "road"), (3, 5))
     assert MetadataCatalog.get(NAME).label_coding.ignore_value == 9
 
@@ -185,27 +186,27 @@ def coco(folder):
 
 def test_a_json_of_objects(coco):
     cfg = register(entry(coco, "objects.json"), cfg=small_instance_cfg())
-    assert classes_of(cfg, NAME).ids == (3, 7)  # before the annotations are loaded
+    assert find_task(cfg).classes(cfg, NAME).ids == (3, 7)  # before the annotations are loaded
     records = DatasetCatalog.get(NAME)
     assert [r["annotations"][0]["category_id"] for r in records] == [1, 0]
-    classes = classes_of(cfg, NAME)
+    classes = find_task(cfg).classes(cfg, NAME)
     assert classes.names == ("apple", "pear") and classes.ids == (3, 7)
     assert classes.colors.tolist() == [[1, 2, 3], [9, 8, 7]]
-    take_classes_from_data(cfg)
+    find_task(cfg).take_classes_from_data(cfg)
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == cfg.MODEL.POINT_HEAD.NUM_CLASSES == 2
 
 
 def test_it_says_what_it_changes(coco, caplog):
     cfg = register(entry(coco, "objects.json"), cfg=small_instance_cfg())
     with caplog.at_level("INFO"):
-        take_classes_from_data(cfg)
+        find_task(cfg).take_classes_from_data(cfg)
     assert f"MODEL.ROI_HEADS.NUM_CLASSES: 5 -> 2, from the data set {NAME}" in caplog.text
 
 
 def test_objects_for_a_model_of_pixels(coco):
     cfg = register(entry(coco, "objects.json"))
     with pytest.raises(InputError, match="labels objects, but the model is one of pixels"):
-        take_classes_from_data(cfg)
+        find_task(cfg).take_classes_from_data(cfg)
 
 
 def test_training_and_evaluation_number_classes_alike(folder):
@@ -219,7 +220,7 @@ def test_training_and_evaluation_number_classes_alike(folder):
     register_custom(cfg)
     try:
         with pytest.raises(InputError, match="have other classes.*sky, road and road, sky"):
-            check_dataset(cfg, NAME)
+            find_task(cfg).check_dataset(cfg, NAME)
     finally:
         DatasetCatalog.remove(f"{NAME}_val")
         MetadataCatalog.remove(f"{NAME}_val")
@@ -230,7 +231,7 @@ def test_registering_again(folder):
     register(entry(folder, classes=["sky", "road"]))
     register(entry(folder, classes=["sky", "road"]))
     cfg = register(entry(folder, classes=["sky", "road", "tree"]))
-    assert len(classes_of(cfg, NAME)) == 3
+    assert len(find_task(cfg).classes(cfg, NAME)) == 3
     taken = entry(folder, classes=["sky"]) | {"name": "coco_2017_train"}
     with pytest.raises(InputError, match="the name coco_2017_train is that of another data set"):
         register(taken)
@@ -285,4 +286,4 @@ def test_class_files_in_text(tmp_path):
 def test_names_where_no_data_set_has_any():
     cfg = small_semantic_cfg(3)
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
-    assert classes_of(cfg).names == ("class 0", "class 1", "class 2")
+    assert find_task(cfg).classes(cfg).names == ("class 0", "class 1", "class 2")

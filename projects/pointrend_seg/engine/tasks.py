@@ -1,0 +1,194 @@
+"""What a model is for, semantic or instance segmentation, as an object that says what follows.
+
+`find_task` is the one place that looks at ``MODEL.META_ARCHITECTURE``.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper
+from detectron2.modeling import (
+    ROI_HEADS_REGISTRY,
+    ROI_MASK_HEAD_REGISTRY,
+    SEM_SEG_HEADS_REGISTRY,
+)
+from torch import Tensor, nn
+
+from ..data.checks.instance import check_instance_dataset
+from ..data.checks.semantic import check_sem_seg_dataset
+from ..data.class_counts import take_classes_from_data
+from ..data.classes import Classes, known_classes
+from ..data.custom.registration import check_custom, check_same_classes
+from ..data.mappers.instance import InstanceMapper
+from ..data.mappers.semantic import SemanticMapper
+from ..modeling.recording import InstanceTrace, SemanticTrace, trace_instances, trace_semantic
+from ..modeling.registry import look_up
+
+logger = logging.getLogger(__name__)
+
+
+class Task(Protocol):
+    """What follows from what a model is for.
+
+    Attributes:
+        output: key of a model's output for an image, "sem_seg" or "instances".
+        is_semantic: whether it is semantic segmentation.
+    """
+
+    output: str
+    is_semantic: bool
+
+    def check_names(self, cfg: CfgNode) -> None:
+        """Raise `InputError` where a head's name is not registered."""
+        ...
+
+    def check_dataset(self, cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
+        """Raise `InputError` where a registered data set is missing, broken or does not fit."""
+        ...
+
+    def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> Any:
+        """Build what turns data set dicts into inputs of the model."""
+        ...
+
+    def take_classes_from_data(self, cfg: CfgNode) -> None:
+        """Set the class counts of a config to those of its data set."""
+        ...
+
+    def classes(self, cfg: CfgNode, dataset_name: str | None = None) -> Classes:
+        """Return the classes of a data set; by default of the one that the config evaluates on."""
+        ...
+
+    def count_objects(self, records: Sequence[dict]) -> int | None:
+        """Count the labelled objects of data set dicts; None where pixels are labelled."""
+        ...
+
+    def trace(self, model: nn.Module, image: Tensor) -> SemanticTrace | InstanceTrace:
+        """Run a model on one image (3, H, W) and record its steps."""
+        ...
+
+
+class SemanticTask:
+    """Semantic segmentation: a class for each pixel."""
+
+    output, is_semantic = "sem_seg", True
+
+    def check_names(self, cfg: CfgNode) -> None:
+        """Check the name of the semantic head, see `Task`."""
+        look_up(SEM_SEG_HEADS_REGISTRY, cfg.MODEL.SEM_SEG_HEAD.NAME, "MODEL.SEM_SEG_HEAD.NAME")
+
+    def check_dataset(self, cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
+        """Check a data set of label images, see `Task`."""
+        _check_custom_data(cfg, name, semantic=True)
+        head = cfg.MODEL.SEM_SEG_HEAD
+        check_sem_seg_dataset(name, head.NUM_CLASSES, head.IGNORE_VALUE)
+
+    def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> SemanticMapper:
+        """Build the mapper of images and label images, see `Task`."""
+        return SemanticMapper(cfg, is_train=is_train)
+
+    def take_classes_from_data(self, cfg: CfgNode) -> None:
+        """Set class count and ignored label, see `Task`."""
+        take_classes_from_data(
+            cfg,
+            semantic=True,
+            count_keys=("MODEL.SEM_SEG_HEAD.NUM_CLASSES",),
+            ignore_key="MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
+        )
+
+    def classes(self, cfg: CfgNode, dataset_name: str | None = None) -> Classes:
+        """Return the classes of the pixels, see `Task`."""
+        num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+        return known_classes(cfg, dataset_name, semantic=True, num_classes=num_classes)
+
+    def count_objects(self, records: Sequence[dict]) -> int | None:
+        """Return None, see `Task`."""
+        return None
+
+    def trace(self, model: nn.Module, image: Tensor) -> SemanticTrace:
+        """Record the steps of a semantic model, see `Task`."""
+        return trace_semantic(model, image)
+
+
+class InstanceTask:
+    """Instance segmentation (or detection): boxes and masks of objects."""
+
+    output, is_semantic = "instances", False
+
+    def check_names(self, cfg: CfgNode) -> None:
+        """Check the names of ROI heads and mask head, see `Task`."""
+        look_up(ROI_HEADS_REGISTRY, cfg.MODEL.ROI_HEADS.NAME, "MODEL.ROI_HEADS.NAME")
+        if cfg.MODEL.MASK_ON:
+            name = cfg.MODEL.ROI_MASK_HEAD.NAME
+            look_up(ROI_MASK_HEAD_REGISTRY, name, "MODEL.ROI_MASK_HEAD.NAME")
+
+    def check_dataset(self, cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
+        """Check a data set of objects, see `Task`."""
+        _check_custom_data(cfg, name, semantic=False)
+        classes, masks = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.MASK_ON
+        check_instance_dataset(name, classes, masks, is_train=is_train)
+
+    def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> Any:
+        """Build the mapper of images and annotated objects, see `Task`."""
+        return InstanceMapper(cfg, is_train=is_train)
+
+    def take_classes_from_data(self, cfg: CfgNode) -> None:
+        """Set the class counts, see `Task`."""
+        nodes = ("ROI_HEADS", "POINT_HEAD", "RETINANET")
+        count_keys = tuple(f"MODEL.{node}.NUM_CLASSES" for node in nodes)
+        take_classes_from_data(cfg, semantic=False, count_keys=count_keys)
+
+    def classes(self, cfg: CfgNode, dataset_name: str | None = None) -> Classes:
+        """Return the classes of the objects, see `Task`."""
+        num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        return known_classes(cfg, dataset_name, semantic=False, num_classes=num_classes)
+
+    def count_objects(self, records: Sequence[dict]) -> int | None:
+        """Count annotations, see `Task`."""
+        return sum(len(record.get("annotations", ())) for record in records)
+
+    def trace(self, model: nn.Module, image: Tensor) -> InstanceTrace:
+        """Record the steps of an instance model, see `Task`."""
+        return trace_instances(model, image)
+
+
+class OtherTask(InstanceTask):
+    """A model of another kind, which goes Detectron2's own way; the log says what is left out."""
+
+    def check_names(self, cfg: CfgNode) -> None:
+        """Leave names to the registries, which raise for those that they do not know."""
+
+    def check_dataset(self, cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
+        """Check users' own data sets; log that others are not checked."""
+        _check_custom_data(cfg, name, semantic=False)
+        logger.warning(
+            "MODEL.META_ARCHITECTURE is %s: the data set %s is not checked before training, and "
+            "Detectron2's own mapper reads it. Checked are data sets of %s.",
+            cfg.MODEL.META_ARCHITECTURE,
+            name,
+            " and ".join(_TASKS),
+        )
+
+    def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> Any:
+        """Build Detectron2's own mapper."""
+        return DatasetMapper(cfg, is_train=is_train)
+
+
+_TASKS: dict[str, Task] = {"SemanticSegmentor": SemanticTask(), "GeneralizedRCNN": InstanceTask()}
+
+
+def find_task(cfg: CfgNode) -> Task:
+    """Find what the model of a config is for.
+
+    Example:
+        >>> from detectron2.config import get_cfg
+        >>> find_task(get_cfg()).output
+        'instances'
+    """
+    return _TASKS.get(cfg.MODEL.META_ARCHITECTURE, OtherTask())
+
+
+def _check_custom_data(cfg: CfgNode, name: str, *, semantic: bool) -> None:
+    check_custom(name, semantic=semantic)
+    check_same_classes([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
