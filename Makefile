@@ -19,7 +19,7 @@ help:  ## show this list
 	@echo "  PYTHON=$(PYTHON)  the interpreter that a new environment is made from (3.10 or newer)"
 
 setup:  ## make or complete the environment in .venv
-	@$(PYTHON) tools/setup_environment.py --venv "$(VENV)"
+	@$(PYTHON) tools/setup_environment.py "$(VENV)"
 
 test: setup  ## run the tests, without the slow ones (PYTEST_ARGS="-k points -x", TEST_PROCESSES=8)
 	OMP_NUM_THREADS=1 "$(RUN)" -m pytest -m "not slow" -n $(TEST_PROCESSES) $(PYTEST_ARGS)

@@ -6,8 +6,10 @@
 Detectron2 is not on PyPI. The PyPI wheel named in `SOURCE` carries a whole copy of its Python code
 (upstream commit 864913f0, 2024-01-08) as a subpackage; this script downloads that wheel, checks its
 hash, takes the one folder, gives its imports their own name back, and packs it as an ordinary wheel
-that pip installs, lists and removes. Nothing else of the carrying wheel is taken. The compiled part
-of Detectron2 (rotated boxes, deformable convolution, a faster COCO evaluation) is not in it.
+that pip installs, lists and removes. One module is changed beyond that: `model_zoo` finds its
+configs with `importlib.resources`, since setuptools 82 no longer has `pkg_resources`. Nothing else
+of the carrying wheel is taken. The compiled part of Detectron2 (rotated boxes, deformable
+convolution, a faster COCO evaluation) is not in it.
 """
 
 import argparse
@@ -25,12 +27,22 @@ SHA256 = "a2900cff8a3fb508e1975f19b5f9abd9f261966db87b0c332697fb4138c1cb2b"
 # The version for which pip picks the wheel; the code in its detectron2 folder runs on newer ones.
 SOURCE_PYTHON = "3.10"
 FOLDER, OLD_NAME, NEW_NAME = "LabGym/detectron2/", b"LabGym.detectron2", b"detectron2"
-VERSION = "0.6+labgym3.1.2"
+VERSION = "0.6+labgym3.1.2.p1"
 WHEEL_NAME = f"detectron2-{VERSION}-py3-none-any.whl"
 DIST_INFO = f"detectron2-{VERSION}.dist-info"
 
+MODEL_ZOO = "detectron2/model_zoo/model_zoo.py"
+MODEL_ZOO_CHANGES = {
+    b"import pkg_resources\n": b"import importlib.resources\n",
+    b"""pkg_resources.resource_filename(
+        "detectron2.model_zoo", os.path.join("configs", config_path)
+    )""": b"""str(
+        importlib.resources.files("detectron2.model_zoo") / "configs" / config_path
+    )""",
+}
+
 # What Detectron2's own setup.py asks for, without black, which only pretty-prints lazy configs
-# and is imported there inside a try; with setuptools, whose pkg_resources `model_zoo` imports.
+# and is imported there inside a try.
 REQUIRES = (
     "Pillow>=7.1",
     "matplotlib",
@@ -46,7 +58,6 @@ REQUIRES = (
     "omegaconf>=2.1,<2.4",
     "hydra-core>=1.1",
     "packaging",
-    "setuptools<81",
 )
 METADATA = f"""Metadata-Version: 2.1
 Name: detectron2
@@ -55,11 +66,12 @@ Summary: Detectron2 0.6 (commit 864913f0), Python code only, repacked from {SOUR
 Home-page: https://github.com/facebookresearch/detectron2
 Author: FAIR
 License: Apache-2.0
-Requires-Python: >=3.7
+Requires-Python: >=3.9
 {"".join(f"Requires-Dist: {each}{chr(10)}" for each in REQUIRES)}
 The Python code of Detectron2, Copyright (c) Facebook, Inc. and its affiliates, under the Apache
 License 2.0. Taken from the folder {FOLDER} of the PyPI wheel {SOURCE}, with the imports renamed
-back to `detectron2`. Without the compiled extension `detectron2._C`.
+back to `detectron2`. Changed: {MODEL_ZOO} uses importlib.resources instead of
+pkg_resources, which setuptools 82 removed. Without the compiled extension `detectron2._C`.
 """
 WHEEL = """Wheel-Version: 1.0
 Generator: build_detectron2_wheel
@@ -97,6 +109,15 @@ def download(folder: Path) -> Path:
     return wheels[0]
 
 
+def without_pkg_resources(code: bytes) -> bytes:
+    """Return the code of `model_zoo` with `importlib.resources` in place of `pkg_resources`."""
+    for old, new in MODEL_ZOO_CHANGES.items():
+        if code.count(old) != 1:
+            raise SystemExit(f"{MODEL_ZOO} is not the file this script changes. Nothing was built.")
+        code = code.replace(old, new)
+    return code
+
+
 def wheel_files(source: Path) -> dict[str, bytes]:
     """Contents of the new wheel by path, all but its RECORD."""
     with zipfile.ZipFile(source) as archive:
@@ -108,6 +129,7 @@ def wheel_files(source: Path) -> dict[str, bytes]:
     for name in files:
         if name.endswith(".py"):
             files[name] = files[name].replace(OLD_NAME, NEW_NAME)
+    files[MODEL_ZOO] = without_pkg_resources(files.get(MODEL_ZOO, b""))
     files[f"{DIST_INFO}/METADATA"] = METADATA.encode()
     files[f"{DIST_INFO}/WHEEL"] = WHEEL.encode()
     files[f"{DIST_INFO}/top_level.txt"] = b"detectron2\n"
