@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 
 import pytest
 from packaging.specifiers import SpecifierSet
@@ -15,13 +16,25 @@ from packaging.utils import parse_wheel_filename
 
 import build_detectron2_wheel as builder
 
+# The lines of the real module that are changed, among others.
+MODEL_ZOO = """\
+import os
+import pkg_resources
+def get_config_file(config_path):
+    cfg_file = pkg_resources.resource_filename(
+        "detectron2.model_zoo", os.path.join("configs", config_path)
+    )
+    return cfg_file
+"""
 CARRIED = {
     "LabGym/__init__.py": "raise SystemExit('not to be taken')",
     "LabGym/detectron2/": "",
     "LabGym/detectron2/__init__.py": "from LabGym.detectron2.layers import ops\nX = ops.X\n",
     "LabGym/detectron2/layers/__init__.py": "",
     "LabGym/detectron2/layers/ops.py": "import LabGym.detectron2 as d\nX = 7\n",
-    "LabGym/detectron2/model_zoo/configs/base.yaml": "VERSION: 2\n",
+    "LabGym/detectron2/model_zoo/__init__.py": "from .model_zoo import get_config_file\n",
+    "LabGym/detectron2/model_zoo/model_zoo.py": MODEL_ZOO,
+    "LabGym/detectron2/model_zoo/configs/COCO/base.yaml": "VERSION: 2\n",
     "LabGym-3.1.2.dist-info/METADATA": "Name: LabGym\n",
 }
 
@@ -46,7 +59,9 @@ def test_takes_the_one_folder_and_gives_it_its_name_back(carrier, tmp_path):
             "detectron2/__init__.py",
             "detectron2/layers/__init__.py",
             "detectron2/layers/ops.py",
-            "detectron2/model_zoo/configs/base.yaml",
+            "detectron2/model_zoo/__init__.py",
+            "detectron2/model_zoo/configs/COCO/base.yaml",
+            "detectron2/model_zoo/model_zoo.py",
         ]
         assert archive.read("detectron2/__init__.py").startswith(b"from detectron2.layers import")
         assert not any(b"LabGym.detectron2" in archive.read(name) for name in code)
@@ -67,7 +82,7 @@ def test_record_lists_every_file_with_its_hash_and_size(carrier, tmp_path):
 
 def test_the_version_says_where_it_came_from_and_satisfies_the_requirement(carrier, tmp_path):
     name, version, _, _ = parse_wheel_filename(build(carrier, tmp_path / "out").name)
-    assert (name, version.public, version.local) == ("detectron2", "0.6", "labgym3.1.2")
+    assert (name, version.public, version.local) == ("detectron2", "0.6", "labgym3.1.2.p1")
     assert version in SpecifierSet(">=0.6")
 
 
@@ -85,12 +100,44 @@ def test_pip_installs_it(carrier, tmp_path):
     install = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--quiet"]
     wheel = build(carrier, tmp_path / "out")
     subprocess.run([*install, "--target", str(target), str(wheel)], check=True)
+    code = "import detectron2 as d, importlib.metadata as m; print(d.X, m.version('detectron2'))"
+    assert run_without_pkg_resources(code, target).split() == ["7", builder.VERSION]
+    code = "from detectron2.model_zoo import *; print(get_config_file('COCO/base.yaml'))"
+    path = run_without_pkg_resources(code, target).strip()
+    assert path == str(target / "detectron2/model_zoo/configs/COCO/base.yaml")
+
+
+def run_without_pkg_resources(code, folder=""):
+    """Run code where pkg_resources cannot be imported, as with setuptools 82; return its output."""
+    code = f"import sys; sys.modules['pkg_resources'] = None; {code}"
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_this_package_needs_no_pkg_resources():
     code = (
-        "import detectron2, importlib.metadata as m; print(detectron2.X, m.version('detectron2'))"
+        "import pointrend_seg, pointrend_seg.engine; from detectron2.config import get_cfg; "
+        "cfg = get_cfg(); pointrend_seg.add_pointrend_config(cfg); "
+        "print('POINT_HEAD' in cfg.MODEL)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(target)}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
-    assert result.stdout.decode().split() == ["7", builder.VERSION], result.stderr
+    assert run_without_pkg_resources(code).split() == ["True"]
+
+
+@pytest.mark.skipif(version("detectron2") != builder.VERSION, reason="another Detectron2 is used")
+def test_the_installed_model_zoo_needs_no_pkg_resources():
+    name = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"
+    code = f"from detectron2 import model_zoo; print(model_zoo.get_config({name!r}).VERSION)"
+    assert run_without_pkg_resources(code).split() == ["2"]
+
+
+@pytest.mark.parametrize("code", ["import importlib.resources\n", 2 * MODEL_ZOO])
+def test_another_model_zoo_is_refused(code):
+    with pytest.raises(SystemExit, match="model_zoo.py is not the file this script changes"):
+        builder.without_pkg_resources(code.encode())
 
 
 def test_another_hash_is_refused_and_nothing_is_written(carrier, tmp_path):

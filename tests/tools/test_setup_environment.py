@@ -1,220 +1,294 @@
-"""The set-up of the environment: its decisions, and what an interruption leaves behind."""
+"""The set-up, run for real on a made-up project whose requirements are made-up wheels."""
 
 import fcntl
-import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from importlib.metadata import distributions
+from pathlib import Path
 
+import pip
 import pytest
 
 import setup_environment as setup
+from made_up_wheels import write_wheel
 
-FRESH = {"pip": "23.2.1"}
-FULL = {"pip": "23.2.1", "torch": "2.11.0+cu130", "torchvision": "0.26.0", "numpy": "1.26.4"}
+# Builds the editable install; killed there, with everything that the set-up started, if asked to.
+BACKEND = """
+import os, shutil
+def build_editable(folder, *_):
+    if os.path.exists("kill"):
+        os.remove("kill")
+        os.killpg(0, 9)
+    return os.path.basename(shutil.copy({wheel!r}, folder))
+"""
+PYPROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+FINISHED = {
+    "detectron2": "0.6+labgym1",
+    "lvis": "1",
+    "numpy": "2",
+    "opencv-python-headless": "2",
+    "pointrend-seg": "1",
+    "torch": "2",
+    "torchvision": "2",
+}
 
 
-class Recorded(setup.Environment):
-    """An environment whose commands are recorded instead of run; `fail` names one that fails."""
+class Project:
+    """A checkout with the real set-up script and an environment."""
 
-    def __init__(self, folder, found=None, cv2_error="ModuleNotFoundError"):
-        super().__init__(folder)
-        self.found = found or FRESH
-        self.cv2_error = cv2_error
-        self.commands = []
-        self.installed = []
-        self.fail = None
-
-    def run(self, command, failure):
-        text = " ".join(map(str, command))
-        self.commands.append(text)
-        if self.fail and self.fail in text:
-            raise KeyboardInterrupt
-        if "-m venv" in text:
-            self.site.mkdir(parents=True)
-            self.python.parent.mkdir()
-            self.python.touch()
-        return "wheel"
-
-    def pip_install(self, what, pins):
-        self.installed += what
-        self.pins = pins
-        self.run(["pip install", *what], "")
-
-    def probe(self):
-        return {"site": str(self.site), "found": self.found, "cv2_error": self.cv2_error}
+    def __init__(self, folder: Path, wheels: Path):
+        self.wheels = wheels
+        self.root = folder / "checkout"
+        self.venv = folder / "venv"
+        (self.root / "tools").mkdir(parents=True)
+        self.script = Path(shutil.copy(setup.__file__, self.root / "tools"))
+        (self.root / "constraints.txt").write_text("torch==2\ntorchvision==2\n")
+        (self.root / "pyproject.toml").write_text(PYPROJECT)
+        for path, wheel, text in (
+            ("backend.py", "pointrend_seg-1", BACKEND),
+            ("tools/build_detectron2_wheel.py", "detectron2-0.6+labgym1", "{copy}"),
+        ):
+            wheel = str(wheels / f"{wheel}-py3-none-any.whl")
+            copy = f"import shutil, sys; shutil.copy({wheel!r}, sys.argv[2])"
+            (self.root / path).write_text(text.format(wheel=wheel, copy=copy))
 
     @property
-    def site(self):
-        return self.folder / "lib"
+    def environment(self) -> dict[str, str]:
+        """Variables with which pip knows the made-up wheels alone."""
+        others = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHONPATH"))}
+        links = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels)}
+        return {**others, **links, "PIP_CONFIG_FILE": os.devnull}
+
+    def start(self, **variables) -> subprocess.Popen:
+        environment = {**self.environment, **variables}
+        command = [sys.executable, str(self.script), str(self.venv)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
+
+    def run(self, **variables) -> tuple[int, str]:
+        """Run the set-up; return its exit status and what it printed."""
+        process = self.start(**variables)
+        return process.wait(), process.stdout.read()
+
+    def install(self, *wheels: str) -> None:
+        command = [self.venv / "bin/python", "-m", "pip", "install", "-qq", "--no-deps"]
+        paths = [self.wheels / f"{each}-py3-none-any.whl" for each in wheels]
+        subprocess.run([*command, *paths], env=self.environment, check=True)
+
+    @property
+    def site(self) -> Path:
+        (site,) = self.venv.glob("lib/python*/site-packages")
+        return site
+
+    @property
+    def installed(self) -> dict[str, str]:
+        found = {each.metadata["Name"]: each.version for each in distributions(path=[self.site])}
+        return {name: found[name] for name in sorted(found) if name not in ("pip", "setuptools")}
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheels")
+    for name in ("torch", "torchvision", "opencv-python"):
+        for version in "123":
+            write_wheel(folder, name, version)
+    for version in "12":
+        write_wheel(folder, "numpy", version)
+        write_wheel(folder, "opencv-python-headless", version, f"numpy>={version}")
+    write_wheel(folder, "lvis", "1", "opencv-python")
+    write_wheel(folder, "detectron2", "0.6+labgym1")
+    write_wheel(folder, "detectron2", "0.6+mine")
+    write_wheel(folder, "pointrend-seg", "1", "detectron2>=0.6", "torch", extras="dev")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A virtual environment with nothing but pip."""
+    folder = tmp_path_factory.mktemp("bare") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    for path in Path(pip.__file__).parents[1].glob("pip*"):  # faster than installing it
+        shutil.copytree(path, site / path.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory, wheels):
+    """A project after its first set-up, which found what a killed one left."""
+    project = Project(tmp_path_factory.mktemp("finished"), wheels)
+    (project.venv / "bin/python").mkdir(parents=True)
+    (project.venv / "half").symlink_to("nowhere")
+    (project.venv / setup.LOCK).touch()
+    setup.write_state(project.venv, {"made_here": True, "before": []})
+    return project, *project.run()
 
 
 @pytest.fixture
-def environment(tmp_path):
-    recorded = Recorded(tmp_path / "venv")
-    recorded.state.mkdir(parents=True)
-    return recorded
+def finished(finished_once, tmp_path, wheels):
+    """A project whose set-up was finished, to be changed at will; its stamp is stale."""
+    project = Project(tmp_path, wheels)
+    shutil.copytree(finished_once[0].venv, project.venv, symlinks=True)
+    return project
 
 
-def complete(environment):
-    environment.commands.clear()
-    environment.fail = None
-    setup.set_up(environment)
-    return environment.is_ready()
+@pytest.fixture
+def own(bare, tmp_path, wheels):
+    """A project beside an environment that the user made."""
+    project = Project(tmp_path, wheels)
+    shutil.copytree(bare, project.venv, symlinks=True)
+    (project.venv / "thesis.txt").write_text("years of work")
+    return project
 
 
-def test_a_fresh_environment_gets_everything(environment):
-    assert not environment.is_ready() and complete(environment)
-    assert environment.made_here
-    assert {"torch", "torchvision", "opencv-python-headless", "wheel"} <= set(environment.installed)
-    assert "torch==2.14.1" in environment.pins and any("numpy==" in p for p in environment.pins)
-    assert any("build_detectron2_wheel" in each for each in environment.commands)
-    assert sorted(path.name for path in environment.state.iterdir()) == ["made", "stamp"]
+def test_a_fresh_environment_gets_everything_at_the_pinned_versions(finished_once):
+    project, status, output = finished_once
+    assert status == 0 and "is ready" in output, output
+    assert project.installed == FINISHED
+    assert not (project.venv / "half").is_symlink(), "an unfinished one is made anew"
 
 
-@pytest.mark.parametrize("step", ["-m venv", "torchvision", "build_detectron2_wheel", "--editable"])
-def test_an_interrupted_set_up_goes_on(environment, step):
-    environment.fail = step
-    with pytest.raises(KeyboardInterrupt):
-        setup.set_up(environment)
-    assert not environment.is_ready()
-    assert complete(environment)
-    made_anew = any("-m venv" in each for each in environment.commands)
-    assert made_anew == (step == "-m venv")
+def test_nothing_is_done_twice(finished_once):
+    assert finished_once[0].run(PIP_FIND_LINKS="/nowhere") == (0, "")
 
 
-def test_an_interrupted_change_leaves_no_stamp(environment):
-    assert complete(environment)
-    environment.fail = "--editable"
-    with pytest.raises(KeyboardInterrupt):
-        setup.set_up(environment)
-    assert not environment.is_ready()
+def test_other_pins_change_an_environment_made_here_in_place(finished):
+    (finished.venv / "notes.txt").touch()
+    finished.root.joinpath("constraints.txt").write_text("torch==3\ntorchvision==3\n")
+    status, output = finished.run(PIP_FIND_LINKS="/nowhere")
+    assert status == 1 and "ERROR: " in output and "[setup] pip failed; its message" in output
+    assert finished.installed == FINISHED
+    (finished.root / "kill").touch()
+    assert finished.run()[0] == -9
+    status, output = finished.run()
+    assert status == 0, output
+    assert finished.installed == {**FINISHED, "torch": "3", "torchvision": "3"}
+    assert (finished.venv / "notes.txt").exists()
 
 
-def test_a_half_made_environment_is_made_anew(environment):
-    (environment.state / "making").touch()
-    environment.refuse_other_folder()
-    (environment.folder / "bin").mkdir()
-    (environment.folder / "half").symlink_to("nowhere")
-    assert complete(environment)
-    assert not (environment.folder / "half").is_symlink()
-
-
-def test_nothing_is_done_twice(environment, monkeypatch):
-    assert complete(environment)
-    monkeypatch.setattr(sys, "argv", ["setup", "--venv", str(environment.folder)])
-    monkeypatch.setattr(setup, "set_up", lambda _: pytest.fail("set up again"))
-    setup.main()
-
-
-@pytest.mark.parametrize("path", setup.KEYED_BY, ids=lambda path: path.name)
-def test_what_the_stamp_depends_on(environment, path, monkeypatch, tmp_path):
-    assert complete(environment)
-    changed = tmp_path / path.name
-    changed.write_text(path.read_text() + "\n# changed\n")
-    keyed_by = [changed if each == path else each for each in setup.KEYED_BY]
+@pytest.mark.parametrize(
+    "change", ["pyproject.toml", "constraints.txt", "tools/build_detectron2_wheel.py", "moved"]
+)
+def test_what_makes_a_finished_set_up_stale(finished_once, change, tmp_path, monkeypatch):
+    project = finished_once[0]
+    root = Path(shutil.copytree(project.root, tmp_path / "checkout"))
+    if change != "moved":
+        with open(root / change, "a") as file:
+            file.write("\n")
+    names = ("pyproject.toml", "constraints.txt", "tools/build_detectron2_wheel.py")
+    keyed_by = [root / name for name in (*names, "tools/setup_environment.py")]
+    monkeypatch.setattr(setup, "ROOT", root if change == "moved" else project.root)
     monkeypatch.setattr(setup, "KEYED_BY", keyed_by)
-    assert not environment.is_ready()
+    assert not setup.is_ready(project.venv)
+    monkeypatch.setattr(setup, "ROOT", project.root)
+    monkeypatch.setattr(
+        setup, "KEYED_BY", [project.root / path.relative_to(root) for path in keyed_by]
+    )
+    assert setup.is_ready(project.venv)
 
 
-def test_an_existing_environment_keeps_what_it_has(tmp_path):
-    environment = Recorded(tmp_path, {**FULL, "detectron2": "0.6+cu113"}, cv2_error="")
-    environment.run(["-m venv"], "")
-    environment.state.mkdir()
-    assert complete(environment)
-    assert not environment.made_here
-    base = [setup.SETUPTOOLS, "wheel", "--editable", f"{setup.ROOT}[dev]"]
-    assert environment.installed == [*base, "--no-deps", "lvis"]
-    assert {f"{k}=={v}" for k, v in environment.found.items()} <= set(environment.pins)
-    pinned = [setup.name_of(line) for line in environment.pins]
-    assert pinned.count("numpy") == pinned.count("torch") == 1
-    assert "fvcore==0.1.5.post20221221" in environment.pins
+def test_an_environment_that_exists_keeps_what_it_has(own):
+    own.install("torch-1", "torchvision-1", "opencv_python-2", "detectron2-0.6+mine")
+    kept = own.installed
+    (own.root / "kill").touch()
+    assert own.run()[0] == -9
+    status, output = own.run()
+    assert status == 0, output
+    assert own.installed == {**kept, "lvis": "1", "pointrend-seg": "1"}
+    own.root.joinpath("constraints.txt").write_text("torch==3\ntorchvision==3\n")
+    assert own.run()[0] == 0 and own.installed["torch"] == "1"
+    assert (own.venv / "thesis.txt").exists()
 
 
-def test_a_folder_that_is_no_environment_is_left_alone(tmp_path, monkeypatch):
-    (tmp_path / "thesis.txt").write_text("years of work")
-    monkeypatch.setattr(sys, "argv", ["setup", "--venv", str(tmp_path)])
-    with pytest.raises(SystemExit, match="exists and is no environment.*VENV=/another/place"):
-        setup.main()
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+def test_what_is_added_fits_what_is_there(own):
+    own.install("numpy-1")
+    assert own.run()[0] == 0
+    assert own.installed == {**FINISHED, "numpy": "1", "opencv-python-headless": "1"}
 
 
-def test_opencv_is_never_installed_over_another():
-    assert setup.opencv_missing({}, "ModuleNotFoundError: cv2")
-    assert not setup.opencv_missing({"opencv-python": "4.14"}, "")
-    with pytest.raises(SystemExit, match="opencv-python 4.14 is installed but cannot be imported"):
-        setup.opencv_missing({"opencv-python": "4.14"}, "ImportError: libGL.so.1")
+def test_what_an_environment_lacks_comes_at_the_pinned_versions(own):
+    assert own.run()[0] == 0 and own.installed == FINISHED
 
 
-def test_half_a_pytorch_is_refused(tmp_path):
-    assert setup.torch_missing({}, tmp_path) and not setup.torch_missing(FULL, tmp_path)
-    with pytest.raises(SystemExit, match="torch 2.9 but no torchvision"):
-        setup.torch_missing({"torch": "2.9"}, tmp_path)
+def test_what_pip_left_half_installed_is_installed_again(own):
+    own.install("torch-1", "torchvision-1")
+    (own.root / "kill").touch()
+    assert own.run()[0] == -9
+    own.install("lvis-1", "opencv_python_headless-2", "numpy-2")
+    (own.site / "lvis.py").unlink()
+    (own.site / "lvis-1.dist-info/INSTALLER").unlink()
+    (own.site / "cv2").mkdir()
+    (own.site / "cv2/__init__.py").touch()
+    shutil.rmtree(own.site / "opencv_python_headless-2.dist-info")
+    assert own.run()[0] == 0
+    assert (own.site / "lvis.py").exists()
+    assert own.installed == {**FINISHED, "torch": "1", "torchvision": "1"}
 
 
-@pytest.mark.parametrize("version", ["0.6", "0.6+cu113", "0.7.dev0", "1.0"])
-def test_detectron2_versions_that_serve(version):
-    setup.check_detectron2({"detectron2": version})
+def test_an_opencv_that_pip_does_not_list_is_kept(own):
+    (own.site / "cv2").mkdir()
+    (own.site / "cv2/__init__.py").touch()
+    assert own.run()[0] == 0 and "opencv-python-headless" not in own.installed
 
 
-def test_an_old_detectron2_is_refused():
-    with pytest.raises(
-        SystemExit, match=r"Detectron2 0.5\+cu111 is installed; 0.6 or newer is needed"
-    ):
-        setup.check_detectron2({"detectron2": "0.5+cu111"})
+def test_half_a_pytorch_is_refused(own):
+    own.install("torch-1")
+    status, output = own.run()
+    assert status == 1 and "has torch but no torchvision" in output
+    own.install("torchvision-1")
+    assert own.run()[0] == 0 and own.installed["torch"] == "1"
 
 
-def installed(site, name):
-    """A distribution as pip leaves it: one module, METADATA, INSTALLER and RECORD."""
-    info = site / f"{name}-1.dist-info"
-    info.mkdir(parents=True)
-    (site / f"{name}.py").write_text("X = 1\n")
-    (info / "INSTALLER").write_text("pip\n")
-    digest = hashlib.sha256(b"X = 1\n").hexdigest()
-    (info / "RECORD").write_text(f"{name}.py,sha256={digest},6\n{name}-1.dist-info/RECORD,,\n")
-    return info
+def test_two_set_ups_wait_for_each_other(finished):
+    with open(finished.venv / setup.LOCK) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = finished.start()
+        assert "another set-up is at work" in process.stdout.readline()
+        assert json.loads((finished.venv / setup.STATE).read_text())["stamp"]
+    assert "is ready" in process.communicate()[0]
 
 
-def test_half_installed_distributions_are_forgotten(tmp_path):
-    whole, cut, unrecorded, before = (installed(tmp_path, name) for name in "abcd")
-    (tmp_path / "b.py").write_text("X")
-    (unrecorded / "RECORD").unlink()
-    (before / "RECORD").unlink()
-    (tmp_path / "~orch").mkdir()
-    setup.forget_broken(tmp_path, [before.name])
-    assert {path for path in tmp_path.iterdir() if path.is_dir()} == {whole, before}
+def test_the_commands_of_a_killed_set_up_hold_its_lock(tmp_path, monkeypatch):
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(lock, True)
+    setup.run([sys.executable, "-c", f"import os; os.fstat({lock})"], "The lock is not handed on.")
+    os.close(lock)
 
 
-def test_what_was_there_before_is_remembered_across_interruptions(environment):
-    environment.fail = "--editable"
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            setup.set_up(environment)
-        installed(environment.site, f"late{len(list(environment.site.iterdir()))}")
-    assert json.loads((environment.state / "unfinished.json").read_text()) == []
+def test_a_set_up_that_was_killed_at_once_stands_in_nobodys_way(tmp_path):
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / setup.LOCK).touch()
+    (tmp_path / "venv" / f"{setup.STATE}.part").touch()
+    assert setup.is_ours(tmp_path / "venv") and setup.is_ours(tmp_path / "none")
 
 
-def test_the_lock_outlives_a_killed_set_up_with_its_pip(environment):
-    def is_free():
-        with open(environment.state / "lock") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
+@pytest.mark.parametrize("name", ["thesis.txt", "bin"])
+def test_a_folder_that_is_no_environment_is_left_alone(tmp_path, wheels, name):
+    project = Project(tmp_path, wheels)
+    (project.venv / name).mkdir(parents=True)
+    status, output = project.run()
+    assert status == 1 and re.search("exists and is no environment.*VENV=/another/place", output)
+    assert [path.name for path in project.venv.iterdir()] == [name]
 
-    descriptor = environment.lock()
-    inherits = [sys.executable, "-c", f"import os; os.fstat({descriptor})"]
-    setup.Environment.run(environment, inherits, "The command does not hold the lock.")
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, close_fds=False)
-    os.close(descriptor)
-    assert not is_free()
-    child.communicate(b"\n")
-    assert is_free()
+
+def test_an_old_python_is_refused():
+    code = f"import sys, runpy; sys.version_info = (3, 9, 1); runpy.run_path({setup.__file__!r})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert re.match(r"Python 3.10 or newer is needed, and \S+ is Python 3\.9\. ", result.stderr)
 
 
 def test_the_constraints_name_each_package_once():
-    lines = [line for line in setup.constraint_lines() if "python_version" not in line]
-    names = [setup.name_of(line) for line in lines]
+    lines = setup.CONSTRAINTS.read_text().splitlines()
+    lines = [line for line in lines if line[:1] not in ("", "#") and "python_version" not in line]
+    names = [setup.canonical(line) for line in lines]
     assert all("==" in line for line in lines) and len(names) == len(set(names))

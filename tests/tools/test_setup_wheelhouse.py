@@ -1,4 +1,4 @@
-"""The folder of wheels for a machine without network, gathered from made-up wheels."""
+"""The folder of wheels for a machine without network, gathered with a made-up pip."""
 
 import os
 import subprocess
@@ -7,112 +7,94 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.tags import platform_tags
 
 import make_wheelhouse
-from make_wheelhouse import PYTORCH, Wheelhouse
+from made_up_wheels import write_wheel
+from make_wheelhouse import closure
 
-LINUX = "manylinux_2_31_x86_64"
-# What each made-up wheel requires.
 REQUIRES = {
-    "pointrend-seg": ["detectron2>=0.6", "torch", "scripts; extra == 'cityscapes'"],
-    "detectron2": [
-        "fvcore<0.1.6,>=0.1.5",
-        "matplotlib",
-        "setuptools<81",
-        "tomli; python_version<'3'",
-    ],
-    "fvcore": ["numpy", "tqdm", "fvcore>=0.1"],
-    "scripts": ["tqdm>4", "setuptools>=41"],
-    "matplotlib": ["contourpy"],
+    "pointrend-seg": ["detectron2>=0.6", "torch", "Scripts; extra == 'cityscapes'"],
+    "detectron2": ["fvcore<0.1.6", "matplotlib", "tomli; python_version < '3.11'", "setuptools"],
+    "fvcore": ["numpy", "tqdm[all]"],
+    "tqdm": ["fvcore>=0.1", "rich; extra == 'all'"],
+    "scripts": ["tqdm>4", "waiting; platform_system == 'Windows'"],
+    "matplotlib": ["contour_py"],
+    "torch": ["numpy", "setuptools", "sympy"],
 }
-
-
-def wheel(folder, name):
-    path = folder / f"{name.replace('-', '_')}-1-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        lines = [f"Requires-Dist: {each}\n" for each in REQUIRES.get(name, [])]
-        archive.writestr(f"{name}-1.dist-info/METADATA", f"Name: {name}\n{''.join(lines)}\n")
-    return path
+PYTHON_312 = {"python_version": "3.12", "platform_system": "Linux"}
 
 
 @pytest.fixture
-def fetched(monkeypatch):
-    """Requirements asked of PyPI."""
-    asked = []
+def pip(monkeypatch):
+    """Calls of pip, which makes an empty wheel of each package that is asked for."""
+    calls = []
 
-    def fetch(requirement, python, tags, scratch):
-        asked.append(requirement)
-        return wheel(scratch, Requirement(requirement).name)
+    def run(*args):
+        calls.append(args)
+        folder = Path(args[args.index("--dest" if "--dest" in args else "--wheel-dir") + 1])
+        for name in args[args.index(str(folder)) + 1 :]:
+            write_wheel(folder, name.partition("==")[0], "1")
 
-    monkeypatch.setattr(make_wheelhouse, "fetch", fetch)
-    for name in ("pointrend-seg", "detectron2"):
-        function = {"detectron2": "build_detectron2"}.get(name, "build_this_package")
-        monkeypatch.setattr(make_wheelhouse, function, lambda folder, n=name: wheel(folder, n))
-    return asked
+    monkeypatch.setattr(make_wheelhouse, "pip", run)
+    monkeypatch.setattr(make_wheelhouse, "requires", lambda name: REQUIRES.get(name))
+    for function, name in (
+        ("build_detectron2", "detectron2"),
+        ("wheel_of_this_package", "pointrend-seg"),
+    ):
+        monkeypatch.setattr(
+            make_wheelhouse, function, lambda folder, name=name: write_wheel(folder, name, "1")
+        )
+    return calls
 
 
 def make(monkeypatch, output, *args):
     monkeypatch.setattr(sys, "argv", ["make_wheelhouse", "--output", str(output), *args])
     make_wheelhouse.main()
-    return (output / "requirements.txt").read_text().splitlines()
+    return {path.name.partition("-")[0] for path in output.iterdir()}
 
 
-def test_gathers_all_but_what_the_target_has(fetched, monkeypatch, tmp_path, capsys):
-    lines = make(monkeypatch, tmp_path / "house")
-    assert lines == [
-        "contourpy",
-        "detectron2>=0.6",
-        "fvcore<0.1.6,>=0.1,>=0.1.5",
-        "matplotlib",
-        "opencv-python-headless",
-        "pointrend-seg",
-        "scripts",
-        "setuptools<81,>=41",
-        "tqdm>4",
-    ]
-    assert "fvcore==0.1.5.post20221221" in fetched, "the versions are those of constraints.txt"
-    assert len(list((tmp_path / "house").glob("*.whl"))) == len(lines)
-    line = (
-        "pip install --no-index --no-deps --find-links house --requirement house/requirements.txt"
-    )
+def test_gathers_all_but_what_the_target_has(pip, monkeypatch, tmp_path, capsys):
+    names = make(monkeypatch, tmp_path / "house", "--opencv")
+    needed = {"contour_py", "fvcore", "matplotlib", "scripts", "setuptools", "tqdm", "rich"}
+    assert names == needed | {"pointrend_seg", "detectron2", "opencv_python_headless"}
+    built, downloaded = pip
+    assert built[0] == "wheel" and built[-1] == "fvcore==0.1.5.post20221221"
+    assert downloaded[:4] == ("download", "--only-binary=:all:", "--python-version", "3.12")
+    assert "tqdm==4.70.1" in downloaded, "the versions are those of constraints.txt"
+    line = "pip install --no-index --find-links house 'pointrend-seg[cityscapes]' 'opencv-python-he"
     assert line in capsys.readouterr().out
 
 
-def test_what_the_target_has_brings_nothing(fetched, monkeypatch, tmp_path):
-    lines = make(monkeypatch, tmp_path / "house", "--have", "opencv-python", "Matplotlib")
-    assert not {"contourpy", "matplotlib", "opencv-python-headless"} & set(lines)
-    assert "detectron2>=0.6" in lines
+def test_what_the_target_has_brings_nothing(pip, monkeypatch, tmp_path, capsys):
+    names = make(monkeypatch, tmp_path / "house", "--have", "Matplotlib", "--extras", "")
+    assert names == {"fvcore", "setuptools", "tqdm", "rich", "pointrend_seg", "detectron2"}
+    assert "OpenCV is not among them; --opencv adds it" in capsys.readouterr().out
 
 
-def test_without_extras(fetched, monkeypatch, tmp_path):
-    lines = make(monkeypatch, tmp_path / "house", "--extras", "")
-    assert "scripts" not in lines and "setuptools<81" in lines
+@pytest.mark.usefixtures("pip")
+def test_markers_are_the_targets():
+    assert "tomli" not in closure(["detectron2"], PYTHON_312)
+    assert "tomli" in closure(["detectron2"], {**PYTHON_312, "python_version": "3.10"})
+    old, new = (make_wheelhouse.pins({"python_version": each}) for each in ("3.10", "3.12"))
+    assert (old["pillow"], new["pillow"]) == ("pillow==12.3.0", "pillow==13.0.0")
 
 
-def test_pytorch_is_left_out_with_what_it_requires():
-    from importlib.metadata import requires
-
-    required = {Requirement(each) for name in ("torch", "torchvision") for each in requires(name)}
-    names = {each.name.lower() for each in required if not (each.marker and "extra" in str(each))}
-    own = {
-        name for name in names if not name.startswith(("nvidia", "cuda", "triton", "setuptools"))
-    }
-    assert own <= set(PYTORCH)
+def test_what_is_not_installed_here_is_gathered_all_the_same():
+    assert closure(["no-such-package>1", "pluggy"], PYTHON_312) == {"no-such-package", "pluggy"}
 
 
-def test_an_interrupted_run_leaves_the_folder_as_it_was(fetched, monkeypatch, tmp_path):
+def test_an_interrupted_run_leaves_the_folder_as_it_was(pip, monkeypatch, tmp_path):
     first = make(monkeypatch, tmp_path / "house")
 
     def fail(*_):
         raise SystemExit("no network")
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit, match="no network"):
-        patch.setattr(make_wheelhouse, "fetch", fail)
+        patch.setattr(make_wheelhouse, "pip", fail)
         make(patch, tmp_path / "house", "--extras", "")
-    assert (tmp_path / "house" / "requirements.txt").read_text().splitlines() == first
-    make(monkeypatch, tmp_path / "house", "--extras", "")
+    assert {path.name.partition("-")[0] for path in (tmp_path / "house").iterdir()} == first
+    assert make(monkeypatch, tmp_path / "house", "--extras", "") < first
     assert [path.name for path in tmp_path.iterdir()] == ["house"]
 
 
@@ -123,23 +105,10 @@ def test_another_folder_is_not_replaced(monkeypatch, tmp_path):
     assert (tmp_path / "thesis.txt").exists()
 
 
-def test_a_build_for_this_machine_alone_is_refused(monkeypatch, tmp_path):
-    def pip(*args):
-        folder = Path(args[args.index("--wheel-dir") + 1])
-        (folder / "ext-1-cp311-cp311-linux_x86_64.whl").touch()
-        return subprocess.CompletedProcess(args, 0, "", "")
-
-    monkeypatch.setattr(make_wheelhouse, "pip", pip)
-    with pytest.raises(SystemExit, match="would serve this machine only.*--have"):
-        make_wheelhouse.build_wheel("ext==1", tmp_path)
-
-
-def test_markers_are_the_targets(tmp_path):
-    old = Wheelhouse(tmp_path, "3.10", LINUX, set()).pins
-    new = Wheelhouse(tmp_path, "3.12", LINUX, set()).pins
-    assert (old["pillow"], new["pillow"]) == ("12.3.0", "13.0.0")
-    windows = make_wheelhouse.target_environment("3.12", "win_amd64")
-    assert (windows["sys_platform"], windows["platform_machine"]) == ("win32", "amd64")
+def test_a_failure_of_pip_ends_with_a_sentence(monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(SystemExit, match="pip failed; its message is above. No wheelhouse"):
+        make_wheelhouse.pip("download", "no-such-package")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="its own tags are the oracle")
@@ -148,12 +117,13 @@ def test_platform_tags_are_those_pip_accepts():
     newest = next((tag for tag in accepted if tag.startswith("manylinux")), "")
     if not newest.endswith("x86_64"):
         pytest.skip("no glibc on x86-64")
-    assert set(make_wheelhouse.platform_tags(newest)) == set(accepted)
-    assert make_wheelhouse.platform_tags("macosx_14_0_arm64") == ["macosx_14_0_arm64"]
+    assert {*make_wheelhouse.platform_tags(newest), "linux_x86_64"} == set(accepted)
+    assert make_wheelhouse.platform_tags("manylinux2014_aarch64") == ["manylinux2014_aarch64"]
 
 
 def test_the_wheel_of_this_package_holds_every_module_and_imports(tmp_path):
-    built = make_wheelhouse.build_this_package(tmp_path)
+    make_wheelhouse.wheel_of_this_package(tmp_path)
+    (built,) = tmp_path.glob("*.whl")
     package = make_wheelhouse.ROOT / "projects"
     with zipfile.ZipFile(built) as archive:
         modules = {name for name in archive.namelist() if name.endswith(".py")}
