@@ -131,10 +131,7 @@ def complete(venv: Path) -> None:
         if "detectron2" not in found:
             run([sys.executable, BUILDER, "--output", folder], "Detectron2 was not built.")
             what += map(str, Path(folder).glob("*.whl"))
-        print(
-            "[setup] installing what is missing; PyTorch alone is 3 GB and takes minutes",
-            flush=True,
-        )
+        print("[setup] installing what is missing; PyTorch alone: minutes and 3 GB", flush=True)
         pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         failure = (
             "pip failed; its message is above. If this machine has no network, docs/installation.md"
