@@ -1,1 +1,1 @@
-"""Draw predictions, labels and training input. Pictures are RGB arrays, (H, W, 3), uint8."""
+"""Draw predictions, labels and training input as RGB arrays, (H, W, 3), uint8."""

@@ -1,6 +1,6 @@
-"""Predictions over their images, with names. Every function returns RGB, (H, W, 3), uint8.
+"""Draw predictions over their images, with names. Pictures are RGB, (H, W, 3), uint8.
 
-Shape shorthand: H, W size of an image; N objects.
+Shape legend: H, W size of an image; N objects.
 """
 
 import cv2
@@ -10,27 +10,33 @@ from PIL import Image, ImageDraw, ImageFont
 from ..data.classes import Classes, palette
 from .primitives import color_classes, draw_masks
 
-# A segment that is a smaller part of the image than this has no name written into it.
-_WORTH_A_NAME = 0.004
+# Segments that are a smaller share of the image than this get no name.
+_LEAST_NAMED_SHARE = 0.004
 
 
 def draw_instances(
     image: np.ndarray,
     masks: np.ndarray,
-    classes: np.ndarray,
+    class_numbers: np.ndarray,
     scores: np.ndarray | None,
-    known: Classes,
+    classes: Classes,
     *,
     names: bool = True,
 ) -> np.ndarray:
-    """Objects in colours, the most certain on top, with names and scores.
+    """Return an image with coloured objects over it, the most certain on top.
 
     Args:
         image: (H, W, 3) RGB.
         masks: (N, H, W) bool.
-        classes: (N,) int.
+        class_numbers: (N,) integers.
         scores: (N,) 0 to 1; None for labels, which have none.
-        names: whether names and scores are written.
+        names: write names and scores.
+
+    Example:
+        >>> classes = Classes(("car", "tree"), palette(2), (0, 1))
+        >>> image, masks = np.zeros((40, 60, 3), np.uint8), np.ones((1, 40, 60), bool)
+        >>> draw_instances(image, masks, np.array([1]), np.array([0.9]), classes).shape
+        (40, 60, 3)
     """
     order = np.arange(len(masks)) if scores is None else np.argsort(scores, kind="stable")
     colors = palette(len(order))
@@ -40,7 +46,7 @@ def draw_instances(
     labels = []
     for k, color in zip(order, colors, strict=True):
         if masks[k].any():
-            text = known.names[classes[k]] + (
+            text = classes.names[class_numbers[k]] + (
                 f" {100 * scores[k]:.0f}" if scores is not None else ""
             )
             labels.append((text, _centre(masks[k]), color))
@@ -48,25 +54,45 @@ def draw_instances(
 
 
 def draw_classes(
-    image: np.ndarray, classes: np.ndarray, known: Classes, *, names: bool = True
+    image: np.ndarray, class_map: np.ndarray, classes: Classes, *, names: bool = True
 ) -> np.ndarray:
-    """A class map (H, W) in colours over an image, with the names of its larger segments."""
-    colored = color_classes(classes, known.colors)
+    """Return an image with a coloured class map over it.
+
+    Args:
+        image: (H, W, 3) RGB.
+        class_map: (H, W) integers, 0 to 255; values that are no class are black.
+        names: write the names of the classes, each into its largest segment.
+
+    Example:
+        >>> classes = Classes(("sky", "road"), np.array([[0, 0, 250], [250, 0, 0]]), (0, 1))
+        >>> image, class_map = np.full((40, 60, 3), 200, np.uint8), np.ones((40, 60), int)
+        >>> draw_classes(image, class_map, classes, names=False)[0, 0].tolist()
+        [230, 80, 80]
+    """
+    colored = color_classes(class_map, classes.colors)
     picture = cv2.addWeighted(image, 0.4, colored, 0.6, 0)
-    edge = cv2.morphologyEx(classes.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
+    edge = cv2.morphologyEx(
+        class_map.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)
+    )
     picture[edge > 0] = 255
     if not names:
         return picture
     labels = []
-    for number in np.unique(classes):
-        segment = _largest_segment(classes == number)
-        if number < len(known) and segment.mean() >= _WORTH_A_NAME:
-            labels.append((known.names[number], _centre(segment), known.colors[number]))
+    for number in np.unique(class_map):
+        segment = _largest_segment(class_map == number)
+        if number < len(classes) and segment.mean() >= _LEAST_NAMED_SHARE:
+            labels.append((classes.names[number], _centre(segment), classes.colors[number]))
     return write_names(picture, labels)
 
 
-def write_names(picture: np.ndarray, labels: list[tuple[str, tuple[int, int], np.ndarray]]):
-    """Texts at places (x, y) of a picture, each on its colour and moved so that it is inside."""
+def write_names(
+    picture: np.ndarray, labels: list[tuple[str, tuple[int, int], np.ndarray]]
+) -> np.ndarray:
+    """Return a picture with texts in it, each on its colour and moved so that it is inside.
+
+    Args:
+        labels: text, position (x, y) in pixels, and RGB colour of each.
+    """
     size = int(np.clip(picture.shape[0] / 32, 11, 40))
     font = ImageFont.load_default(size=size)
     canvas = Image.fromarray(picture)
@@ -88,7 +114,7 @@ def _largest_segment(mask: np.ndarray) -> np.ndarray:
 
 
 def _centre(mask: np.ndarray) -> tuple[int, int]:
-    """(x, y) of the place that is farthest from the outline."""
+    """Return (x, y) of the pixel that is farthest from the outline."""
     padded = np.pad(mask, 1).astype(np.uint8)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, 3)
     y, x = np.unravel_index(distance.argmax(), distance.shape)

@@ -1,6 +1,6 @@
-"""Pictures of what PointRend does. Every function returns arrays: RGB, (H, W, 3), uint8.
+"""Draw on arrays, and find what is worth enlarging. Pictures are RGB, (H, W, 3), uint8.
 
-Shape shorthand: H, W size of an image; C classes; P points.
+Shape legend: H, W size of an image; C classes; N masks; P points.
 """
 
 import cv2
@@ -8,19 +8,37 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 
-def color_classes(classes: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """A class map (H, W) in colours.
+def color_classes(class_map: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Return a class map in the colours of its classes.
 
     Args:
-        colors: (C, 3) RGB; values of ``classes`` beyond C, such as the ignored one, are black.
+        class_map: (H, W) integers, 0 to 255.
+        colors: (C, 3) RGB; values of the map beyond C, such as the ignored one, are black.
+
+    Example:
+        >>> colors = np.array([[128, 64, 128], [70, 130, 180]], np.uint8)
+        >>> color_classes(np.array([[0, 1, 255]]), colors).tolist()
+        [[[128, 64, 128], [70, 130, 180], [0, 0, 0]]]
     """
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(colors)] = colors
-    return table[classes.astype(np.uint8)]
+    return table[class_map.astype(np.uint8)]
 
 
-def draw_points(image: np.ndarray, points: np.ndarray, color=(255, 40, 40)) -> np.ndarray:
-    """Mark places (P, 2), (x, y) in pixels, in a copy of an image: a pixel each."""
+def draw_points(
+    image: np.ndarray, points: np.ndarray, color: tuple[int, int, int] = (255, 40, 40)
+) -> np.ndarray:
+    """Return a copy of an image in which the pixel below each point has a colour.
+
+    Args:
+        image: (H, W, 3) RGB.
+        points: (P, 2), (x, y) in pixels; those outside the image are left out.
+
+    Example:
+        >>> image = np.zeros((2, 3, 3), np.uint8)
+        >>> draw_points(image, np.array([[1.5, 0.5]]))[0].tolist()
+        [[0, 0, 0], [255, 40, 40], [0, 0, 0]]
+    """
     picture = image.copy()
     column, row = np.floor(points).astype(int).T
     inside = (row >= 0) & (row < image.shape[0]) & (column >= 0) & (column < image.shape[1])
@@ -35,36 +53,73 @@ def largest_gain(
     size: tuple[int, int],
     ignore_value: int = 255,
 ) -> tuple[slice, slice]:
-    """Find the window in which the refined prediction mends the most pixels of the coarse one.
+    """Find the window in which the refined prediction corrects the most pixels of the coarse one.
 
     Args:
-        labels, coarse, refined: (H, W) int, class numbers.
-        size: height and width of the window, in pixels; at most those of the image are taken.
+        labels, coarse, refined: (H, W) class numbers.
+        size: height and width of the window in pixels; at most those of the image are taken.
 
     Returns:
         rows and columns of the window, to index an image with.
+
+    Example:
+        >>> coarse = np.zeros((4, 6), int)
+        >>> labels = np.eye(4, 6, dtype=int)
+        >>> largest_gain(labels, coarse, labels, (2, 3))
+        (slice(0, 2, None), slice(0, 3, None))
     """
     gain = (refined == labels).astype(np.float32) - (coarse == labels)
     gain[labels == ignore_value] = 0
-    height, width = np.minimum(size, labels.shape).tolist()
-    sums = cv2.boxFilter(gain, -1, (width, height), anchor=(0, 0), normalize=False)
-    sums = sums[: labels.shape[0] - height + 1, : labels.shape[1] - width + 1]
+    return densest_window(gain, size)
+
+
+def densest_window(values: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Find the window whose values have the largest sum.
+
+    Args:
+        values: (H, W), numbers or bool.
+        size: height and width of the window in pixels; at most those of ``values`` are taken.
+
+    Returns:
+        rows and columns of the window; the first one of several.
+
+    Example:
+        >>> densest_window(np.diag([0, 0, 1, 1]), (2, 2))
+        (slice(2, 4, None), slice(2, 4, None))
+    """
+    height, width = np.minimum(size, values.shape).tolist()
+    sums = cv2.boxFilter(
+        values.astype(np.float32), -1, (width, height), anchor=(0, 0), normalize=False
+    )
+    sums = sums[: values.shape[0] - height + 1, : values.shape[1] - width + 1]
     top, left = (int(i) for i in np.unravel_index(sums.argmax(), sums.shape))
     return slice(top, top + height), slice(left, left + width)
 
 
 def enlarge(image: np.ndarray, height: int) -> np.ndarray:
-    """Scale to a height by repeating pixels, so that their edges can be seen."""
+    """Scale an image to a height by repeating its pixels, so that their edges can be seen.
+
+    Example:
+        >>> enlarge(np.zeros((8, 10, 3), np.uint8), height=24).shape
+        (24, 30, 3)
+    """
     width = round(image.shape[1] * height / image.shape[0])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def tile(rows: list[list[np.ndarray]], titles: list[str], margin: int = 6) -> np.ndarray:
-    """Pictures in a table with a title over each column.
+    """Arrange pictures in a table with a title over each column.
 
     Args:
-        rows: as many pictures in each row as there are titles; in a row all of one height, in a
-            column all of one width.
+        rows: as many pictures in each row as there are titles; those of a row have one height,
+            those of a column one width.
+        titles: of the columns.
+        margin: pixels around each picture.
+
+    Example:
+        >>> picture = np.zeros((80, 100, 3), np.uint8)
+        >>> tile([[picture, picture]], ["image", "prediction"]).shape
+        (112, 218, 3)
     """
     font = ImageFont.load_default(size=15)
     head = 26
@@ -88,11 +143,18 @@ def tile(rows: list[list[np.ndarray]], titles: list[str], margin: int = 6) -> np
 
 
 def draw_masks(image: np.ndarray, masks: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Masks in colours over a copy of an image, each with its outline.
+    """Return an image with coloured masks and their outlines over it.
 
     Args:
-        masks: (N, H, W), bool; later ones lie over earlier ones.
+        image: (H, W, 3) RGB.
+        masks: (N, H, W) bool; later ones lie over earlier ones.
         colors: (N, 3) RGB, 0 to 255.
+
+    Example:
+        >>> image, masks = np.zeros((5, 5, 3), np.uint8), np.zeros((1, 5, 5), bool)
+        >>> masks[0, 1:4, 1:4] = True
+        >>> draw_masks(image, masks, np.array([[200, 0, 0]]))[2, :, 0].tolist()
+        [0, 200, 110, 200, 0]
     """
     picture = image.astype(np.float32)
     for mask, color in zip(masks, colors, strict=True):
@@ -106,16 +168,16 @@ def draw_masks(image: np.ndarray, masks: np.ndarray, colors: np.ndarray) -> np.n
 def largest_mask_gain(
     truth: np.ndarray, before: np.ndarray, after: np.ndarray, margin: int = 8
 ) -> tuple[slice, slice]:
-    """The window around the object whose mask gets better the most, in IoU.
+    """Find the window around the object whose mask improves most, in IoU.
 
     Args:
-        truth, before, after: (N, H, W) bool masks of the objects and of two predictions, each with
-            a number of masks of its own; the best of them counts for an object.
+        truth, before, after: (N, H, W) bool masks of the objects and of two predictions; N of each
+            is its own. The best mask of a prediction counts for an object.
         margin: pixels around the object.
 
     Returns:
         rows and columns of a window with the proportions of the image; of the whole image where
-        nothing gets better.
+        nothing improves.
     """
     height, width = truth.shape[1:]
     gains = [_best_iou(mask, after) - _best_iou(mask, before) for mask in truth]

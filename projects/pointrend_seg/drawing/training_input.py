@@ -1,4 +1,4 @@
-"""Pictures of what a model is trained on: RGB, (H, W, 3), uint8."""
+"""Draw what a model is trained on. Pictures are RGB, (H, W, 3), uint8."""
 
 import numpy as np
 from detectron2.structures import Instances
@@ -9,11 +9,18 @@ from .primitives import draw_masks, tile
 
 
 def draw_training_input(inputs: dict, classes: Classes, input_format: str) -> np.ndarray:
-    """An image as a mapper gives it, and the same with its labels beside it.
+    """Draw an image as a mapper returns it, and beside it the same image with its labels.
 
     Args:
         inputs: with ``image`` (3, H, W) and ``sem_seg`` (H, W) or ``instances``.
-        input_format: order of its channels, "BGR" or "RGB".
+        input_format: order of the image's channels, "BGR" or "RGB".
+
+    Example:
+        >>> import torch
+        >>> classes = Classes(("sky", "road"), palette(2), (0, 1))
+        >>> inputs = {"image": torch.zeros(3, 60, 80), "sem_seg": torch.ones(60, 80).long()}
+        >>> draw_training_input(inputs, classes, "RGB").shape
+        (92, 178, 3)
     """
     image = inputs["image"].permute(1, 2, 0).numpy().clip(0, 255).astype(np.uint8)
     image = np.ascontiguousarray(image[:, :, ::-1] if input_format == "BGR" else image)
@@ -30,7 +37,7 @@ def draw_training_input(inputs: dict, classes: Classes, input_format: str) -> np
 
 
 def draw_objects(image: np.ndarray, instances: Instances, classes: Classes) -> np.ndarray:
-    """Boxes, masks and names of labelled objects over an image."""
+    """Return an image (H, W, 3) with the boxes, masks and names of labelled objects over it."""
     colors = palette(len(instances))
     picture = image.copy()
     if instances.has("gt_masks"):
@@ -48,7 +55,7 @@ def draw_objects(image: np.ndarray, instances: Instances, classes: Classes) -> n
 
 
 def _hatch(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Gray stripes, so that it is no colour of a class."""
+    """Draw grey stripes where a mask (H, W) is set: no class has such a colour."""
     rows, columns = np.indices(where.shape)
     stripes = np.where((rows + columns) // 4 % 2, 90, 150).astype(np.uint8)[..., None]
     return np.where(where[..., None], stripes, picture)
