@@ -17,7 +17,8 @@ from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
 from pointrend_seg.prediction.folder import predict_images
 from pointrend_seg.prediction.inputs import Source, find_sources
-from pointrend_seg.prediction.outputs import Output
+from pointrend_seg.prediction.outputs import OutputFolder
+from pointrend_seg.prediction.visualizations import Visualizations
 from small_configs import small_instance_cfg, small_semantic_cfg
 
 SIZES = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128)
@@ -199,7 +200,7 @@ class Held:
 def test_no_stage_runs_far_ahead_of_the_next(models, images, tmp_path, monkeypatch, slow):
     """What memory is taken does not grow with the number of images."""
     predictor = Predictor(str(models["semantic"][1]), models["semantic"][3], batch_size=2)
-    output = Output(tmp_path / "out", predictor.classes, semantic=True, contiguous=True)
+    output = OutputFolder(tmp_path / "out", predictor.classes, semantic=True, contiguous=True)
     read, predicted = Held(), Held()
 
     def prepare(pixels):
@@ -212,16 +213,17 @@ def test_no_stage_runs_far_ahead_of_the_next(models, images, tmp_path, monkeypat
         predicted.add(len(inputs))
         return [{"sem_seg": torch.zeros(3, 4, 5)} for _ in inputs]
 
-    def write(name, classes):
+    def write(name, file_name, prediction):
         time.sleep(0.01 * (slow == "writers"))
         predicted.add(-1)
 
     predictor.model = model
     monkeypatch.setattr(predictor, "prepare_rgb", prepare)
-    monkeypatch.setattr(output, "write_labels", write)
+    monkeypatch.setattr(output, "write", write)
     sources = [Source(str(images / "a.png"), str(k), "a.png") for k in range(60)]
-    done = predict_images(predictor, sources, output, pictures=Pictures(False), threads=1)
-    assert done.predicted == 60 and read.now == predicted.now == 0
+    visualizations = Visualizations(overlay=False)
+    outcome = predict_images(predictor, sources, output, visualizations=visualizations, threads=1)
+    assert outcome.predicted == 60 and read.now == predicted.now == 0
     assert read.most <= 2 * (2 + 2) and predicted.most <= 2 * (2 + 2)
 
 
