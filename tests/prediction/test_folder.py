@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pointrend_seg.prediction.step_pictures import Pictures
 from pycocotools.coco import COCO
 
 from pointrend_seg.engine.trainer import Trainer
