@@ -11,6 +11,7 @@ import pointrend_seg
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 # What users call has an example; names of modules and what is in them.
 EXPECTED = {
+    "checkpoint.names": ["upgrade_names"],
     "drawing.predictions": ["draw_classes", "draw_instances"],
     "drawing.primitives": ["color_classes", "densest_window", "draw_masks", "draw_points", "tile"],
     "drawing.training_input": ["draw_training_input"],

@@ -15,12 +15,11 @@ from detectron2.config import CfgNode
 from pointrend_seg.checkpoint.contents import Contents, describe
 from pointrend_seg.checkpoint.files import CheckpointFile, read_checkpoint
 from pointrend_seg.checkpoint.fit import Fit, fit, settings_that_differ
-from pointrend_seg.checkpoint.restricted_pickle import first_line
 from pointrend_seg.command_line.options import add_common_options
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.engine.trainer import Trainer
-from pointrend_seg.errors import InputError
+from pointrend_seg.errors import InputError, first_line
 
 MAX_SHOWN = 5  # names per group
 ARCHITECTURE = "MODEL.META_ARCHITECTURE"
@@ -58,7 +57,7 @@ def print_contents(file: CheckpointFile, contents: Contents) -> None:
         **file.details,
         "other content": ", ".join(file.others) or "none",
         "weights": f"{len(file.model)} tensors, {num_values:,} values ({', '.join(dtypes)})",
-        "names": contents.names,
+        "names": contents.name_format,
         "task": "; ".join(contents.tasks),
         **contents.facts,
     }
@@ -113,7 +112,9 @@ def load_and_fit(file: CheckpointFile, config_file: str, opts: list[str]) -> tup
 
 
 def print_fit(result: Fit, verdict: str) -> None:
-    wrong = [f"{name}: {there} in the file, {here} here" for name, there, here in result.wrong]
+    wrong = [
+        f"{name}: {there} in the file, {here} here" for name, there, here in result.wrong_shapes
+    ]
     print(f"{verdict}: {result.loaded} of the model's weights are in the file")
     for title, names in (
         ("missing", result.missing),

@@ -39,6 +39,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
+def first_line(error: BaseException) -> str:
+    """Return an error's type and the first line of its message, if it has one."""
+    lines = str(error).strip().splitlines()
+    return ": ".join([type(error).__name__, *lines[:1]])
+
+
 def versions() -> str:
     """Return the versions of Python, PyTorch and related packages in one line, for bug reports."""
     found = [f"Python {platform.python_version()}"]

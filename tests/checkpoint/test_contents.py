@@ -1,4 +1,4 @@
-"""The shapes of a model's weights tell the values that its config has, and no others."""
+"""The settings inferred from shapes are those of the model's config."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ SEMANTIC_CASES = {
 
 
 def told(cfg):
-    """What the shapes tell of a config's model; built without memory for its weights."""
+    """Describe the model of a config; it is built without memory for its weights."""
     cfg = cfg.clone()
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
@@ -70,7 +70,7 @@ def test_instance_models(name, classes):
     masks = {"boxes": "without masks", "Mask R-CNN": "without PointRend"}.get(name, "PointRend")
     assert masks in contents.tasks[0] and ("Implicit" in contents.tasks[0]) == ("impl" in name)
     assert contents.settings["MODEL.ROI_HEADS.NUM_CLASSES"] == classes
-    assert contents.names == "present"
+    assert contents.name_format == "current"
     if masks == "PointRend":
         assert (
             contents.settings[f"{HEAD}.POOLER_RESOLUTION"]
@@ -88,13 +88,13 @@ def test_the_implicit_function_is_found_from_its_number_of_parameters():
     assert contents.settings[f"{POINTS}.NUM_FC"] == 4
     assert contents.facts["fine feature channels"] == 32
     several = told(small_instance_cfg(opts=(*IMPLICIT, *OTHER_SIZE)))
-    (found,) = [v for k, v in several.facts.items() if k.startswith("MLPs of so many parameters")]
+    (found,) = [v for k, v in several.facts.items() if k.startswith("possible MLPs")]
     assert found == [(5, 1, 72, 32), (5, 4, 48, 32)]
     assert f"{POINTS}.FC_DIM" not in several.settings
 
 
 def test_what_shapes_do_not_tell_is_left_out():
-    """4 classes of 7 x 7, or one of 14 x 14?"""
+    """The coarse head may predict 4 classes of 7 x 7 or one of 14 x 14."""
     contents = told(small_instance_cfg(4, opts=INSTANCE["without points"]))
     assert f"{HEAD}.OUTPUT_SIDE_RESOLUTION" not in contents.settings
 
@@ -161,10 +161,10 @@ def test_detectron2s_own_models_and_their_older_names():
 def test_backbones_and_others():
     model = build_model(small_semantic_cfg())
     contents = describe(model.backbone.bottom_up.state_dict())
-    assert contents.tasks == ["none: a backbone alone"]
+    assert contents.tasks == ["none: only a backbone"]
     assert contents.settings["MODEL.RESNETS.DEPTH"] == 18
     other = describe({"encoder.w": np.zeros(2), "decoder.w": np.zeros(3)})
-    assert other.tasks == ["not known here (parts: decoder, encoder)"] and other.settings == {}
+    assert other.tasks == ["unknown (parts: decoder, encoder)"] and other.settings == {}
 
 
 def test_a_backbone_of_caffe2():
@@ -176,6 +176,8 @@ def test_a_backbone_of_caffe2():
             ):
                 weights[f"res{stage}_{block}_branch2{conv}_w"] = np.zeros(shape)
     contents = describe(weights)
-    assert contents.tasks == ["none: a backbone alone"] and contents.names.startswith("Caffe2's")
+    assert contents.tasks == ["none: only a backbone"] and contents.name_format.startswith(
+        "Caffe2 "
+    )
     assert contents.settings["MODEL.RESNETS.DEPTH"] == 50
     assert contents.settings["MODEL.RESNETS.WIDTH_PER_GROUP"] == 64

@@ -1,4 +1,4 @@
-"""Weights that cannot be read or do not fit."""
+"""Loading weights, and errors of weights that cannot be read or do not fit."""
 
 import pickle
 from pathlib import Path
@@ -58,14 +58,14 @@ def test_a_file_that_is_cut_off(model, tmp_path):
     checkpointer = Checkpointer(model)
     with pytest.raises(InputError, match="weights.pth cannot be read as a checkpoint"):
         load_weights(checkpointer, path, resume=False, complete=True)
-    Path(path).write_bytes(content)  # fetched anew, it is read
+    Path(path).write_bytes(content)  # the complete file is read
     load_weights(checkpointer, path, resume=False, complete=True)
 
 
 def test_evaluation_needs_every_weight(model, tmp_path):
     state = model.state_dict()
     del state["1.bias"]
-    with pytest.raises(InputError, match="does not fit this model: 1.bias is not there"):
+    with pytest.raises(InputError, match="does not fit this model: 1.bias is not in the file"):
         load(model, saved(tmp_path, state))
     load(model, saved(tmp_path, state), complete=False)
 
@@ -85,7 +85,9 @@ def test_going_on_needs_every_weight_and_starting_does_not(model, tmp_path):
 
 def test_shapes_are_told(model, tmp_path):
     state = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 9)).state_dict()
-    with pytest.raises(InputError, match=r"1.weight is \(9, 4\) there, \(2, 4\) here.*NUM_CLASSES"):
+    with pytest.raises(
+        InputError, match=r"1.weight has shape \(9, 4\) in the file, \(2, 4\) in .*CLASSES"
+    ):
         load(model, saved(tmp_path, state))
 
 
@@ -101,7 +103,7 @@ def test_nothing_to_evaluate(model):
 
 
 def test_weights_of_the_oldest_format(tmp_path, caplog):
-    """PointRendROIHeads' spelling, from before Detectron2's mask heads pooled by themselves."""
+    """Names of `PointRendROIHeads` before version 2."""
     model = build_model(small_instance_cfg())
     old = {}
     for name, value in model.state_dict().items():

@@ -1,4 +1,4 @@
-"""Names of older formats become the present ones, as Detectron2's own conversion makes them."""
+"""Names of older formats are converted as Detectron2 converts them."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_metadata_follows():
 
 def test_both_names_at_once():
     state = {"roi_heads.mask_point_head.w": 1, "roi_heads.mask_head.point_head.w": 2}
-    with pytest.raises(InputError, match="holds roi_heads.mask_head.point_head.w twice"):
+    with pytest.raises(InputError, match="contains roi_heads.mask_head.point_head.w twice"):
         upgrade_names(state)
 
 

@@ -1,4 +1,4 @@
-"""Models of the published checkpoints have the weights that Detectron2's own heads have."""
+"""Models for the published checkpoints have the same weights as Detectron2's heads."""
 
 from pathlib import Path
 
@@ -20,14 +20,14 @@ PUBLISHED = [
 
 
 def shapes(cfg):
-    """Of a model that is built without memory for its weights."""
+    """Return the shapes of a model's weights; it is built without memory for them."""
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
         return {name: tuple(value.shape) for name, value in build_model(cfg).state_dict().items()}
 
 
 def as_detectron2_names_it(cfg):
-    """The config with the names of Detectron2's own PointRend in it."""
+    """Return the config with the head names of Detectron2's PointRend."""
     from detectron2.projects import point_rend  # noqa: F401
 
     cfg = cfg.clone()

@@ -1,4 +1,4 @@
-"""Weights are read, whatever pickled them; nothing else is, and no code of a pickle's runs."""
+"""Pickles of weights are read in any protocol; no code in a pickle runs."""
 
 import copyreg
 import io
@@ -76,7 +76,7 @@ def test_both_numpys(tmp_path, core):
 
 
 def test_python_2(tmp_path):
-    """Its arrays hold their bytes as a text, which is read as Latin-1."""
+    """Arrays contain their bytes as a string, which is read as Latin-1."""
     data = (
         b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
         b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xff"
@@ -93,7 +93,7 @@ def test_the_versions_of_modules_are_kept(tmp_path):
 
 
 class Call:
-    """Pickled, it calls a function when it is loaded."""
+    """An object whose pickle calls a function when it is loaded."""
 
     def __init__(self, function, *args):
         self.call = function, args
@@ -104,7 +104,7 @@ class Call:
 
 @pytest.fixture
 def marker(tmp_path, monkeypatch):
-    """A file that the attacks below write in the present folder."""
+    """Return a file that the attacks below write to the current directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path / "marker"
 
@@ -145,7 +145,7 @@ def attacks() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", attacks())
 def test_code_does_not_run(marker, tmp_path, name):
-    with pytest.raises(InputError, match="was not read: it wants "):
+    with pytest.raises(InputError, match="was not loaded: it needs "):
         load(tmp_path, attacks()[name])
     assert not marker.exists()
 
@@ -172,12 +172,12 @@ def test_the_attacks_are_real(marker, name):
     ],
 )
 def test_the_name_is_told(tmp_path, function, args, named):
-    with pytest.raises(InputError, match=f"weights.pkl was not read: it wants {named}, which"):
+    with pytest.raises(InputError, match=f"weights.pkl was not loaded: it needs {named}, which"):
         load(tmp_path, pickle.dumps(Call(function, *args), 4))
 
 
 def test_globals_cannot_be_changed(tmp_path):
-    """BUILD sets attributes on whatever lies on the stack, also on an allowed global."""
+    """BUILD sets attributes of the object on the stack, even of an allowed global."""
     with pytest.raises(InputError, match="to change a global"):
         load(tmp_path, b"\x80\x02ccollections\nOrderedDict\nN}X\x01\x00\x00\x00aK\x01s\x86b.")
     with pytest.raises(InputError, match=r"an OrderedDict with the attributes \['keys'\]"):
@@ -185,14 +185,14 @@ def test_globals_cannot_be_changed(tmp_path):
 
 
 def test_extensions_do_not_pass_the_gate(marker, tmp_path):
-    """One that has been used in this process stands in a cache, past `find_class`."""
+    """A used extension is in a cache and does not pass through `find_class`."""
     copyreg.add_extension("posix", "system", 99)
     try:
         data = pickle.dumps(Call(os.system, COMMAND), 2)
         assert b"\x82\x63" in data
         pickle.loads(data)
         marker.unlink()
-        with pytest.raises(InputError, match="it wants the extension 99"):
+        with pytest.raises(InputError, match="it needs the extension 99"):
             load(tmp_path, data)
         assert not marker.exists()
     finally:
@@ -200,7 +200,7 @@ def test_extensions_do_not_pass_the_gate(marker, tmp_path):
 
 
 def array_of(shape) -> bytes:
-    """A pickle that makes an array of 8 bytes and that shape of float32."""
+    """Return a pickle of a float32 array with this shape and 8 bytes."""
     state = pickle.dumps((1, shape, np.dtype("f4"), False, b"\0" * 8), 3)
     make = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
     return b"\x80\x03" + make + state[2:-1] + b"b."
@@ -209,7 +209,7 @@ def array_of(shape) -> bytes:
 @pytest.mark.parametrize("shape", [(3,), (-2, -1), (2**62, 4), (1,)])
 def test_arrays_that_are_not_what_they_say(tmp_path, shape):
     assert load(tmp_path, array_of((2,))).tensor.tolist() == [0, 0]
-    with pytest.raises(InputError, match="is no pickle of weights"):
+    with pytest.raises(InputError, match="is not a valid pickle of weights"):
         load(tmp_path, array_of(shape))
 
 
@@ -227,7 +227,7 @@ def test_tensors_outside_of_their_storage(tmp_path, offset, size, stride):
     rebuild, (storage, *_) = torch.ones(6).__reduce_ex__(2)
     good = load(tmp_path, pickle.dumps(Call(rebuild, storage, 1, (2,), (3,), False, {}), 2))
     assert good.tensor.shape == (2,)
-    with pytest.raises(InputError, match="is no pickle of weights"):
+    with pytest.raises(InputError, match="is not a valid pickle of weights"):
         load(tmp_path, pickle.dumps(Call(rebuild, storage, offset, size, stride, False, {}), 2))
 
 
@@ -246,13 +246,13 @@ def test_tensors_outside_of_their_storage(tmp_path, offset, size, stride):
     ],
 )
 def test_damaged(tmp_path, data):
-    """Lengths and memo places that the file does not have take no memory either."""
-    with pytest.raises(InputError, match="weights.pkl is no pickle of weights, or not all of it"):
+    """Wrong lengths and memo indices do not allocate memory either."""
+    with pytest.raises(InputError, match="weights.pkl is not a valid pickle of weights"):
         load(tmp_path, data)
 
 
 def test_cut_off_anywhere(tmp_path):
     data = pickle.dumps({"model": {"w": np.ones(3)}, "__author__": "x"}, 2)
     for length in range(1, len(data)):
-        with pytest.raises(InputError, match="no pickle of weights, or not all of it"):
+        with pytest.raises(InputError, match="not a valid pickle of weights"):
             load(tmp_path, data[:length])

@@ -123,7 +123,7 @@ def test_a_semantic_checkpoint_of_torch(inspect, tmp_path):
     result = inspect(path, "--config-file", SEMANTIC)
     assert result.returncode == 0, result.stderr
     told = rows(result.stdout)
-    assert told["iteration"] == "9" and told["names"] == "present"
+    assert told["iteration"] == "9" and told["names"] == "current"
     assert told["task"] == "semantic segmentation, PointRend over DeepLabV3Head"
     other = inspect(path, "--config-file", INSTANCE)
     assert other.returncode == 1 and "does not fit" in other.stdout, other.stderr
@@ -165,7 +165,9 @@ def test_code_in_it_does_not_run(tmp_path):
     path.write_bytes(call)
     result = command(path)
     assert result.returncode == 2 and not marker.exists()
-    assert result.stderr.strip().splitlines()[-1].startswith(f"error: {path} was not read: it want")
+    assert (
+        result.stderr.strip().splitlines()[-1].startswith(f"error: {path} was not loaded: it nee")
+    )
     assert "Traceback" not in result.stderr
 
 
@@ -181,7 +183,7 @@ def test_names_do_not_reach_the_terminal_raw(inspect, tmp_path):
     ("args", "text"),
     [
         (("gone.pkl",), "error: There is no file gone.pkl"),
-        (("README.md",), "error: README.md does not begin as a file of torch.save does"),
+        (("README.md",), "error: README.md is not a torch.save file (it begins with"),
         ((), "the following arguments are required: file"),
         (("gone.pkl", "MODEL.MASK_ON", True), "give --config-file too"),
     ],

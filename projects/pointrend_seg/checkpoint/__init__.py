@@ -1,1 +1,1 @@
-"""What a checkpoint holds, and whether it fits a config, without running code from it."""
+"""Read checkpoints without running code in them, describe them and compare them with a config."""

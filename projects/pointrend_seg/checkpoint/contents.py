@@ -1,19 +1,19 @@
-"""What the names and shapes of a checkpoint's weights tell about its model.
+"""Infer a model and its config keys from the names and shapes of a checkpoint's weights.
 
-Most of it are values of config keys: a config that differs from them does not fit. What shapes do
-not tell is left out: which feature maps a head reads, how many points, every threshold.
+A config with other values of these keys does not fit the checkpoint. Keys that do not affect shapes
+cannot be inferred, such as the feature maps of a head, the number of points, and thresholds.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..config.keys import SEMANTIC_NODE
 from .instance_masks import describe_masks
 from .names import upgrade_name
-from .weight_shapes import Shapes
+from .weight_shapes import WeightShapes
 
-# Blocks of res2 … res5 and convolutions of a block -> MODEL.RESNETS.DEPTH
+# (blocks in res2 … res5, convolutions per block) -> MODEL.RESNETS.DEPTH
 _DEPTHS = {
     ((2, 2, 2, 2), 2): 18,
     ((3, 4, 6, 3), 2): 34,
@@ -26,93 +26,99 @@ _HEADS = ("roi_heads.", "sem_seg_head.", "proposal_generator.", "head.")
 
 @dataclass
 class Contents:
-    """What a checkpoint holds.
+    """The model in a checkpoint, as far as names and shapes show it.
 
     Attributes:
-        tasks: what the model does, one text for each branch.
-        names: the format of the names.
-        settings: config keys and the values that the shapes tell.
-        facts: what they tell beside, by its name.
+        name_format: the format of the weights' names.
+        tasks: a description for each branch of the model.
+        settings: values of config keys that follow from the shapes.
+        facts: other properties that follow from the shapes, by a readable name.
     """
 
-    tasks: list[str]
-    names: str
+    name_format: str
+    tasks: list[str] = field(default_factory=list)
     settings: dict[str, object] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
 
 
 def describe(weights: Mapping) -> Contents:
-    """Describe a state dict.
+    """Describe the model of a state dict.
 
     Args:
-        weights: tensors or arrays by name, of any format that `upgrade_names` knows; names of
-            Caffe2 and Detectron are understood for a backbone.
+        weights: tensors or arrays by name, in any format that `upgrade_names` converts, or a
+            backbone with names of Caffe2 or Detectron.
     """
     raw = {name.removeprefix("module."): tuple(value.shape) for name, value in weights.items()}
-    shapes = Shapes({upgrade_name(name): shape for name, shape in raw.items()})
-    contents = Contents([], _format(raw))
-    _backbone(shapes, contents)
+    shapes = WeightShapes({upgrade_name(name): shape for name, shape in raw.items()})
+    contents = Contents(_name_format(raw))
+    map_channels = _add_backbone(contents, shapes)
     if shapes.under("roi_heads."):
-        _boxes(shapes.under("roi_heads."), contents)
+        num_classes = _add_boxes(contents, shapes.under("roi_heads."))
         task, settings, facts = describe_masks(
-            shapes.under("roi_heads.mask_head."),
-            num_classes=contents.settings.get("MODEL.ROI_HEADS.NUM_CLASSES"),
-            map_channels=contents.settings.get("MODEL.FPN.OUT_CHANNELS"),
+            shapes.under("roi_heads.mask_head."), num_classes=num_classes, map_channels=map_channels
         )
         contents.tasks.append(task)
         contents.settings.update(settings)
         contents.facts.update(facts)
     if shapes.under("sem_seg_head."):
-        _semantic(shapes.under("sem_seg_head."), contents)
-    _architecture(shapes, contents)
+        _add_semantic(contents, shapes.under("sem_seg_head."))
+    _add_architecture(contents, shapes)
     return contents
 
 
-def _format(names: Mapping) -> str:
+def _name_format(names: Iterable[str]) -> str:
     if any(re.search(r"(^|\.)mask_(coarse|point)_head\.", name) for name in names):
-        return "from before version 2 of PointRendROIHeads (roi_heads.mask_point_head.*)"
+        return "before version 2 of PointRendROIHeads (roi_heads.mask_point_head.*)"
     if any("coarse_mask_fc" in name for name in names):
-        return "from before version 2 of the coarse mask head (coarse_mask_fc*)"
+        return "before version 2 of the coarse mask head (coarse_mask_fc*)"
     if any(re.match(r"res\d_\d+_branch", name) for name in names):
-        return "Caffe2's (res2_0_branch2a_w)"
-    return "present"
+        return "Caffe2 (res2_0_branch2a_w)"
+    return "current"
 
 
-def _backbone(shapes: Shapes, contents: Contents) -> None:
-    """The ResNet's depth and widths, and the FPN's."""
-    blocks, convs = {}, 0
+def _add_backbone(contents: Contents, shapes: WeightShapes) -> int | None:
+    """Add the depth and widths of the ResNet. Return the channels of an FPN's feature maps."""
+    blocks: dict[str, int] = {}
+    convs = 0
     for name in shapes:
-        found = re.search(r"(?:^|\.)res([2-5])\.(\d+)\.conv(\d)\.weight$", name) or re.match(
+        match = re.search(r"(?:^|\.)res([2-5])\.(\d+)\.conv(\d)\.weight$", name) or re.match(
             r"res([2-5])_(\d+)_branch2(\w)_w$", name
         )
-        if found:
-            stage, block, conv = found.groups()
+        if match:
+            stage, block, conv = match.groups()
             blocks[stage] = max(blocks.get(stage, 0), int(block) + 1)
             convs = max(convs, "abc".index(conv) + 1 if conv in "abc" else int(conv))
     counts = tuple(blocks[stage] for stage in sorted(blocks))
     settings = contents.settings
-    # A backbone ends with the last stage that is used.
-    depths = [d for (all_, n), d in _DEPTHS.items() if (all_[: len(counts)], n) == (counts, convs)]
+    # The backbone may end before res5.
+    depths = [
+        depth
+        for (all_counts, n), depth in _DEPTHS.items()
+        if (all_counts[: len(counts)], n) == (counts, convs)
+    ]
     if len(depths) == 1:
         settings["MODEL.RESNETS.DEPTH"] = depths[0]
-    grouped = shapes.first(r"(?:^|\.)res2\.0\.conv2\.weight$|^res2_0_branch2b_w$")
-    if grouped and convs == 3:
-        settings["MODEL.RESNETS.NUM_GROUPS"] = grouped[0] // grouped[1]
-        settings["MODEL.RESNETS.WIDTH_PER_GROUP"] = grouped[1]
-    last = shapes.first(rf"(?:^|\.)res2\.0\.conv{convs}\.weight$")
-    if last:
-        settings["MODEL.RESNETS.RES2_OUT_CHANNELS"] = last[0]
+    conv2 = shapes.first(r"(?:^|\.)res2\.0\.conv2\.weight$|^res2_0_branch2b_w$")
+    if conv2 and convs == 3:
+        settings["MODEL.RESNETS.NUM_GROUPS"] = conv2[0] // conv2[1]
+        settings["MODEL.RESNETS.WIDTH_PER_GROUP"] = conv2[1]
+    last_conv = shapes.first(rf"(?:^|\.)res2\.0\.conv{convs}\.weight$")
+    if last_conv:
+        settings["MODEL.RESNETS.RES2_OUT_CHANNELS"] = last_conv[0]
     fpn = shapes.first(r"(?:^|\.)fpn_output\d\.weight$")
-    if fpn:
-        settings["MODEL.FPN.OUT_CHANNELS"] = fpn[0]
+    if not fpn:
+        return None
+    settings["MODEL.FPN.OUT_CHANNELS"] = fpn[0]
+    return fpn[0]
 
 
-def _boxes(shapes: Shapes, contents: Contents) -> None:
+def _add_boxes(contents: Contents, shapes: WeightShapes) -> int | None:
+    """Add the box head, and return its number of classes."""
     cascade = bool(shapes.under("box_predictor.0."))
     predictor = shapes.under("box_predictor.0." if cascade else "box_predictor.")
     head = shapes.under("box_head.0." if cascade else "box_head.")
     if "cls_score.weight" not in predictor:
-        return
+        return None
     settings = contents.settings
     kind = "Cascade" if cascade else "Res5" if shapes.under("res5.") else "Standard"
     settings["MODEL.ROI_HEADS.NAME"] = f"{kind}ROIHeads"
@@ -123,18 +129,19 @@ def _boxes(shapes: Shapes, contents: Contents) -> None:
     if "fc1.weight" in head:
         settings["MODEL.ROI_BOX_HEAD.NUM_FC"] = head.count("fc")
         settings["MODEL.ROI_BOX_HEAD.FC_DIM"] = head["fc1.weight"][0]
+    return classes
 
 
-def _semantic(shapes: Shapes, contents: Contents) -> None:
+def _add_semantic(contents: Contents, shapes: WeightShapes) -> None:
     coarse, point = shapes.under("coarse_sem_seg_head."), shapes.under("point_head.")
     refined = bool(coarse and point)
     coarse = coarse or shapes
     settings = contents.settings
     kind = _coarse_kind(coarse)
     contents.tasks.append(
-        f"semantic segmentation, PointRend over {kind or 'a coarse head that is not known here'}"
+        f"semantic segmentation, PointRend over {kind or 'an unknown coarse head'}"
         if refined
-        else f"semantic segmentation without PointRend ({kind or 'a head not known here'})"
+        else f"semantic segmentation without PointRend ({kind or 'an unknown head'})"
     )
     if "predictor.weight" in coarse:
         settings["MODEL.SEM_SEG_HEAD.NUM_CLASSES"] = coarse["predictor.weight"][0]
@@ -153,11 +160,11 @@ def _semantic(shapes: Shapes, contents: Contents) -> None:
         settings[f"{SEMANTIC_NODE}.FC_DIM"] = layers.width
         settings[f"{SEMANTIC_NODE}.NUM_FC"] = layers.hidden
         settings[f"{SEMANTIC_NODE}.COARSE_PRED_EACH_LAYER"] = layers.repeated > 0
-        classes = settings.get("MODEL.SEM_SEG_HEAD.NUM_CLASSES", layers.outputs)
+        classes = coarse.get("predictor.weight", (layers.outputs,))[0]
         contents.facts["fine feature channels (semantic)"] = layers.inputs - classes
 
 
-def _coarse_kind(shapes: Shapes) -> str | None:
+def _coarse_kind(shapes: WeightShapes) -> str | None:
     if shapes.under("decoder."):
         return "DeepLabV3PlusHead"
     if shapes.under("aspp."):
@@ -165,7 +172,7 @@ def _coarse_kind(shapes: Shapes) -> str | None:
     return "SemSegFPNHead" if shapes.under("p2.") or shapes.under("p3.") else None
 
 
-def _architecture(shapes: Shapes, contents: Contents) -> None:
+def _add_architecture(contents: Contents, shapes: WeightShapes) -> None:
     instances, semantic = shapes.under("roi_heads."), shapes.under("sem_seg_head.")
     if instances or semantic:
         contents.settings["MODEL.META_ARCHITECTURE"] = (
@@ -174,8 +181,8 @@ def _architecture(shapes: Shapes, contents: Contents) -> None:
     elif any(shapes.under(head) for head in _HEADS):
         contents.tasks.append("a detector without ROI heads")
     elif "MODEL.RESNETS.DEPTH" in contents.settings:
-        contents.tasks.append("none: a backbone alone")
+        contents.tasks.append("none: only a backbone")
     else:
         parts = sorted({name.split(".")[0] for name in shapes})
         shown = ", ".join(parts[:5]) + (", …" if len(parts) > 5 else "")
-        contents.tasks.append(f"not known here (parts: {shown})")
+        contents.tasks.append(f"unknown (parts: {shown})")

@@ -1,4 +1,4 @@
-"""Whether a checkpoint fits a model, and what to set in a config that it does not fit."""
+"""Check whether a checkpoint fits a model, and find the config keys to change."""
 
 from dataclasses import dataclass
 
@@ -12,36 +12,37 @@ from .loading import Checkpointer
 
 @dataclass(frozen=True)
 class Fit:
-    """How the weights of a file and of a model go together.
+    """Comparison of the weights in a file and in a model; true if they fit.
 
     Attributes:
-        missing: names of the model's weights that are not in the file.
-        unexpected: names in the file that the model does not have.
-        wrong: (name, shape in the file, shape in the model) where both have it.
-        loaded: how many of the model's weights come from the file.
+        missing: names in the model that are not in the file.
+        unexpected: names in the file that are not in the model.
+        wrong_shapes: (name, shape in the file, shape in the model) where the shapes differ.
+        loaded: number of the model's weights that come from the file.
     """
 
     missing: list[str]
     unexpected: list[str]
-    wrong: list[tuple[str, tuple, tuple]]
+    wrong_shapes: list[tuple[str, tuple, tuple]]
     loaded: int
 
     def __bool__(self) -> bool:
-        return not (self.missing or self.unexpected or self.wrong)
+        return not (self.missing or self.unexpected or self.wrong_shapes)
 
 
 def fit(file: CheckpointFile, model: nn.Module) -> Fit:
-    """Load a checkpoint into a model, whose weights it changes, and say what did not go.
+    """Load a checkpoint into a model, modifying its weights, and compare their names and shapes.
 
-    It is loaded as in training and evaluation: names of older formats are converted, those of
-    Caffe2 are matched. Anchors, ``pixel_mean`` and ``pixel_std`` count neither as missing nor as
-    unexpected: some versions of Detectron2 saved them, but they come from the config.
+    As in training and evaluation, names of older formats are converted, and names of Caffe2 are
+    matched. Anchors, ``pixel_mean`` and ``pixel_std`` are neither missing nor unexpected: some
+    versions of Detectron2 save them, but they come from the config.
     """
     incompatible = Checkpointer(model)._load_model(file.for_checkpointer())
     wrong = [
-        (name, tuple(there), tuple(here)) for name, there, here in incompatible.incorrect_shapes
+        (name, tuple(in_file), tuple(in_model))
+        for name, in_file, in_model in incompatible.incorrect_shapes
     ]
-    # A weight of another shape is not loaded, and PyTorch calls it missing.
+    # PyTorch also reports a weight of another shape as missing.
     missing = sorted(set(incompatible.missing_keys) - {name for name, *_ in wrong})
     loaded = len(model.state_dict()) - len(missing) - len(wrong)
     unexpected = sorted(set(incompatible.unexpected_keys) - {"pixel_mean", "pixel_std"})
@@ -49,7 +50,7 @@ def fit(file: CheckpointFile, model: nn.Module) -> Fit:
 
 
 def settings_that_differ(contents: Contents, cfg: CfgNode) -> dict[str, tuple[object, object]]:
-    """The config keys that have another value than the checkpoint's shapes tell.
+    """Return the config keys whose values do not fit the shapes in a checkpoint.
 
     Returns:
         (value in the config, value that the checkpoint needs) by key.

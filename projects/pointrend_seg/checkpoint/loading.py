@@ -1,32 +1,32 @@
-"""Loading weights, with an answer when they cannot be reached or do not fit."""
+"""Load weights, with clear errors if they cannot be read or do not fit the model."""
 
 import logging
 import os
+from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .names import upgrade_names
 
 logger = logging.getLogger(__name__)
 
 
 class Checkpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, which remembers what did not fit and explains what it cannot read.
+    """Detectron2's checkpointer with clear errors, and a record of weights that did not fit.
 
     Attributes:
-        incompatible: of the last `load`, with ``missing_keys``, ``unexpected_keys`` and
-            ``incorrect_shapes``; None before.
+        incompatible: ``missing_keys``, ``unexpected_keys`` and ``incorrect_shapes`` of the last
+            `load`; None before.
     """
 
     incompatible = None
 
-    def load(self, path: str, *args, **kwargs):
-        """As `DetectionCheckpointer.load`.
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict:
+        """Load a checkpoint as `DetectionCheckpointer.load` does.
 
         Raises:
-            InputError: no such file, an address that cannot be reached, or a file that is no
-                checkpoint.
+            InputError: the file does not exist, cannot be downloaded, or is not a checkpoint.
         """
         if not path:
             return super().load(path, *args, **kwargs)
@@ -34,9 +34,9 @@ class Checkpointer(DetectionCheckpointer):
             local = self.path_manager.get_local_path(path.split("?")[0])
         except Exception as error:
             raise InputError(
-                f"The weights {path} cannot be downloaded ({_reason(error)}). Fetch the file on a "
-                "machine that can reach it and set MODEL.WEIGHTS to the local copy, or set "
-                "MODEL.WEIGHTS to '' to start from random weights."
+                f"The weights {path} cannot be downloaded ({first_line(error)}). Download the file "
+                "on another machine and set MODEL.WEIGHTS to the local copy, or set MODEL.WEIGHTS "
+                "to '' to start from random weights."
             ) from error
         if not os.path.isfile(local):
             raise InputError(
@@ -49,35 +49,33 @@ class Checkpointer(DetectionCheckpointer):
             raise
         except Exception as error:
             raise InputError(
-                f"{path} cannot be read as a checkpoint ({_reason(error)}). It may be cut off or "
-                "of another kind: fetch it again, or set MODEL.WEIGHTS to a file that "
-                "Detectron2 or this package has written."
+                f"{path} cannot be read as a checkpoint ({first_line(error)}). It may be truncated "
+                "or in another format: download it again, or set MODEL.WEIGHTS to a checkpoint of "
+                "Detectron2 or of this package."
             ) from error
         finally:
             self._parsed_url_during_load = None
 
-    def _load_model(self, checkpoint):
+    def _load_model(self, checkpoint: dict) -> Any:
         weights = upgrade_names(checkpoint["model"])
         if list(weights) != list(checkpoint["model"]):
-            logger.info(
-                "The checkpoint is of an older format: its weights get their present names."
-            )
+            logger.info("The checkpoint has an older format: its weights are renamed.")
         checkpoint["model"] = weights
         self.incompatible = super()._load_model(checkpoint)
         return self.incompatible
 
 
 def load_weights(checkpointer: Checkpointer, path: str, *, resume: bool, complete: bool) -> None:
-    """Load a model's weights, or go on from the last checkpoint.
+    """Load a model's weights, or continue from the last checkpoint.
 
     Args:
         path: ``cfg.MODEL.WEIGHTS``.
-        resume: go on from the last checkpoint in the output folder if there is one.
-        complete: every parameter must come from the file, as evaluation needs it. Without it, at
-            least one must: a backbone's weights are enough to train on.
+        resume: continue from the last checkpoint in the output folder, if there is one.
+        complete: require every parameter in the file, as for evaluation. Otherwise one parameter
+            is enough, so that training can start from a backbone.
 
     Raises:
-        InputError: the weights cannot be read, or do not fit the model so.
+        InputError: the weights cannot be read, or do not fit the model.
     """
     resuming = resume and checkpointer.has_checkpoint()
     path = checkpointer.get_checkpoint_file() if resuming else path
@@ -91,18 +89,16 @@ def load_weights(checkpointer: Checkpointer, path: str, *, resume: bool, complet
         return
     missing = set(checkpointer.incompatible.missing_keys)
     wrong = {key: shapes for key, *shapes in checkpointer.incompatible.incorrect_shapes}
-    unfit = sorted(missing | set(wrong))
-    wanted = [name for name, _ in checkpointer.model.named_parameters()]
-    if unfit and (complete or resuming or len(unfit) >= len(wanted)):
-        what = [f"{n} is {tuple(wrong[n][0])} there, {tuple(wrong[n][1])} here" for n in wrong]
-        what += [f"{name} is not there" for name in sorted(missing)]
+    unfit = missing | set(wrong)
+    parameters = list(checkpointer.model.named_parameters())
+    if unfit and (complete or resuming or len(unfit) >= len(parameters)):
+        problems = [
+            f"{name} has shape {tuple(in_file)} in the file, {tuple(in_model)} in the model"
+            for name, (in_file, in_model) in wrong.items()
+        ]
+        problems += [f"{name} is not in the file" for name in sorted(missing)]
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise InputError(
-            f"{path} does not fit this model: {'; '.join(what[:3])}"
-            f"{f'; and {len(what) - 3} more' if len(what) > 3 else ''}. Use the config it was "
-            "trained with (NUM_CLASSES, IN_FEATURES, DEPTH), or other weights."
+            f"{path} does not fit this model: {'; '.join(problems[:3])}{more}. Use the config it "
+            "was trained with (NUM_CLASSES, IN_FEATURES, DEPTH), or other weights."
         )
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MLP:
-    """The layers ``fc1`` … ``fcN``, ``predictor`` of a point head.
+    """Sizes of a point head with layers ``fc1`` … ``fcN`` and ``predictor``.
 
     Attributes:
-        inputs, outputs: channels of the first layer's input and of the predictor's output.
-        width, hidden: of the hidden layers, and their number.
-        repeated: channels that are put to the predictor's input again; 0 for none.
+        inputs: channels of the first layer's input.
+        outputs: channels of the predictor's output.
+        width: channels of the hidden layers.
+        hidden: number of hidden layers.
+        repeated: number of coarse prediction channels that are repeated in each layer's input.
     """
 
     inputs: int
@@ -21,24 +23,26 @@ class MLP:
     repeated: int
 
 
-class Shapes(dict):
-    """Shape of each weight by its name."""
+class WeightShapes(dict):
+    """The shape of each weight by its name."""
 
-    def under(self, prefix: str) -> "Shapes":
-        """Those whose name begins so, without the prefix."""
-        return Shapes({k.removeprefix(prefix): v for k, v in self.items() if k.startswith(prefix)})
+    def under(self, prefix: str) -> "WeightShapes":
+        """Return the shapes of names that begin with ``prefix``, without the prefix."""
+        return WeightShapes(
+            {k.removeprefix(prefix): v for k, v in self.items() if k.startswith(prefix)}
+        )
 
     def first(self, pattern: str) -> tuple[int, ...] | None:
-        """The shape of the first whose name has the pattern."""
+        """Return the shape of the first name that matches the pattern, None if none does."""
         return next((shape for name, shape in self.items() if re.search(pattern, name)), None)
 
     def count(self, layer: str) -> int:
-        """How many of ``<layer>1``, ``<layer>2``, … there are."""
+        """Return the number of layers ``<layer>1``, ``<layer>2``, …."""
         return sum(bool(re.fullmatch(rf"{layer}\d+\.weight", name)) for name in self)
 
     def mlp(self) -> MLP:
-        """Of a point head; it has at least ``predictor.weight``."""
-        outputs, behind = self["predictor.weight"][:2]
+        """Return the sizes of a point head; ``predictor.weight`` must exist."""
+        outputs, last_inputs = self["predictor.weight"][:2]
         hidden = self.count("fc")
-        width, inputs = self["fc1.weight"][:2] if hidden else (behind, behind)
-        return MLP(inputs, outputs, width, hidden, behind - width)
+        width, inputs = self["fc1.weight"][:2] if hidden else (last_inputs, last_inputs)
+        return MLP(inputs, outputs, width, hidden, repeated=last_inputs - width)
