@@ -21,7 +21,14 @@ EXPECTED = {
     "evaluation.run_lengths": ["decode_columns", "encode_columns"],
     "prediction.predictor": ["Predictor"],
     "config": ["add_pointrend_config", "adopt_config"],
+    "points.boxes": ["to_image"],
+    "points.coordinates": ["grid_point_coords"],
     "points.interpolation": ["sample_points", "write_points"],
+    "points.sampling": ["importance_points"],
+    "points.subdivision": ["subdivide"],
+    "points.uncertainty": ["class_uncertainty"],
+    "engine.config_loading": ["load_config"],
+    "engine.tasks": ["find_task"],
 }
 
 

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     """Import `Predictor` on its first use: it brings data sets and evaluators with it."""
     if name in __all__ and find_spec("detectron2") is None:
         raise ImportError(NEEDS_DETECTRON2.format(f"{__name__}.{name}"))

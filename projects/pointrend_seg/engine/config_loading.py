@@ -22,7 +22,7 @@ register_synthetic()
 
 
 def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
-    """A config file with what the command line changes, on a device that this machine has.
+    """Load a config file, apply the command line's changes, choose a device that is there.
 
     Configs that are written for Detectron2's PointRend are translated, see `adopt_config`. The data
     sets of ``DATASETS.CUSTOM`` are registered.
@@ -37,6 +37,11 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
     Raises:
         InputError: no such file, a key that nobody knows, a value of another type, a data set
             that is not what ``DATASETS.CUSTOM`` says.
+
+    Example:
+        >>> cfg = load_config("", ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", 100])
+        >>> cfg.SOLVER.MAX_ITER
+        100
     """
     if config_file and not PathManager.isfile(config_file):
         raise InputError(
@@ -63,7 +68,7 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
 
 
 def _config_files(wanted: str) -> list[str]:
-    """Those of the repository, and what lies where one was looked for."""
+    """List the config files of the repository, and those that lie where one was looked for."""
     there = glob.glob(os.path.join(glob.escape(os.path.dirname(wanted)), "*.y*ml"))
     return [*there, *glob.glob("configs/**/*.yaml", recursive=True)]
 

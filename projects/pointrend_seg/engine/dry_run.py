@@ -1,4 +1,4 @@
-"""Everything that a training needs, made and tried, without training.
+"""Try everything that a training needs, without training.
 
 What memory it will take is an estimate from one step with one image: parameters, gradients and
 what the optimizer keeps are exact; activations are the tensors that autograd keeps for the
@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -30,7 +31,7 @@ GIGA = 2**30
 
 @dataclass(frozen=True)
 class DryRun:
-    """What `dry_run` found.
+    """What `dry_run` found; its `str` is a report.
 
     Attributes:
         datasets: name, split, images, objects (None for labels of pixels), classes.
@@ -174,7 +175,7 @@ def _load(cfg: CfgNode, model: nn.Module) -> str:
 
 
 def _single(cfg: CfgNode) -> CfgNode:
-    """One image, read in this process."""
+    """Copy the config with a batch of one image that is read in this process."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS = 1, 0
@@ -182,11 +183,11 @@ def _single(cfg: CfgNode) -> CfgNode:
 
 
 def _train_on(model: nn.Module, batch: list[dict]) -> tuple[dict[str, float], int]:
-    """Losses of a batch, and how many bytes autograd keeps for it, parameters left out."""
+    """Return the losses of a batch, and how many bytes autograd keeps for it besides parameters."""
     known = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept = {}
 
-    def keep(tensor):
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
             kept[storage.data_ptr()] = storage.nbytes()
@@ -230,7 +231,7 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _paths_that_fvcore_knows(model: nn.Module) -> Iterator[None]:
     """Take the plain readers: the fast ones read rows by an operation that fvcore cannot count."""
-    heads = [module for module in model.modules() if hasattr(module, "reading")]
+    heads: list[Any] = [module for module in model.modules() if hasattr(module, "reading")]
     before = [head.reading for head in heads]
     for head in heads:
         head.reading = replace(head.reading, fast_path=False)
@@ -249,7 +250,7 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def _state_bytes(cfg: CfgNode, model: nn.Module) -> int:
-    """Parameters and buffers; a gradient and SGD's momentum for each that is trained."""
+    """Count parameters and buffers; a gradient and SGD's momentum for each that is trained."""
     tensors = itertools.chain(model.parameters(), model.buffers())
     trained = sum(each.nbytes for each in model.parameters() if each.requires_grad)
     momentum = bool(cfg.SOLVER.MOMENTUM)

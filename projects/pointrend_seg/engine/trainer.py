@@ -5,6 +5,7 @@ import logging
 import os
 import weakref
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -46,25 +47,25 @@ class Trainer(DefaultTrainer):
         for name in cfg.DATASETS.TEST:
             find_task(cfg).check_dataset(cfg, name)
         super().__init__(cfg)
-        self.checkpointer = Checkpointer(
-            self.checkpointer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        self.checkpointer: Checkpointer = Checkpointer(
+            self._trainer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
         )
 
-    def train(self):
-        """As in `DefaultTrainer`; at the end the report of the last evaluation is written."""
+    def train(self) -> dict | None:
+        """Train as `DefaultTrainer` does, then write the report of the last evaluation."""
         results = super().train()
         write_reports(self.cfg)
         return results
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """As in `DefaultTrainer`, but weights that do not fit at all are an error."""
+        """Load weights as `DefaultTrainer` does; weights that do not fit at all are an error."""
         load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, resume=resume, complete=False)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
-        """As in `DefaultTrainer`; a name that is not registered is an `InputError`."""
+        """Build the model; a name that is not registered is an `InputError`."""
         look_up(META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
         look_up(BACKBONE_REGISTRY, cfg.MODEL.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
         find_task(cfg).check_names(cfg)
@@ -74,26 +75,37 @@ class Trainer(DefaultTrainer):
             raise explain_missing(error, cfg) or error from error
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode):
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        """Build the loader of the training sets, with the mapper of the task."""
         mapper = find_task(cfg).build_mapper(cfg, is_train=True)
         return build_detection_train_loader(cfg, mapper=mapper)
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """Build the loader of a test set, with the mapper of the task."""
         mapper = find_task(cfg).build_mapper(cfg, is_train=False)
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
-    def build_lr_scheduler(cls, cfg: CfgNode, optimizer):
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+        """Build the schedule of the learning rate; DeepLab's \"WarmupPolyLR\" is one, too."""
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None):
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+    ) -> DatasetEvaluator:
+        """Build the evaluator of a data set, see `evaluation.build`."""
         return build_evaluator(cfg, dataset_name, output_folder)
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators=None) -> dict:
-        """As in `DefaultTrainer`; masks are not pasted where the evaluators can do without."""
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: torch.nn.Module,
+        evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None,
+    ) -> OrderedDict:
+        """Evaluate as `DefaultTrainer` does; masks are pasted only where evaluators need it."""
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
         if evaluators is None:
@@ -105,7 +117,7 @@ class Trainer(DefaultTrainer):
 
 
 def load_model(cfg: CfgNode, *, resume: bool = False) -> torch.nn.Module:
-    """The model of a config with all of its weights, in evaluation mode.
+    """Build the model of a config and load all of its weights; it is in evaluation mode.
 
     Args:
         resume: take the last checkpoint in the output folder instead of ``cfg.MODEL.WEIGHTS``.

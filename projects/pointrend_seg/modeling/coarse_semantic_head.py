@@ -1,4 +1,4 @@
-"""The coarse prediction of the semantic branch: somebody else's head, asked for its raw logits.
+"""The coarse prediction of the semantic branch: any semantic head, asked for its raw logits.
 
 Any head in Detectron2's `SEM_SEG_HEADS_REGISTRY` will do that has
 
@@ -18,6 +18,8 @@ Detectron2's `SemSegFPNHead` and DeepLab's `DeepLabV3PlusHead` are such heads. D
 `DeepLabV3Head` has no ``layers``; its parts are called one by one here.
 """
 
+from typing import Any
+
 from detectron2.config import CfgNode
 from detectron2.layers import ASPP, ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
@@ -35,7 +37,7 @@ INTERFACE = (
 
 
 def build_coarse_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec], *, name: str) -> nn.Module:
-    """Build a semantic head and make sure that it can serve as a coarse one.
+    """Build a semantic head and check that it can serve as a coarse one.
 
     Args:
         cfg: the whole config; the head reads ``cfg.MODEL.SEM_SEG_HEAD`` as it always does.
@@ -63,8 +65,8 @@ def build_coarse_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec], *, name: 
     return head
 
 
-def coarse_logits(head: nn.Module, features: dict[str, Tensor]) -> Tensor:
-    """The head's logits (N, C, h, w) at its own stride."""
+def coarse_logits(head: Any, features: dict[str, Tensor]) -> Tensor:
+    """Compute a head's logits (N, C, h, w) at its own stride."""
     if hasattr(head, "layers"):
         return head.layers(features)
     return head.predictor(head.aspp(features[head.in_features[0]]))
@@ -91,7 +93,7 @@ class ImagePooling(nn.Module):
 
 
 def _accept_any_size(head: nn.Module) -> None:
-    """Images in evaluation are seldom of a multiple of the training crop's size."""
+    """Let DeepLab's heads evaluate images whose size is no multiple of the training crop's."""
     for aspp in head.modules():
         if isinstance(aspp, ASPP) and aspp.pool_kernel_size is not None:
             aspp.convs[-1][0] = ImagePooling(aspp.pool_kernel_size)

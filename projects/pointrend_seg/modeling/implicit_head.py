@@ -23,7 +23,7 @@ from ..points.losses import mask_point_accuracy
 from ..points.sampling import uniform_points
 from ..structures.shared_masks import labels_in_box_frames, shared_masks
 from .box_subdivision import BoxSubdivision, put_masks
-from .coarse_mask_head import build_pooled_head
+from .coarse_mask_head import ConvFCHead, build_pooled_head
 from .instance_config import box_subdivision, check_mask_config, mask_classes, read_settings
 from .point_heads import build_point_head
 from .readers import (
@@ -50,7 +50,7 @@ class ImplicitPointRendInstanceHead(nn.Module):
         self,
         *,
         point_head: nn.Module,
-        parameter_head: nn.Module,
+        parameter_head: ConvFCHead,
         reading: ReadSettings,
         subdivision: BoxSubdivision,
         train_num_points: int = 14 * 14,

@@ -34,6 +34,7 @@ class ImplicitPointMLP(nn.Module):
     """
 
     is_implicit = True
+    positional_encoding_gaussian_matrix: Tensor
 
     @configurable
     def __init__(
@@ -89,13 +90,14 @@ class ImplicitPointMLP(nn.Module):
 
     @property
     def num_params(self) -> int:
-        """How many parameters a box must bring: weights of all layers, then biases of all."""
+        """The number of parameters of each box: weights of all layers, then biases of all."""
         return sum(out * width + out for out, width in self.layer_shapes)
 
     def forward(
         self, fine_features: Tensor, coords: Tensor, parameters: Tensor, classes: Tensor
     ) -> Tensor:
-        """
+        """Predict logits at points.
+
         Args:
             fine_features: (R, C_fine, P).
             coords: (R, P, 2), in the frames of the boxes.
@@ -117,7 +119,7 @@ class ImplicitPointMLP(nn.Module):
         return select_class(weights[-1] @ x + biases[-1], classes)
 
     def _inputs(self, fine_features: Tensor, coords: Tensor) -> Tensor:
-        """(R, C_in, P): the encoded place, then the fine features."""
+        """Put the encoded place and the fine features together: (R, C_in, P)."""
         if not self.positional_encoding_enabled:
             return fine_features
         matrix = self.positional_encoding_gaussian_matrix.to(coords.dtype)
@@ -130,7 +132,7 @@ class ImplicitPointMLP(nn.Module):
         return torch.cat((place.to(fine_features.dtype), fine_features), dim=1)
 
     def _layers(self, parameters: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Weights (R, out, in) and biases (R, out, 1) of all layers."""
+        """Split parameters into weights (R, out, in) and biases (R, out, 1) of all layers."""
         weight_sizes = [out * width for out, width in self.layer_shapes]
         bias_sizes = [out for out, _ in self.layer_shapes]
         parts = parameters.split(weight_sizes + bias_sizes, dim=1)

@@ -27,7 +27,7 @@ from ..points.losses import mask_error_rates, mask_point_accuracy, mask_point_lo
 from ..points.uncertainty import class_uncertainty
 from ..structures.shared_masks import labels_in_box_frames, shared_masks
 from .box_subdivision import BoxSubdivision, put_masks
-from .coarse_mask_head import build_pooled_head
+from .coarse_mask_head import ConvFCHead, build_pooled_head
 from .instance_config import box_subdivision, check_mask_config, mask_classes, read_settings
 from .point_heads import build_point_head, select_class
 from .readers import (
@@ -57,7 +57,7 @@ class PointRendInstanceHead(nn.Module):
         self,
         *,
         point_head: nn.Module | None,
-        coarse_head: nn.Module,
+        coarse_head: ConvFCHead,
         point_sampler: PointSampler,
         reading: ReadSettings,
         subdivision: BoxSubdivision,

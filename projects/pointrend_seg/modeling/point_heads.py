@@ -9,6 +9,8 @@ called as ``head(fine_features, coarse_features)``. That of the implicit variant
 `implicit_point_head.py`.
 """
 
+from typing import Any
+
 import fvcore.nn.weight_init as weight_init
 import torch
 from detectron2.config import CfgNode, configurable
@@ -67,6 +69,7 @@ class PointMLP(nn.Module):
         for k in range(1, num_fc + 1):
             weight_init.c2_msra_fill(getattr(self, f"fc{k}"))
         nn.init.normal_(self.predictor.weight, std=0.001)
+        assert self.predictor.bias is not None
         nn.init.zeros_(self.predictor.bias)
 
     @classmethod
@@ -81,7 +84,8 @@ class PointMLP(nn.Module):
         }
 
     def forward(self, fine_features: Tensor, coarse_features: Tensor) -> Tensor:
-        """
+        """Predict logits at points.
+
         Args:
             fine_features: (N, C_fine, P), features of the backbone at the points.
             coarse_features: (N, C, P), the coarse logits at the points.
@@ -99,16 +103,16 @@ class PointMLP(nn.Module):
 
     @property
     def layers(self) -> list[nn.Module]:
-        """``fc1``, …, ``predictor``, as they are at present."""
+        """``fc1``, …, ``predictor``, looked up at each call so that a swapped layer is used."""
         return [getattr(self, f"fc{k}") for k in range(1, self.num_fc + 1)] + [self.predictor]
 
     def parameters_by_layer(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return the weights, (out, in, 1), and the biases, (out,), of all `layers`."""
-        layers = self.layers
+        layers: list[Any] = self.layers  # of `nn.Conv1d` where `is_plain`
         return [layer.weight for layer in layers], [layer.bias for layer in layers]
 
     def is_plain(self) -> bool:
-        """Whether it is nothing but the layers it was made with, which may be taken apart."""
+        """Tell whether it is nothing but the layers it was made with, which may be taken apart."""
         return all(
             type(layer) is nn.Conv1d
             and layer.weight.shape[1:] == (layer.in_channels, 1)
@@ -118,14 +122,17 @@ class PointMLP(nn.Module):
 
 
 def select_class(logits: Tensor, classes: Tensor) -> Tensor:
-    """Of each region's logits (N, C, ...) those of its class (N,); of one class for all, these."""
+    """Select the logits of each region's class: (N, C, ...) and (N,) to (N, ...).
+
+    Where C is 1, the masks are class-agnostic and the only logits are returned.
+    """
     if logits.shape[1] == 1:
         return logits[:, 0]
     return logits[torch.arange(len(logits), device=logits.device), classes]
 
 
 def is_untouched(module: nn.Module) -> bool:
-    """No hook, and no forward of its own, by which a call does more than its class says."""
+    """Tell whether calling a module does what its class says: no hook, no forward of its own."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return "forward" not in vars(module) and not any(getattr(module, name) for name in hooks)
 
@@ -137,7 +144,7 @@ def build_point_head(
     num_classes: int,
     key: str,
     implicit: CfgNode | None = None,
-) -> nn.Module:
+) -> Any:
     """Build the point head that a config node names.
 
     Args:

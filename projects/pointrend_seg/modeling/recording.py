@@ -5,6 +5,7 @@ Shape shorthand: H, W size of an image as the model sees it; P points; R objects
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,7 +139,7 @@ def trace_instances(model: GeneralizedRCNN, image: Tensor) -> InstanceTrace:
     Raises:
         InputError: the model has another head, or none for points.
     """
-    head = getattr(model.roi_heads, "mask_head", None)
+    head: Any = getattr(model.roi_heads, "mask_head", None)
     _check_head(head, PointRendInstanceHead, "ROI_MASK_HEAD")
     if head.subdivision.mask_resolution == PER_BOX:
         raise InputError(

@@ -1,7 +1,8 @@
-"""Looking names up in registries, with an error that helps."""
+"""Look names up in registries, with an error that helps."""
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from detectron2 import modeling
 from detectron2.config import CfgNode
@@ -10,8 +11,8 @@ from detectron2.utils.registry import Registry
 from ..errors import InputError, did_you_mean
 
 
-def look_up(registry: Registry, name: str, key: str):
-    """The object registered under ``name``.
+def look_up(registry: Registry, name: str, key: str) -> Any:
+    """Return the object that is registered under a name.
 
     Args:
         registry: any fvcore registry.
@@ -31,7 +32,7 @@ def look_up(registry: Registry, name: str, key: str):
 
 
 def explain_missing(error: KeyError, cfg: CfgNode) -> InputError | None:
-    """What a registry of Detectron2 raises for a name that it has not, as `look_up` says it.
+    """Explain the error of a Detectron2 registry for an unknown name, as `look_up` does.
 
     Returns:
         None where the error is another.

@@ -4,6 +4,8 @@ Detectron2 pastes each mask into an image of its own, N x H x W for N of them, o
 evaluator keeps the run lengths. `encode_region_masks` gets these without the images.
 """
 
+from typing import Any
+
 import torch
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import GeneralizedRCNN
@@ -19,14 +21,14 @@ class RoiMaskModel(nn.Module):
     """A `GeneralizedRCNN` in evaluation, but with ``pred_masks`` as `ROIMasks` of the boxes."""
 
     def __init__(self, model: nn.Module):
-        """``model`` is as `suits` wants it."""
+        """Wrap a model that `suits`."""
         super().__init__()
-        self.model = _unwrapped(model)
+        self.model: Any = _unwrapped(model)
         self.training = model.training  # which the evaluation loop restores at its end
 
     @staticmethod
     def suits(model: nn.Module, evaluators: list[DatasetEvaluator]) -> bool:
-        """Whether nothing else changes: no other forward pass, no evaluator that wants bit masks.
+        """Tell whether nothing else changes: the forward pass, evaluators that want bit masks.
 
         Evaluators say that they take `ROIMasks` by an attribute ``takes_roi_masks``.
         """
@@ -35,6 +37,7 @@ class RoiMaskModel(nn.Module):
         return type(model) is GeneralizedRCNN and is_untouched(model) and takers
 
     def forward(self, inputs: list[dict]) -> list[dict]:
+        """Run the model; outputs are those of the model in evaluation but for the masks' type."""
         results = self.model.inference(inputs, do_postprocess=False)
         outputs = []
         for record, instances in zip(inputs, results, strict=True):
@@ -45,12 +48,12 @@ class RoiMaskModel(nn.Module):
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    """In evaluation what wraps a model for several processes only hands on."""
+    """Take away the wrapper for several processes, which only hands on in evaluation."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def to_output_size(instances: Instances, height: int, width: int) -> Instances:
-    """Detectron2's `detector_postprocess` without pasting masks: boxes are scaled and clipped.
+    """Scale and clip boxes as Detectron2's `detector_postprocess`, without pasting masks.
 
     Args:
         instances: of one image, with ``pred_boxes`` in the image that the model saw, and N x 1 x

@@ -14,6 +14,8 @@ right and bottom a rest of less than s pixels when its size is no multiple of s.
 image out of it.
 """
 
+from typing import Any
+
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -56,7 +58,7 @@ class PointRendSemanticHead(nn.Module):
     def __init__(
         self,
         *,
-        coarse_head: nn.Module,
+        coarse_head: Any,
         point_head: nn.Module,
         point_sampler: PointSampler,
         reading: ReadSettings,
@@ -93,7 +95,7 @@ class PointRendSemanticHead(nn.Module):
                 foreground.
         """
         super().__init__()
-        self.coarse_sem_seg_head = coarse_head
+        self.coarse_sem_seg_head: Any = coarse_head
         self.point_head = point_head
         self.point_sampler = point_sampler
         self.num_classes = num_classes
@@ -109,6 +111,7 @@ class PointRendSemanticHead(nn.Module):
         self.point_loss_weight = point_loss_weight
         weights = torch.tensor(class_weights, dtype=torch.float32) if class_weights else None
         # Not persistent: a setting, not a weight, so checkpoints keep the names they have.
+        self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=False)
 
     @classmethod

@@ -11,6 +11,8 @@ Points of a box are (x, y) in its [0, 1] x [0, 1] frame, see `points.py`. Boxes 
 (R_i, 4) float tensor for each image: x1, y1, x2, y2 in pixels, (0, 0) the image's outer corner.
 """
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,26 +21,48 @@ from .interpolation import sample_points
 
 
 def to_image(coords: Tensor, boxes: Tensor) -> Tensor:
-    """Points (R, P, 2) in the frames of boxes (R, 4), in pixels of the image: (R, P, 2)."""
+    """Convert points from the frames of their boxes to pixels of the image.
+
+    Args:
+        coords: (R, P, 2), in the [0, 1] frames of the boxes.
+        boxes: (R, 4), x1, y1, x2, y2 in pixels.
+
+    Returns:
+        (R, P, 2), (x, y) in pixels, (0, 0) the outer corner of the image.
+
+    Example:
+        >>> box = torch.tensor([[10.0, 20.0, 30.0, 24.0]])
+        >>> to_image(torch.tensor([[[0.5, 0.25]]]), box)
+        tensor([[[20., 21.]]])
+    """
     corner, size = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
     return coords * size + corner
 
 
-def to_map(points: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """Points (..., 2) in pixels of the image, in the [0, 1] frame of a map of size (H, W)."""
+def to_map(points: Tensor, size: Sequence[int], stride: int) -> Tensor:
+    """Convert points from pixels of the image to the [0, 1] frame of a map.
+
+    Args:
+        points: (..., 2), (x, y) in pixels.
+        size: (H, W) of the map.
+        stride: of the map, in pixels.
+
+    Returns:
+        (..., 2).
+    """
     x, y = points.unbind(-1)
     return torch.stack((x / (size[1] * stride), y / (size[0] * stride)), dim=-1)
 
 
 def sample_features(
-    features: dict[str, Tensor],
-    strides: dict[str, int],
+    features: Mapping[str, Tensor],
+    strides: Mapping[str, int],
     boxes: list[Tensor],
     coords: Tensor,
     *,
     padding_mode: str = "zeros",
 ) -> Tensor:
-    """Feature maps at points of boxes.
+    """Read feature maps at points of boxes.
 
     Args:
         features: the backbone's maps, each (I, C_k, H_k, W_k).
@@ -51,29 +75,29 @@ def sample_features(
     """
     num_boxes = [len(each) for each in boxes]
     in_pixels = to_image(coords, torch.cat(boxes).to(coords.dtype)).split(num_boxes)
-    of_images = []
+    image_values = []
     for image, points in enumerate(in_pixels):
-        of_maps = []
+        map_values = []
         for name, stride in strides.items():
             feature_map = features[name][image : image + 1]
             flat = to_map(points.view(1, -1, 2), feature_map.shape[-2:], stride)
             values = sample_points(feature_map, flat, padding_mode=padding_mode)
-            of_maps.append(values.view(values.shape[1], *points.shape[:2]).transpose(0, 1))
-        of_images.append(torch.cat(of_maps, dim=1))
-    return torch.cat(of_images, dim=0)
+            map_values.append(values.view(values.shape[1], *points.shape[:2]).transpose(0, 1))
+        image_values.append(torch.cat(map_values, dim=1))
+    return torch.cat(image_values, dim=0)
 
 
 def pool(
-    features: dict[str, Tensor],
-    strides: dict[str, int],
+    features: Mapping[str, Tensor],
+    strides: Mapping[str, int],
     boxes: list[Tensor],
     size: int,
     *,
     padding_mode: str = "zeros",
 ) -> Tensor:
-    """Features on a regular grid in each box, (R, C, size, size).
+    """Read features on a regular grid in each box: (R, C, size, size).
 
-    For one map it is RoIAlign with one sample for each cell; several are put together.
+    For one map this is RoIAlign with one sample per cell; several maps are concatenated.
     """
     num_boxes = sum(len(each) for each in boxes)
     coords = regular_grid(size, boxes[0].device).expand(num_boxes, -1, -1)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 def pixel_position(coords: Tensor, size: int) -> Tensor:
-    """One axis of points in the [0, 1] frame of a map, counted in pixel centres.
+    """Convert one axis of points from the [0, 1] frame of a map to pixel centres.
 
     It has the rounding of grid_sample, whose last step is a fused multiply-add: one rounding,
     which doubles give. So whoever reads by other means than `sample_points` reads at the very
@@ -25,13 +25,18 @@ def pixel_position(coords: Tensor, size: int) -> Tensor:
 
 
 def grid_point_coords(indices: Tensor, height: int, width: int) -> Tensor:
-    """Coordinates of the centres of grid cells.
+    """Return the coordinates of the centres of grid cells.
 
     Args:
         indices: (N, P), int64, row-major cell indices in [0, height * width).
 
     Returns:
         (N, P, 2), float32, in the frame of the grid.
+
+    Example:
+        >>> grid_point_coords(torch.tensor([[0, 3]]), height=2, width=2)
+        tensor([[[0.2500, 0.2500],
+                 [0.7500, 0.7500]]])
     """
     step_x, step_y = 1.0 / float(width), 1.0 / float(height)
     column = (indices % width).to(torch.float32)
@@ -40,7 +45,7 @@ def grid_point_coords(indices: Tensor, height: int, width: int) -> Tensor:
 
 
 def regular_grid(side: int, device: torch.device) -> Tensor:
-    """The cell centres of a regular grid, row by row: (1, side * side, 2), float32.
+    """Return the cell centres of a regular grid, row by row: (1, side * side, 2), float32.
 
     `affine_grid` has the rounding of Detectron2's grids, which `grid_point_coords` has not.
     """

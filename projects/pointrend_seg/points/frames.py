@@ -20,7 +20,7 @@ Extent = tuple[int, int]
 
 
 def extent(feature_map: Tensor, stride: int) -> Extent:
-    """The pixels that a map (N, C, h, w) stands for."""
+    """Return height and width in pixels of what a map (N, C, h, w) stands for."""
     return feature_map.shape[-2] * stride, feature_map.shape[-1] * stride
 
 
@@ -40,8 +40,10 @@ def change_frame(coords: Tensor, old: Extent, new: Extent) -> Tensor:
     return torch.stack((x * (old[1] / new[1]), y * (old[0] / new[0])), dim=-1)
 
 
-def shown_extent(frame: Extent, features: dict[str, Tensor], strides: dict[str, int]) -> Extent:
-    """The smallest extent of all maps: as near to the image's own size as maps can tell."""
+def shown_extent(
+    frame: Extent, features: Mapping[str, Tensor], strides: Mapping[str, int]
+) -> Extent:
+    """Return the smallest extent of all maps, the nearest to the image's own size."""
     extents = [frame] + [extent(features[name], stride) for name, stride in strides.items()]
     return min(height for height, _ in extents), min(width for _, width in extents)
 
@@ -78,9 +80,9 @@ def pad_labels(labels: Tensor, frame: Extent, ignore_value: int) -> Tensor:
 
 
 def check_same_image(
-    coarse: Tensor, stride: int, features: dict[str, Tensor], strides: dict[str, int]
+    coarse: Tensor, stride: int, features: Mapping[str, Tensor], strides: Mapping[str, int]
 ) -> None:
-    """Make sure that coarse logits and fine features can be of one image at these strides.
+    """Check that coarse logits and fine features can be of one image at these strides.
 
     Raises:
         InputError: their extents differ by a cell of the coarser map or more, so the coarse

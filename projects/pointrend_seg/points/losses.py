@@ -23,7 +23,7 @@ def semantic_loss(
     class_weights: Tensor | None = None,
     hardest: float = 1.0,
 ) -> Tensor:
-    """Cross entropy of class logits against integer labels.
+    """Compute the cross entropy of class logits against integer labels.
 
     Args:
         logits: (N, C, ...). With C = 1 this is the binary cross entropy of the one logit.
@@ -55,8 +55,14 @@ def semantic_loss(
     return total / mass.clamp(min=torch.finfo(mass.dtype).tiny)
 
 
-def _pointwise(logits, labels, valid, ignore_value, class_weights) -> Tensor:
-    """The weighted loss at every place, (N, ...); 0 where the label is ignored."""
+def _pointwise(
+    logits: Tensor,
+    labels: Tensor,
+    valid: Tensor,
+    ignore_value: int,
+    class_weights: Tensor | None,
+) -> Tensor:
+    """Compute the weighted loss at every place, (N, ...); 0 where the label is ignored."""
     if logits.shape[1] > 1:
         return F.cross_entropy(
             logits, labels, weight=class_weights, ignore_index=ignore_value, reduction="none"
@@ -70,11 +76,11 @@ def _pointwise(logits, labels, valid, ignore_value, class_weights) -> Tensor:
 
 
 def labels_or_zero(labels: Tensor, ignore_value: int) -> tuple[Tensor, Tensor]:
-    """Labels for somebody else's loss, and a factor for it, so that no label gives zero, not NaN.
+    """Prepare labels for a loss that is NaN where nothing is labelled, so that it becomes zero.
 
     A mean over no pixels is 0 / 0, and its gradient is NaN also when the result is thrown away.
-    So where everything is ignored the loss is to see labels of class 0 and be multiplied by zero.
-    No host synchronisation.
+    So where everything is ignored, the loss sees labels of class 0 and is multiplied by zero. No
+    host synchronisation.
 
     Args:
         labels: integer labels of any shape.
@@ -88,7 +94,7 @@ def labels_or_zero(labels: Tensor, ignore_value: int) -> tuple[Tensor, Tensor]:
 
 
 def mask_point_loss(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.0) -> Tensor:
-    """Binary cross entropy of mask logits at points, averaged over the points with a label.
+    """Compute the binary cross entropy of mask logits, averaged over the points with a label.
 
     Args:
         logits: (R, P), R masks, P points each.
@@ -113,7 +119,7 @@ def mask_point_loss(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.
 
 
 def mask_point_gradient(logits: Tensor, labels: Tensor) -> Tensor:
-    """The gradient of the mean loss of each mask, the binary cross entropy of its logits.
+    """Compute the gradient of each mask's mean binary cross entropy with respect to its logits.
 
     Args:
         logits: (R, P).
@@ -126,7 +132,7 @@ def mask_point_gradient(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def mask_point_accuracy(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.0) -> Tensor:
-    """The part of the points with a label whose side of the threshold is predicted right.
+    """Compute the fraction of labelled points that are on the right side of the threshold.
 
     Args:
         logits, labels: as in `mask_point_loss`; a label of 0.5 or more counts as inside.
@@ -140,15 +146,16 @@ def mask_point_accuracy(logits: Tensor, labels: Tensor, *, ignore_value: float =
 
 
 def mask_error_rates(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """How masks are wrong: what Detectron2 logs of a mask head.
+    """Compute the error rates that Detectron2 logs for a mask head.
 
     Args:
         logits: (...), inside above 0.
         labels: (...), bool.
 
     Returns:
-        scalars: ``accuracy``; ``false_positive`` as a part of what is outside, ``false_negative``
-        as a part of what is inside. Of nothing, the accuracy is 1 and the others are 0.
+        scalars: ``accuracy``; ``false_positive`` as a fraction of what is outside,
+        ``false_negative`` as a fraction of what is inside. Of nothing, the accuracy is 1 and the
+        others are 0.
     """
     wrong, positives = (logits > 0) != labels, labels.sum()
     negatives = labels.numel() - positives

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from .interpolation import sample_points
-from .uncertainty import Uncertainty
+from .uncertainty import Uncertainty, class_uncertainty  # noqa: F401  (in the example)
 
 
 def uniform_points(
     num_regions: int, num_points: int, device: torch.device, valid: Tensor | None = None
 ) -> Tensor:
-    """Points drawn uniformly from each region, or from the valid part of it.
+    """Draw points uniformly from each region, or from the valid part of it.
 
     Args:
         valid: None, or bool (N, H, W). A region with nothing valid gets points at its end;
@@ -63,6 +63,11 @@ def importance_points(
 
     Returns:
         (N, P, 2), float32, in [0, 1] x [0, 1].
+
+    Example:
+        >>> logits = torch.randn(2, 5, 8, 8)
+        >>> importance_points(logits, 16, class_uncertainty).shape
+        torch.Size([2, 16, 2])
     """
     regions, device = logits.shape[0], logits.device
     num_candidates = int(num_points * oversample_ratio)

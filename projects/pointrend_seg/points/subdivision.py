@@ -15,7 +15,7 @@ from .upsampling import InPlaceDoubling, double, resize
 
 
 def most_uncertain_points(uncertainty: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
-    """The cells of a grid with the highest uncertainty.
+    """Find the cells of a grid with the highest uncertainty.
 
     Args:
         uncertainty: (N, H, W), any memory layout; higher is less certain.
@@ -37,7 +37,7 @@ _LONG_ROW = 32
 
 
 def _top(scores: Tensor, number: int) -> Tensor:
-    """The indices of the highest scores of each row, (N, L) to (N, number).
+    """Return the indices of the highest scores of each row: (N, L) to (N, number).
 
     On a CPU topk shares rows among the threads, but not one row, so of a few long rows it gets
     only those scores that can be among the highest.
@@ -50,7 +50,7 @@ def _top(scores: Tensor, number: int) -> Tensor:
 
 
 def _top_of_row(scores: Tensor, number: int) -> Tensor:
-    """The same for one row, in the order of their places, in which maps are read faster.
+    """Return those of one row (L,), in the order of their places, in which maps are read faster.
 
     A sample tells about where the score lies that twice as many reach. If too few or very many do,
     all are looked at.
@@ -90,6 +90,13 @@ def subdivide(
 
     Returns:
         (N, C, H * 2**num_steps, W * 2**num_steps), or (N, C, last_side, last_side).
+
+    Example:
+        >>> coarse = torch.randn(1, 3, 8, 8)
+        >>> sure = lambda coords: torch.ones(1, 3, coords.shape[1])
+        >>> settings = {"num_points": 16, "uncertainty": lambda logits: -logits.std(1)}
+        >>> subdivide(coarse, num_steps=2, predict=sure, **settings).shape
+        torch.Size([1, 3, 32, 32])
     """
     in_place = on_step is None and _in_place(logits, num_steps)
     upsamplings = [InPlaceDoubling(logits, num_steps) if in_place else double] * num_steps
@@ -109,7 +116,7 @@ _LARGE = 32 * 2**20
 
 
 def _in_place(logits: Tensor, num_steps: int) -> bool:
-    """Whether to upsample in place: large results on a CPU, of which no graph is made."""
+    """Tell whether to upsample in place: large results on a CPU, of which no graph is made."""
     return (
         is_eager_on_cpu(logits)
         and logits.dtype == torch.float32
@@ -129,7 +136,7 @@ def subdivide_from_grid(
     last_side: int | None = None,
     on_step: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Tensor:
-    """Masks of regions from nothing but predictions at points: a regular grid, then `subdivide`.
+    """Predict masks from nothing but predictions at points: a regular grid, then `subdivide`.
 
     The least certain points are those whose logit is nearest to 0.
 

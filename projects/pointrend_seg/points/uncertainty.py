@@ -15,7 +15,7 @@ Uncertainty = Callable[[Tensor], Tensor]
 
 
 def class_uncertainty(logits: Tensor) -> Tensor:
-    """How close the two best classes are: their logits' difference, negated.
+    """Measure how close the two best classes are: minus the difference of their logits.
 
     For one class, a binary model, it is minus the logit's absolute value: the difference to the
     threshold (both in section 4 of the paper).
@@ -25,6 +25,10 @@ def class_uncertainty(logits: Tensor) -> Tensor:
 
     Returns:
         (N, ...), never positive; 0 where the prediction could go either way.
+
+    Example:
+        >>> class_uncertainty(torch.tensor([[3.0, 1.0, 2.5]]))
+        tensor([-0.5000])
     """
     if logits.shape[1] == 1:
         return -logits[:, 0].abs()
@@ -43,7 +47,7 @@ _CACHED = 2**18
 
 
 def _second_minus_first(logits: Tensor) -> Tensor:
-    """Of two classes or more, (N, C, ...) to (N, ...).
+    """Subtract the best logit from the second best: (N, C, ...) of two classes or more to (N, ...).
 
     Two running maxima give what topk(2) over the classes gives, bit for bit, in a tenth of the
     time on full-size maps.

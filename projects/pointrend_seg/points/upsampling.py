@@ -1,4 +1,4 @@
-"""Doubling the resolution of a map again and again, in the memory of the last result.
+"""Double the resolution of a map again and again, in the memory of the last result.
 
 Memory that comes fresh from the system is slow: each of its pages is zeroed, and interrupts the
 program, when it is first written. On a CPU that takes longer than interpolating does.
@@ -7,6 +7,7 @@ program, when it is first written. On a CPU that takes longer than interpolating
 import mmap
 import threading
 import weakref
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,12 +15,12 @@ from torch.nn import functional as F
 
 
 def double(logits: Tensor) -> Tensor:
-    """Bilinear upsampling by 2, (N, C, H, W) to (N, C, 2 * H, 2 * W)."""
+    """Upsample bilinearly by 2: (N, C, H, W) to (N, C, 2 * H, 2 * W)."""
     return F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def resize(logits: Tensor, side: int) -> Tensor:
-    """Bilinear interpolation to any size, (N, C, H, W) to (N, C, side, side)."""
+    """Interpolate bilinearly to any size: (N, C, H, W) to (N, C, side, side)."""
     return F.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)
 
 
@@ -39,7 +40,7 @@ class InPlaceDoubling:
         self.memory = result_memory.take(logits.numel() * 4**num_steps)
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """As `double`, and contiguous.
+        """Double the resolution as `double` does; the result is contiguous.
 
         To the last bit on large maps, but for 3 channels on one thread: there torch has others of
         its kernels for it.
@@ -66,13 +67,14 @@ class InPlaceDoubling:
 class ResultMemory:
     """Memory for one result, which is given again when nothing holds the result before."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self.release()
 
     def release(self) -> None:
         """Keep no memory: what was given goes back to the system with the last tensor in it."""
-        self._kept, self._given = b"", lambda: None
+        self._kept: mmap.mmap | bytes = b""
+        self._given: Callable[[], memoryview | None] = lambda: None
 
     def take(self, count: int) -> Tensor:
         """Give a tensor (count,), float32, with any values."""

@@ -41,8 +41,9 @@ class BoxMasks(ROIMasks):
     def __repr__(self) -> str:
         return f"BoxMasks(num_instances={len(self)})"
 
-    def __getitem__(self, item) -> "BoxMasks":
-        """
+    def __getitem__(self, item: slice | Tensor) -> "BoxMasks":
+        """Select masks.
+
         Args:
             item: a slice, a tensor of bools of this length, or one of numbers.
         """
@@ -56,7 +57,7 @@ class BoxMasks(ROIMasks):
     def to_bitmasks(
         self, boxes: Boxes, height: int, width: int, threshold: float = 0.5
     ) -> BitMasks:
-        """Paste each into an image; see Detectron2's `paste_masks_in_image`."""
+        """Paste each mask into an image, as Detectron2's `paste_masks_in_image` does."""
         pasted = torch.zeros(len(self), height, width, dtype=torch.bool, device=self.device)
         sides = torch.tensor([len(mask) for mask in self.masks], dtype=torch.long)
         for _, numbers in group_by_side(sides):
@@ -69,5 +70,5 @@ class BoxMasks(ROIMasks):
 
     @staticmethod
     def cat(parts: list["BoxMasks"]) -> "BoxMasks":
-        """All of several."""
+        """Concatenate several."""
         return BoxMasks([mask for part in parts for mask in part.masks], parts[0].device)

@@ -14,7 +14,7 @@ _NEAR_TIE = 1e-3
 
 
 def labels_in_boxes(bits: Tensor, index: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """What of a mask lies in a box, on an M x M grid: which cells are at least half covered.
+    """Find which cells of an M x M grid in each box a mask covers at least by half.
 
     It is Mask R-CNN's target, RoIAlign of the mask with a threshold of 0.5, and equal to
     `BitMasks.crop_and_resize`. Only one object's mask at a time becomes floats (on a GPU those of
@@ -41,31 +41,31 @@ def labels_in_boxes(bits: Tensor, index: Tensor, boxes: Tensor, size: int) -> Te
 
 
 def _align(masks: Tensor, index: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """RoIAlign of masks (G, H, W), float, for boxes of these numbers: (R, M, M)."""
+    """Apply RoIAlign to masks (G, H, W), float, for boxes of these objects: (R, M, M)."""
     rois = torch.cat((index[:, None].to(boxes.dtype), boxes), dim=1)
     return roi_align(masks[:, None], rois, (size, size), 1.0, 0, True)[:, 0]
 
 
 def _coverage(bits: Tensor, index: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """RoIAlign on a CPU, as two matrix products, in a tenth of the time and all but equal.
+    """Compute RoIAlign on a CPU as two matrix products, in a tenth of the time and all but equal.
 
     A cell is the mean of bilinear readings on a grid of its own, so it is a weighted sum of pixels
     whose weights are a product of those of its rows and those of its columns.
     """
     height, width = bits.shape[1:]
-    of_rows = _axis_weights(boxes[:, 1], boxes[:, 3], height, size)
-    of_columns = _axis_weights(boxes[:, 0], boxes[:, 2], width, size)
+    row_weights = _axis_weights(boxes[:, 1], boxes[:, 3], height, size)
+    column_weights = _axis_weights(boxes[:, 0], boxes[:, 2], width, size)
     covered = boxes.new_zeros(len(boxes), size, size)
     with torch.autocast("cpu", enabled=False):
         for number in index.unique():
             own = (index == number).nonzero().flatten()
-            rows = of_rows[own].flatten(0, 1) @ bits[number].float()
-            covered[own] = rows.unflatten(0, (-1, size)) @ of_columns[own].transpose(1, 2)
+            rows = row_weights[own].flatten(0, 1) @ bits[number].float()
+            covered[own] = rows.unflatten(0, (-1, size)) @ column_weights[own].transpose(1, 2)
     return covered
 
 
 def _axis_weights(start: Tensor, stop: Tensor, length: int, size: int) -> Tensor:
-    """How much each pixel along one axis counts in each cell of boxes, by RoIAlign's rules.
+    """Compute how much each pixel along one axis counts in each cell, by RoIAlign's rules.
 
     As many readings are taken in a cell as it has pixels, rounded up. Those more than a pixel
     outside of the image give nothing, the others what is at its edge.

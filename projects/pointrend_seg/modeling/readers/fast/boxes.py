@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,7 @@ class RowBoxReader:
                 points = to_image(coords, part_boxes.to(coords.dtype)).flatten(0, 1)
                 fine_features = image.read(points).unflatten(0, coords.shape[:2]).transpose(1, 2)
                 padding_mode = self.settings.padding_mode
+                assert self.point_head is not None
                 return part_inputs.predict(self.point_head, fine_features, coords, padding_mode)
 
             yield part, predict
@@ -94,7 +96,7 @@ class RowBoxReader:
         return ImageReader(self.maps, self.point_names, image)
 
 
-def can_be_split(pooled_head: nn.Module) -> bool:
+def can_be_split(pooled_head: nn.Module) -> TypeGuard[ConvFCHead]:
     """Tell whether the convolutions of a pooled head may run without the rest of it.
 
     A layer that was replaced or hooked does something that only calling it does.

@@ -20,6 +20,8 @@ _POINTS_IN_CACHE = 4096
 class FastFrameReader(PlainFrameReader):
     """A `FrameReader` for a CPU: so many points at once that they stay in its cache."""
 
+    point_head: PointMLP
+
     def predict(self, inputs: PointInputs, coords: Tensor) -> Tensor:
         """Predict logits (N, C, P), see `FrameReader`.
 

@@ -6,14 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from ....points.boxes import to_image
-from ...coarse_mask_head import ConvFCHead
 from ...point_heads import PointMLP
 from ..protocol import CoarsePrediction, PointInputs, Predict
 from .boxes import RowBoxReader, can_be_split
 from .mlp import CoarseCells, RowMLP
 from .parts import split_boxes
 from .point_loss import PointBatch, PointLoss
-from .rows import RowTable, as_rows, interpolation_weights, open_map
+from .rows import MapPlanes, RowTable, as_rows, interpolation_weights, open_map
+
+# Takes points (n, 2), returns rows (n, D).
+Read = Callable[[Tensor], Tensor]
 
 # The first layer goes over a map when more points than this are read for each of its cells.
 _POINTS_WORTH_MAP = 0.5
@@ -24,8 +26,6 @@ _MOST_CELLS = 100
 class FusedBoxReader(RowBoxReader):
     """A `BoxReader` that takes a `PointMLP` apart, in training and in inference."""
 
-    point_head: PointMLP
-
     @classmethod
     def fits(cls, pooled_head: nn.Module, point_head: nn.Module | None) -> bool:
         """Tell whether the heads can be taken apart.
@@ -34,12 +34,12 @@ class FusedBoxReader(RowBoxReader):
         """
         return (
             not (torch.compiler.is_compiling() and torch.is_grad_enabled())
+            and isinstance(point_head, PointMLP)
             and type(point_head) is PointMLP
             and point_head.num_fc > 0
             and point_head.is_plain()
-            and type(pooled_head) is ConvFCHead
-            and pooled_head.output_shape[1] * pooled_head.output_shape[2] <= _MOST_CELLS
             and can_be_split(pooled_head)
+            and pooled_head.output_shape[1] * pooled_head.output_shape[2] <= _MOST_CELLS
         )
 
     def point_loss(
@@ -49,7 +49,7 @@ class FusedBoxReader(RowBoxReader):
         coarse, classes = _one_class(inputs)
         trains = torch.is_grad_enabled()
         batch = PointBatch(self.maps, self.point_names, self.boxes, coords, classes, labels, trains)
-        weights, biases = self.point_head.parameters_by_layer()
+        weights, biases = self._parameters()
         return PointLoss.apply(batch, coarse, *weights, *biases, *self.maps.maps.values())
 
     def predictors(
@@ -59,16 +59,22 @@ class FusedBoxReader(RowBoxReader):
         coarse, classes = _one_class(inputs)
         boxes, size = torch.cat(self.boxes), coarse.shape[-2:]
         num_channels = sum(self.maps.maps[name].shape[1] for name in self.point_names)
-        mlp = RowMLP(*self.point_head.parameters_by_layer(), num_channels)
+        mlp = RowMLP(*self._parameters(), num_channels)
 
-        def open_image(image: int) -> Callable[[Tensor], Tensor]:
+        def open_image(image: int) -> Read:
             return self._first_layer(mlp, image, len(self.boxes[image]) * num_points * num_reads)
 
         for first, part in split_boxes(self.boxes, num_points, open_image):
             cells = coarse[part].flatten(2).transpose(1, 2)
             folded = mlp.fold(cells)
 
-            def predict(coords, first=first, part=part, cells=cells, folded=folded):
+            def predict(
+                coords: Tensor,
+                first: Read = first,
+                part: slice = part,
+                cells: Tensor = cells,
+                folded: list[Tensor | None] = folded,
+            ) -> Tensor:
                 weights = interpolation_weights(coords, size, self.settings.padding_mode)
                 points = to_image(coords, boxes[part].to(coords.dtype)).flatten(0, 1)
                 masks = CoarseCells(cells, weights, classes[part])
@@ -76,10 +82,15 @@ class FusedBoxReader(RowBoxReader):
 
             yield part, predict
 
-    def _first_layer(self, mlp: RowMLP, image: int, num_points: int) -> Callable[[Tensor], Tensor]:
+    def _parameters(self) -> tuple[list[Tensor], list[Tensor]]:
+        assert isinstance(self.point_head, PointMLP)
+        return self.point_head.parameters_by_layer()
+
+    def _first_layer(self, mlp: RowMLP, image: int, num_points: int) -> Read:
         """Return the first layer without its coarse part, a function of points (n, 2): (n, D')."""
         padding_mode = self.settings.padding_mode
-        reads, start = [], 0
+        reads: list[Read] = []
+        start = 0
         for name in self.point_names:
             feature_map, stride = self.maps.maps[name][image], self.maps.strides[name]
             kernel = mlp.point_kernels[0][:, start : start + len(feature_map)].t()
@@ -106,5 +117,5 @@ def _one_class(inputs: PointInputs) -> tuple[Tensor, Tensor]:
     return inputs.logits, inputs.classes
 
 
-def _read_and_apply(opened, kernel: Tensor) -> Callable[[Tensor], Tensor]:
+def _read_and_apply(opened: RowTable | MapPlanes, kernel: Tensor) -> Read:
     return lambda points: opened.read(points) @ kernel

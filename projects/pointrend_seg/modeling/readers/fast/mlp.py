@@ -20,6 +20,7 @@ classes there. Three things are done differently here:
 Both directions are written down: `forward`, and `backward` for gradients in parts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,7 +52,7 @@ class RowMLP:
         biases: of each layer, (out,).
     """
 
-    def __init__(self, weights: list[Tensor], biases: list[Tensor], in_channels: int):
+    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor], in_channels: int):
         """
         Args:
             weights: of each layer, (out, in, 1) or (out, in); the last is the predictor's.

@@ -78,18 +78,18 @@ class PointLoss(Function):
         sums = [_zeros(each) for each in parameters if train]
         mlp_sums = RowMLP(sums[:layers], sums[layers:], width) if train else None
         map_gradients = batch.maps.zeros() if train else {}
-        coarse_gradients, logits = [], []
+        coarse_gradients, logit_parts = [], []
         for image, part, points, masks in batch.parts(coarse):
             rows = image.read(points)
             part_logits, outputs = mlp.forward(mlp.first(rows), masks, mlp.fold(masks.cells))
             dtype = torch.promote_types(part_logits.dtype, torch.float32)
-            logits.append(part_logits.to(dtype))
-            if train:
-                gradient = mask_point_gradient(logits[-1], batch.labels[part])
+            logit_parts.append(part_logits.to(dtype))
+            if mlp_sums is not None:
+                gradient = mask_point_gradient(logit_parts[-1], batch.labels[part])
                 row_gradient, cell_gradient = mlp.backward(gradient, rows, masks, outputs, mlp_sums)
                 image.add(map_gradients, points, row_gradient)
                 coarse_gradients.append(cell_gradient.transpose(1, 2))
-        logits = torch.cat(logits)
+        logits = torch.cat(logit_parts)
         if train:
             coarse_gradient = torch.cat(coarse_gradients).reshape(coarse.shape)
             ctx.gradients = coarse_gradient, sums, map_gradients

@@ -67,13 +67,14 @@ class PooledLayers(Function):
             "dtype": torch.get_autocast_dtype(device),
             "enabled": torch.is_autocast_enabled(device),
         }
-        output = None
+        output: Tensor | None = None
         for image, part, points in pooling.parts():
             part_output = pooling.apply_layers(image.read(points))
             if output is None:
                 num_boxes = sum(map(len, pooling.boxes))
                 output = part_output.new_empty(num_boxes, part_output.shape[1])
             output[part] = part_output
+        assert output is not None  # there is at least one box
         return output
 
     @staticmethod
@@ -93,5 +94,5 @@ class PooledLayers(Function):
                 each += part_gradient
             image.add(map_gradients, points, row_gradient)
         found = iter(sums)
-        gradients = [next(found) if each.requires_grad else None for each in parameters]
-        return None, *gradients, *(None for _ in pooling.maps.maps)
+        found_or_none = (next(found) if each.requires_grad else None for each in parameters)
+        return None, *found_or_none, *(None for _ in pooling.maps.maps)

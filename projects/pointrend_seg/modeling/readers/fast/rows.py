@@ -5,6 +5,8 @@ Points are (x, y) in pixels of the image, (0, 0) its outer corner; a map of stri
 top of the package.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,7 +27,7 @@ class RowTable:
     Sums are taken in float32 or wider, as `sample_points` does.
     """
 
-    def __init__(self, table: Tensor, size: tuple[int, int], stride: int, padding_mode: str):
+    def __init__(self, table: Tensor, size: Sequence[int], stride: int, padding_mode: str):
         """
         Args:
             table: (H * W, D), any memory layout.
@@ -73,7 +75,7 @@ def open_map(feature_map: Tensor, stride: int, padding_mode: str) -> RowTable | 
 
 
 def neighbours(
-    points: Tensor, size: tuple[int, int], stride: int, padding_mode: str
+    points: Tensor, size: Sequence[int], stride: int, padding_mode: str
 ) -> tuple[Tensor, Tensor]:
     """Find the four cells that each point lies between, and their bilinear weights.
 
@@ -107,7 +109,7 @@ def add_to_rows(
     table: Tensor,
     points: Tensor,
     values: Tensor,
-    size: tuple[int, int],
+    size: Sequence[int],
     stride: int,
     padding_mode: str,
 ) -> None:
@@ -124,7 +126,7 @@ def add_to_rows(
         table.index_add_(0, cell, values * weight)
 
 
-def interpolation_weights(coords: Tensor, size: tuple[int, int], padding_mode: str) -> Tensor:
+def interpolation_weights(coords: Tensor, size: Sequence[int], padding_mode: str) -> Tensor:
     """Compute the bilinear weights of all cells of a small map: hat functions of two axes.
 
     Args:
