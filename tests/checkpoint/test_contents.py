@@ -151,8 +151,8 @@ def test_detectron2s_own_models_and_their_older_names():
         ): v
         for k, v in version_1.items()
     }
-    assert "coarse mask head (coarse_mask_fc*)" in describe(version_1).names
-    assert "before version 2 of PointRendROIHeads" in describe(oldest).names
+    assert "coarse mask head (coarse_mask_fc*)" in describe(version_1).name_format
+    assert "before version 2 of PointRendROIHeads" in describe(oldest).name_format
     for old in (version_1, oldest, {f"module.{k}": v for k, v in theirs.items()}):
         assert describe(old).settings == present.settings
         assert describe(old).tasks == present.tasks and describe(old).facts == present.facts
