@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Read data sets whole, and name what would hurt later.
+r"""Check every image and label for problems that would break training.
 
     python tools/check_data.py --train-data images/train labels/train \
         --val-data images/val labels/val
     python tools/check_data.py --config-file configs/coco/pointrend_rcnn_R_50_FPN_1x_coco.yaml
     python tools/check_data.py --dataset coco_2017_val
 
-Images and labels are decoded, masks too. The exit status is 1 where an error was found, else 0.
-docs/checking-data.md tells what each finding means.
+Every image, label and mask is decoded. The exit status is 1 if there are errors, otherwise 0.
+docs/checking-data.md explains the findings.
 """
 
 import argparse
@@ -28,18 +28,24 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", default="", help="check its DATASETS.TRAIN and .TEST")
-    parser.add_argument("--dataset", nargs="+", help="names of registered data sets instead")
-    parser.add_argument("--json", metavar="FILE", help="write the findings there; - for the output")
-    parser.add_argument("--strict", action="store_true", help="warnings count as errors")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument(
+        "--config-file", default="", help="check its DATASETS.TRAIN and DATASETS.TEST"
+    )
+    parser.add_argument("--dataset", nargs="+", help="check registered data sets")
+    parser.add_argument(
+        "--json", metavar="FILE", help="also write the findings as JSON; -: only JSON"
+    )
+    parser.add_argument("--strict", action="store_true", help="count warnings as errors")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="number of processes")
     add_common_options(parser)
     add_data_options(parser)
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE … of the config")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="changes to the config"
+    )
     return parser
 
 
-def main(argv=None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     cfg = load_config(args.config_file, ["MODEL.DEVICE", "cpu", *data_opts(args), *args.opts])
     if args.dataset:
@@ -72,6 +78,7 @@ def main(argv=None) -> None:
 
 
 def write(survey: Survey, args: argparse.Namespace) -> None:
+    """Print the class table and the findings, or write them as JSON."""
     if args.json:
         text = json.dumps(survey.as_json(), indent=1) + "\n"
         if args.json == "-":
@@ -91,8 +98,9 @@ def write(survey: Survey, args: argparse.Namespace) -> None:
 
 
 def class_table(survey: Survey) -> str:
-    """For each class and set, how many images it is in, and its share of the objects or pixels."""
-    rows, header = {}, ["class"]
+    """Return a table: per class and set, the images with it and its share of objects or pixels."""
+    rows: dict[str, dict[str, list[object]]] = {}
+    header = ["class"]
     for name, classes in survey.classes.items():
         header += [f"{name}: images", "share"]
         total = sum(count for _, count in classes.values())

@@ -1,23 +1,30 @@
 #!/usr/bin/env python
-"""Make data, train a small PointRend on it, and show what it gains over its own coarse output.
+"""Generate data, train a small PointRend on it, and compare it with its own coarse output.
 
     python tools/demo.py [--output output/demo]
 
-Everything is written below the output folder: the data, the model, `summary.json` and
-`comparison.png`. An interrupted run is taken up where it stopped.
+The output folder gets the data, the model, `summary.json` and `comparison.png`. Run the command
+again to continue an interrupted run.
 """
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from demo_steps import ROOT, make_data, prepare, run_demo, say, train
+
+if TYPE_CHECKING:  # prepare() must run before Detectron2 is imported
+    from detectron2.modeling import SemanticSegmentor
 
 CONFIG = ROOT / "configs" / "quick" / "pointrend_deeplabv3_R_18_OS16.yaml"
 NUM_TRAIN, NUM_VAL, SEED = 200, 40, 1
 DATASET = "cityscapes_fine_sem_seg_val"
 
 
-def evaluate(model, loader) -> dict:
+def evaluate(model: SemanticSegmentor, loader: Iterable[list[dict]]) -> dict:
     """Score PointRend's output and the coarse output of the same model, upsampled."""
     from detectron2.evaluation import inference_on_dataset
 
@@ -33,8 +40,10 @@ def evaluate(model, loader) -> dict:
     return scores
 
 
-def draw_comparison(model, loader, file: Path, count: int = 2) -> None:
-    """The first validation images, and below each the window in which PointRend gains most."""
+def draw_comparison(
+    model: SemanticSegmentor, loader: Iterable[list[dict]], file: Path, count: int = 2
+) -> None:
+    """Draw the first validation images, each above the window where PointRend improves most."""
     import numpy as np
     from detectron2.data import DatasetCatalog
     from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES
@@ -44,8 +53,8 @@ def draw_comparison(model, loader, file: Path, count: int = 2) -> None:
     from pointrend_seg.drawing import primitives as vis
     from pointrend_seg.modeling.recording import trace_semantic
 
-    colors = {c["trainId"]: c["color"] for c in CITYSCAPES_CATEGORIES if 0 <= c["trainId"] < 19}
-    colors = np.array([colors[i] for i in range(len(colors))], dtype=np.uint8)
+    by_id = {c["trainId"]: c["color"] for c in CITYSCAPES_CATEGORIES if 0 <= c["trainId"] < 19}
+    colors = np.array([by_id[i] for i in range(len(by_id))], dtype=np.uint8)
     label_files = {r["file_name"]: r["sem_seg_file_name"] for r in DatasetCatalog.get(DATASET)}
     rows = []
     for inputs, _ in zip(loader, range(count), strict=False):
@@ -63,7 +72,7 @@ def draw_comparison(model, loader, file: Path, count: int = 2) -> None:
     Image.fromarray(vis.tile(rows, titles)).save(file, optimize=True)
 
 
-def print_table(scores: dict) -> None:
+def print_table(scores: dict[str, dict[str, float]]) -> None:
     print(f"\n{'':28}{'mIoU':>8}{'Boundary IoU':>15}")
     for title, name in (("coarse output, upsampled", "coarse"), ("PointRend", "pointrend")):
         values = scores[name]
@@ -74,15 +83,15 @@ def print_table(scores: dict) -> None:
 
 def run(output: Path) -> None:
     prepare(output)
-    say(f"1/4  Making {NUM_TRAIN} + {NUM_VAL} images with exact labels (about 20 seconds)")
+    say(f"1/4  Generating {NUM_TRAIN} + {NUM_VAL} images with exact labels (about 20 seconds)")
     make_data(output / "datasets", layout="cityscapes", train=NUM_TRAIN, val=NUM_VAL, seed=SEED)
-    say("2/4  Training on them and scoring with the Cityscapes scripts (4 to 8 minutes)")
+    say("2/4  Training, and evaluating with the Cityscapes scripts (4 to 8 minutes)")
     seconds = train(output / "model", CONFIG)
 
     from pointrend_seg.engine.config_loading import load_config
     from pointrend_seg.engine.trainer import Trainer, load_model
 
-    say("3/4  Scoring the coarse output of the same model against PointRend's (half a minute)")
+    say("3/4  Evaluating the coarse output of the same model (half a minute)")
     cfg = load_config(str(CONFIG), ["MODEL.WEIGHTS", str(output / "model" / "model_final.pth")])
     model = load_model(cfg)
     loader = Trainer.build_test_loader(cfg, DATASET)

@@ -1,16 +1,23 @@
 #!/usr/bin/env python
-"""Make data, train a Mask R-CNN and a PointRend on it from the same start, and compare their masks.
+"""Generate data, train a Mask R-CNN and a PointRend on it from the same start, and compare masks.
 
     python tools/demo_instance.py [--output output/demo-instance]
 
-Everything is written below the output folder: the data, the three models, `summary.json` and
-`comparison.png`. An interrupted run is taken up where it stopped.
+The output folder gets the data, the three models, `summary.json` and `comparison.png`. Run the
+command again to continue an interrupted run.
 """
+
+from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from demo_steps import ROOT, make_data, prepare, run_demo, say, train
+
+if TYPE_CHECKING:  # prepare() must run before Detectron2 is imported
+    import numpy as np
+    from detectron2.structures import Instances
 
 QUICK = ROOT / "configs" / "quick"
 START = QUICK / "faster_rcnn_R_18_FPN.yaml"
@@ -27,14 +34,14 @@ SCHEDULE = (
 )
 
 
-def scores(output: Path) -> dict:
-    """What the evaluation at the end of a training wrote into metrics.json."""
+def read_scores(output: Path) -> dict[str, float]:
+    """Read box, mask and Boundary AP of the final evaluation from metrics.json."""
     last = json.loads((output / "metrics.json").read_text().splitlines()[-1])
     return {task: last[f"{task}/AP"] for task in ("bbox", "segm", "boundary")}
 
 
-def predict(config: Path, folder: Path, records: list[dict]) -> list:
-    """Instances of each record's image, masks at the image's size."""
+def predict(config: Path, folder: Path, records: list[dict]) -> list[Instances]:
+    """Return the predicted instances of each record, with masks of the size of its image."""
     import torch
 
     from pointrend_seg.engine.config_loading import load_config
@@ -49,8 +56,8 @@ def predict(config: Path, folder: Path, records: list[dict]) -> list:
         ]
 
 
-def true_masks(record: dict):
-    """Masks (N, H, W), bool, and classes of the objects of a record, crowds left out."""
+def true_masks(record: dict) -> tuple[np.ndarray, list[int]]:
+    """Return masks (N, H, W), bool, and classes of the objects of a record, without crowds."""
     import numpy as np
     from detectron2.structures import polygons_to_bitmask
 
@@ -68,7 +75,7 @@ def true_masks(record: dict):
 
 
 def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
-    """Validation images, and below each the object at which PointRend's mask gains most."""
+    """Draw validation images, each above the object whose mask PointRend improves most."""
     import numpy as np
     from detectron2.data import DatasetCatalog
     from detectron2.utils.colormap import colormap
@@ -92,7 +99,8 @@ def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
             sure = instances[instances.scores > 0.5]
             masks.append((sure.pred_masks.numpy(), sure.pred_classes.tolist()))
         pictures = [image, *(vis.draw_masks(image, m, colors[np.array(c, int)]) for m, c in masks)]
-        window = vis.largest_mask_gain(*(m for m, _ in masks))
+        truth, before, after = (m for m, _ in masks)
+        window = vis.largest_mask_gain(truth, before, after)
         rows.append(pictures)
         rows.append([vis.enlarge(picture[window], image.shape[0]) for picture in pictures])
     titles = ["image; enlarged where PointRend gains most", "ground truth", *MODELS]
@@ -100,10 +108,11 @@ def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
 
 
 def folder_name(title: str) -> str:
+    """Return e.g. mask_rcnn for Mask R-CNN."""
     return title.lower().replace(" ", "_").replace("-", "")
 
 
-def print_table(summary: dict) -> None:
+def print_table(summary: dict[str, dict[str, float]]) -> None:
     print(f"\n{'':14}{'box AP':>9}{'mask AP':>9}{'Boundary AP':>13}")
     for title in MODELS:
         each = summary[title]
@@ -114,17 +123,17 @@ def print_table(summary: dict) -> None:
 
 def run(output: Path) -> None:
     prepare(output)
-    say(f"1/5  Making {NUM_TRAIN} + {NUM_VAL} images with exact masks (about a minute)")
+    say(f"1/5  Generating {NUM_TRAIN} + {NUM_VAL} images with exact masks (about a minute)")
     make_data(output / "datasets", layout="coco", train=NUM_TRAIN, val=NUM_VAL, seed=SEED)
-    say("2/5  Training backbone and boxes, from which both models start (8 to 12 minutes)")
+    say("2/5  Training backbone and boxes, the start of both models (8 to 12 minutes)")
     seconds = {"start": train(output / "start", START)}
     weights = ("MODEL.WEIGHTS", str(output / "start" / "model_final.pth"))
-    summary = {}
+    summary: dict[str, Any] = {}
     for number, (title, config) in enumerate(MODELS.items(), start=3):
-        say(f"{number}/5  {title}: {ITERATIONS} iterations from there, and scoring (4 minutes)")
+        say(f"{number}/5  Training and evaluating {title}, {ITERATIONS} iterations (4 minutes)")
         folder = output / folder_name(title)
         seconds[title] = train(folder, config, (*weights, *SCHEDULE))
-        summary[title] = scores(folder)
+        summary[title] = read_scores(folder)
     summary["seconds"] = seconds
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     say("5/5  Drawing validation images")

@@ -1,4 +1,4 @@
-"""Steps that the demos share: quiet processes, synthetic data, a training that can be taken up."""
+"""Steps that both demos share: the environment, synthetic data, training that can be continued."""
 
 import argparse
 import hashlib
@@ -20,34 +20,33 @@ def say(text: str) -> None:
 
 
 def prepare(output: Path) -> None:
-    """Set the environment of this process and its children. Call it before Detectron2 is imported.
+    """Set the environment of this process and its children.
 
-    Detectron2 reads DETECTRON2_DATASETS when it is imported.
+    Call it before importing Detectron2, which reads DETECTRON2_DATASETS on import.
     """
     os.environ["DETECTRON2_DATASETS"] = str(output / "datasets")
-    # Threads that spin while they wait make a training several times slower where something else
-    # runs on the same cores.
+    # Spinning threads make training several times slower if other processes use the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # What Detectron2 calls is deprecated in PyTorch and setuptools; nobody who runs a demo can act.
+    # Detectron2 calls deprecated functions of PyTorch; a user of the demo cannot change that.
     os.environ["PYTHONWARNINGS"] = "ignore::FutureWarning,ignore::UserWarning"
     warnings.simplefilter("ignore")
 
 
 def make_data(root: Path, *, layout: str, train: int, val: int, seed: int) -> None:
-    """Write synthetic scenes below ``root``, or find them there."""
+    """Write synthetic data below ``root``, unless it is there already."""
     command = [sys.executable, str(ROOT / "tools" / "make_synthetic_data.py")]
     command += ["--layout", layout, "--output", str(root), "--seed", str(seed)]
     subprocess.run([*command, "--train", str(train), "--val", str(val)], check=True)
 
 
 def train(output: Path, config: Path, opts: tuple[str, ...] = ()) -> float | None:
-    """Train, or go on with a training of the same config, or find it done.
+    """Train, continue an interrupted training of the same config, or do nothing if it is done.
 
     Args:
-        opts: KEY, VALUE, KEY, VALUE, …, as train_net.py takes them.
+        opts: KEY, VALUE, KEY, VALUE, …, as for train_net.py.
 
     Returns:
-        the seconds that training and evaluation took; None when they were interrupted.
+        seconds of training and evaluation; None if they were interrupted.
     """
     from pointrend_seg.engine.config_loading import load_config
 
@@ -72,9 +71,11 @@ def train(output: Path, config: Path, opts: tuple[str, ...] = ()) -> float | Non
 
 
 def run_demo(run: Callable[[Path], None], description: str, default: str) -> None:
-    """The command line of a demo: where its output goes; a step that fails has said why."""
+    """Parse the command line of a demo and run it; exit with the status of a step that fails."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path(default))
+    parser.add_argument(
+        "--output", type=Path, default=Path(default), help=f"output folder (default {default})"
+    )
     try:
         run(parser.parse_args().output.resolve())
     except subprocess.CalledProcessError as error:

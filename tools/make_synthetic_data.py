@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write synthetic scenes with exact labels, as a data set of Detectron2's or as a plain folder.
+"""Generate images with exact labels, in the layout of Cityscapes, of COCO, or as a plain folder.
 
 python tools/make_synthetic_data.py --layout cityscapes --output datasets --train 200 --val 40
 python tools/make_synthetic_data.py --layout coco --output datasets --train 400 --val 60
@@ -10,6 +10,7 @@ python tools/make_synthetic_data.py --layout folder --output streets --train 40 
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from pointrend_seg.command_line.options import add_common_options
@@ -20,8 +21,8 @@ from pointrend_seg.data.synthetic.folder_layout import FolderParameters, write_f
 from pointrend_seg.data.synthetic.lvis_annotations import write_lvis
 from pointrend_seg.errors import InputError
 
-# Folders of each layout, with what writes them and what from.
-LAYOUTS = {
+# Per layout, its folders: name, function that writes it, type of its parameters.
+LAYOUTS: dict[str, list[tuple[str, Callable[..., bool], Callable]]] = {
     "cityscapes": [("cityscapes", write_cityscapes, TreeParameters)],
     "coco": [("coco", write_coco, CocoParameters), ("lvis", write_lvis, CocoParameters)],
     "folder": [(".", write_folder, FolderParameters)],
@@ -36,19 +37,23 @@ def parse() -> argparse.Namespace:
         "--layout",
         choices=list(LAYOUTS),
         default="cityscapes",
-        help="coco: with LVIS annotations, and larger objects; folder: images and labels as in "
-        "docs/custom-dataset.md",
+        help="coco: larger objects, with LVIS annotations; folder: as in docs/custom-dataset.md",
     )
     parser.add_argument(
-        "--output", type=Path, required=True, help="becomes DETECTRON2_DATASETS, or the folder"
+        "--output",
+        type=Path,
+        required=True,
+        help="folder; for cityscapes and coco, DETECTRON2_DATASETS",
     )
     parser.add_argument("--train", type=int, default=200, help="number of training images")
     parser.add_argument("--val", type=int, default=40, help="number of validation images")
-    parser.add_argument("--height", type=int, help="in pixels; cityscapes, folder 256, coco 320")
-    parser.add_argument("--width", type=int, help="in pixels; cityscapes 512, coco 480, folder 384")
-    parser.add_argument("--object-scale", type=float, help="of objects, 2.0; not for cityscapes")
+    parser.add_argument("--height", type=int, help="of images (default 256; coco 320)")
+    parser.add_argument("--width", type=int, help="of images (default 512; coco 480; folder 384)")
+    parser.add_argument(
+        "--object-scale", type=float, help="size of objects (default 2.0); not for cityscapes"
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="number of processes")
     add_common_options(parser)
     return parser.parse_args()
 

@@ -1,66 +1,79 @@
 #!/usr/bin/env python
-"""Predict on images, folders, patterns and videos.
+r"""Predict on images, folders and videos.
 
     python tools/predict.py --config-file output/config.yaml --weights output/model_final.pth \
         --input images/ 'more/*.jpg' clip.mp4 --output predictions
 
-For each image a picture of the prediction is written, and the prediction itself: label images of a
-semantic model; of an instance model a JSON file for each image, and predictions.json of them all,
-in COCO's format. A file that cannot be read is passed over and named at the end; the exit status is
-then 1.
+For each image, write a picture and the prediction: a label image for a semantic model, a JSON file
+for an instance model, plus predictions.json for all images in COCO format. Images that cannot be
+read are skipped and listed at the end; the exit status is then 1.
 """
 
 import argparse
+from typing import Any
 
 from pointrend_seg.command_line.options import add_common_options
 from pointrend_seg.command_line.running import Findings, run_tool
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
 from pointrend_seg.prediction.folder import Outcome, predict_images
-from pointrend_seg.prediction.inputs import find_sources
+from pointrend_seg.prediction.inputs import Source, find_sources
 from pointrend_seg.prediction.outputs import OutputFolder
 from pointrend_seg.prediction.video import predict_video
 from pointrend_seg.prediction.visualizations import Visualizations
 
-SHOWN = 20
+MAX_SHOWN = 20  # errors
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, help="such as training's config.yaml")
-    parser.add_argument("--weights", help="a checkpoint; by default MODEL.WEIGHTS of the config")
     parser.add_argument(
-        "--input", nargs="+", required=True, help="files, folders, patterns, videos"
+        "--config-file", required=True, help="e.g. the config.yaml written by training"
     )
-    parser.add_argument("--output", required=True, help="a folder")
+    parser.add_argument("--weights", help="checkpoint (default: MODEL.WEIGHTS)")
     parser.add_argument(
-        "--confidence", type=float, default=0.5, help="least score of an object, 0.5"
+        "--input", nargs="+", required=True, help="images, folders, quoted patterns, videos"
     )
-    parser.add_argument("--max-size", type=int, help="longer side of what the model sees, at most")
-    parser.add_argument("--mask-resolution", help="cells of a mask's side in its box, or 'box'")
-    parser.add_argument("--batch-size", type=int, default=1, help="images at once, 1")
-    parser.add_argument("--threads", type=int, default=2, help="that read, and that write, 2")
+    parser.add_argument("--output", required=True, help="output folder")
+    parser.add_argument(
+        "--confidence", type=float, default=0.5, help="minimum score of an object (default 0.5)"
+    )
+    parser.add_argument("--max-size", type=int, help="limit the longer side at the model's input")
+    parser.add_argument(
+        "--mask-resolution",
+        help="mask resolution per box, e.g. 448, or 'box' for one cell per pixel",
+    )
+    parser.add_argument("--batch-size", type=int, default=1, help="images per forward pass")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="reading threads, and as many writing (default 2)"
+    )
     parser.add_argument(
         "--label-ids",
         choices=["dataset", "contiguous"],
         default="dataset",
-        help="values of label images: those of the data set (default), or 0, 1, 2, …",
+        help="pixel values of label images: as in the data set (default), or 0, 1, 2, …",
     )
-    parser.add_argument("--points", action="store_true", help="draw each step's points")
-    parser.add_argument("--steps", action="store_true", help="draw each step, coarse to fine")
-    parser.add_argument("--compare", action="store_true", help="draw coarse beside refined")
-    parser.add_argument("--no-pictures", action="store_true", help="write results alone")
-    parser.add_argument("--skip-existing", action="store_true", help="go on where a run stopped")
+    parser.add_argument(
+        "--points", action="store_true", help="draw the points of each subdivision step"
+    )
+    parser.add_argument("--steps", action="store_true", help="draw the prediction after each step")
+    parser.add_argument(
+        "--compare", action="store_true", help="draw coarse and refined side by side"
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="write results only")
+    parser.add_argument(
+        "--skip-existing", action="store_true", help="skip images that have results"
+    )
     add_common_options(parser)
     parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="KEY VALUE … to change the config by"
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="changes to the config"
     )
     return parser
 
 
-def main(argv=None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if args.threads < 1:
         raise InputError(f"--threads is {args.threads}; it is 1 or more.")
@@ -84,9 +97,16 @@ def main(argv=None) -> None:
     report(predict_all(args, predictor, sources, output, visualizations), args)
 
 
-def predict_all(args, predictor, sources, output, visualizations) -> Outcome:
+def predict_all(
+    args: argparse.Namespace,
+    predictor: Predictor,
+    sources: list[Source],
+    output: OutputFolder,
+    visualizations: Visualizations,
+) -> Outcome:
+    """Predict on all images together, then on the videos one by one."""
     images = [source for source in sources if not source.is_video]
-    common = {
+    common: dict[str, Any] = {
         "visualizations": visualizations,
         "skip_existing": args.skip_existing,
         "progress": True,
@@ -106,15 +126,19 @@ def predict_all(args, predictor, sources, output, visualizations) -> Outcome:
     return outcome
 
 
-def report(outcome: Outcome, args) -> None:
-    there = f", {outcome.skipped} were there already" if args.skip_existing else ""
-    print(f"{args.output}: {outcome.predicted} predicted{there}")
+def report(outcome: Outcome, args: argparse.Namespace) -> None:
+    """Print what was done.
+
+    Raises:
+        Findings: some of the input could not be read.
+    """
+    skipped = f", {outcome.skipped} were there already" if args.skip_existing else ""
+    print(f"{args.output}: {outcome.predicted} predicted{skipped}")
     if outcome.errors:
-        shown = "\n".join(f"  {message}" for message in outcome.errors[:SHOWN])
-        more = f"\n  and {len(outcome.errors) - SHOWN} more" if len(outcome.errors) > SHOWN else ""
-        raise Findings(
-            f"{len(outcome.errors)} could not be read and were passed over:\n{shown}{more}"
-        )
+        shown = "\n".join(f"  {message}" for message in outcome.errors[:MAX_SHOWN])
+        hidden = len(outcome.errors) - MAX_SHOWN
+        more = f"\n  and {hidden} more" if hidden > 0 else ""
+        raise Findings(f"{len(outcome.errors)} could not be read and were skipped:\n{shown}{more}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 #!/usr/bin/env python
-"""Train and evaluate a model that a config file describes.
+r"""Train or evaluate the model of a config file.
 
     python tools/train_net.py --config-file configs/quick/pointrend_rcnn_R_18_FPN.yaml
     python tools/train_net.py --config-file … --num-gpus 8 SOLVER.IMS_PER_BATCH 16
+    python tools/train_net.py --config-file … --num-machines 2 --machine-rank 0 --dist-url URL
     python tools/train_net.py --config-file … --eval-only MODEL.WEIGHTS output/model_final.pth
     python tools/train_net.py --config-file … --dry-run
     python tools/train_net.py --config-file … --train-data images/train labels/train \
         --val-data images/val labels/val --classes-from-data
 
-Options are those of Detectron2's own train_net.py, and more. Without a CUDA device it runs on the
-CPU.
+The options include all of Detectron2's train_net.py. Without a CUDA device it runs on the CPU.
 """
+
+import argparse
 
 import torch
 from detectron2.engine import launch
@@ -24,17 +26,19 @@ from pointrend_seg.engine.trainer import Trainer, evaluate
 from pointrend_seg.errors import InputError
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
     parser = train_parser()
+    parser.description, parser.epilog = __doc__, None
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="build everything, try one image, tell sizes, FLOPs and memory, and stop",
+        help="build everything, run one image, print sizes, FLOPs and memory, and stop",
     )
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> dict | None:
+    """Train or evaluate, in each process; return the scores of the last evaluation."""
     cfg = setup(args)
     if args.eval_only:
         return evaluate(cfg, resume=args.resume)
@@ -43,7 +47,7 @@ def main(args):
     return trainer.train()
 
 
-def run(argv=None):
+def run(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     available = torch.cuda.device_count()
     if args.num_gpus > max(1, available):

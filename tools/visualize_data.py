@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Draw what a model is trained on: images after augmentation, with their labels.
+r"""Draw the training input of a model: images after augmentation, with their labels.
 
     python tools/visualize_data.py --config-file configs/quick/pointrend_rcnn_R_18_FPN.yaml \
         --output output/data
 
-A picture for each image, and contact.png with all of them.
+Writes one picture per image, and contact.png with all of them.
 """
 
 import argparse
@@ -31,18 +31,22 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", required=True)
-    parser.add_argument("--dataset", help="by default the first of DATASETS.TRAIN")
-    parser.add_argument("--output", type=Path, required=True, help="a folder")
-    parser.add_argument("--num", type=int, default=8, help="images, from all of the set; 8")
-    parser.add_argument("--seed", type=int, default=0, help="of the augmentation; 0")
-    parser.add_argument("--no-augmentation", action="store_true", help="images as they are")
+    parser.add_argument("--dataset", help="default: the first of DATASETS.TRAIN")
+    parser.add_argument("--output", type=Path, required=True, help="output folder")
+    parser.add_argument(
+        "--num", type=int, default=8, help="number of images, evenly spread (default 8)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the augmentation (default 0)")
+    parser.add_argument("--no-augmentation", action="store_true", help="draw the original images")
     add_common_options(parser)
     add_data_options(parser)
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE … of the config")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="changes to the config"
+    )
     return parser
 
 
-def main(argv=None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if args.num < 1:
         raise InputError(f"--num is {args.num}; it is 1 or more.")
@@ -69,7 +73,7 @@ def main(argv=None) -> None:
 
 
 def contact_sheet(pictures: list[np.ndarray]) -> np.ndarray:
-    """One below the other, all of one width."""
+    """Stack pictures vertically, scaled to the same width."""
     return np.concatenate([_scaled(picture) for picture in pictures])
 
 

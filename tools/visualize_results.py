@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Draw predictions beside labels, worst first, from the files that an evaluation wrote.
+"""Draw predictions beside ground truth, worst first, from the files of an evaluation.
 
     python tools/visualize_results.py --config-file output/config.yaml --output output/worst
     python tools/visualize_results.py --config-file output/config.yaml --report
 
-The first writes a picture for each image, numbered by Boundary IoU; the second writes the report of
-the evaluation again. No model is run.
+The first command writes one picture per image, sorted by Boundary IoU; the second writes the HTML
+report again. No model is run.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pointrend_seg.data.dataset_files import check_registered, evenly
 from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.errors import InputError
 from pointrend_seg.report import write_report
-from pointrend_seg.report.comparison import open_cases
+from pointrend_seg.report.comparison import InstanceCases, SemanticCases, open_cases
 from pointrend_seg.report.panels import sheet
 
 
@@ -31,20 +31,24 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, help="the config.yaml of the evaluation")
-    parser.add_argument("--dataset", help="by default the first of DATASETS.TEST")
-    parser.add_argument("--predictions", help="folder; OUTPUT_DIR/inference/DATASET")
-    parser.add_argument("--output", type=Path, help="a folder for the pictures")
-    parser.add_argument("--num", type=int, default=20, help="pictures, 20")
-    parser.add_argument("--most", type=int, help="compare at most so many images, from all the set")
+    parser.add_argument("--config-file", required=True, help="config.yaml of the evaluation")
+    parser.add_argument("--dataset", help="default: the first of DATASETS.TEST")
+    parser.add_argument("--predictions", help="folder (default OUTPUT_DIR/inference/DATASET)")
+    parser.add_argument("--output", type=Path, help="output folder of the pictures")
+    parser.add_argument("--num", type=int, default=20, help="number of pictures (default 20)")
+    parser.add_argument(
+        "--most", type=int, metavar="N", help="compare at most N images, evenly spread"
+    )
     parser.add_argument("--best", action="store_true", help="best first")
-    parser.add_argument("--report", action="store_true", help="write report.html again")
+    parser.add_argument("--report", action="store_true", help="write report.html")
     add_common_options(parser)
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE … of the config")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="changes to the config"
+    )
     return parser
 
 
-def main(argv=None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if not (args.report or args.output):
         raise InputError("Nothing to do. Give --output FOLDER for pictures, or --report.")
@@ -60,7 +64,8 @@ def main(argv=None) -> None:
         draw(open_cases(cfg, name, folder), args)
 
 
-def draw(cases, args) -> None:
+def draw(cases: SemanticCases | InstanceCases, args: argparse.Namespace) -> None:
+    """Draw the worst (or best) images and print a table of their scores."""
     numbers = evenly(range(len(cases)), args.most or max(1, len(cases)))
     scores = [cases.score(number) for number in tqdm(numbers, unit="image", file=sys.stderr)]
     scores = [score for score in scores if not math.isnan(score.boundary_iou)]

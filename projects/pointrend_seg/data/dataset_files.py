@@ -6,10 +6,13 @@ at. So the checks take seconds on large sets.
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from detectron2.data import DatasetCatalog
 
 from ..errors import InputError, did_you_mean
+
+T = TypeVar("T")
 
 MOST_SIZES = 5000
 _IMAGE_SUFFIX = "leftImg8bit.png"
@@ -190,10 +193,10 @@ def local(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if "://" not in path]
 
 
-def evenly(paths: Sequence[str], count: int) -> list[str]:
-    """At most `count` of the paths, from all of the sequence."""
-    step = max(1, -(-len(paths) // count))
-    return list(paths[::step])
+def evenly(items: Sequence[T], count: int) -> list[T]:
+    """Return at most ``count`` items, evenly spread over the sequence."""
+    step = max(1, -(-len(items) // count))
+    return list(items[::step])
 
 
 def some(names: Sequence[str]) -> str:
