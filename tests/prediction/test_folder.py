@@ -103,7 +103,7 @@ def test_a_broken_file_is_passed_over(predict, images, tmp_path):
     (images / "c.jpg").write_text("no image")
     status, out, err = predict("semantic", "--no-pictures")
     assert status == 1 and "2 predicted" in out
-    assert "2 could not be read and were passed over" in err
+    assert "2 could not be read and were skipped" in err
     assert "b.png" in err and "c.jpg" in err and "Traceback" not in err
     assert files(tmp_path / "out") == ["labels/a.png", "labels/sub/a.png"]
 
