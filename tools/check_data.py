@@ -17,7 +17,7 @@ import os
 from tabulate import tabulate
 
 from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
-from pointrend_seg.command_line.running import Findings, run_tool
+from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.data.survey.findings import ERROR, KINDS, WARNING, Survey
 from pointrend_seg.data.survey.survey import survey_datasets
 from pointrend_seg.engine import find_task, load_config
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         sum(found.count for found in survey.of(severity).values()) for severity in (ERROR, WARNING)
     )
     if errors or (args.strict and warnings):
-        raise Findings(f"{errors} errors and {warnings} warnings")
+        raise FoundProblems(f"{errors} errors and {warnings} warnings")
     if args.json != "-":
         print(f"No error and {warnings} warnings.")
 

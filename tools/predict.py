@@ -13,7 +13,7 @@ import argparse
 from typing import Any
 
 from pointrend_seg.command_line.options import add_common_options
-from pointrend_seg.command_line.running import Findings, run_tool
+from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
 from pointrend_seg.prediction.folder import Outcome, predict_images
@@ -130,7 +130,7 @@ def report(outcome: Outcome, args: argparse.Namespace) -> None:
     """Print what was done.
 
     Raises:
-        Findings: some of the input could not be read.
+        FoundProblems: some of the input could not be read.
     """
     skipped = f", {outcome.skipped} were there already" if args.skip_existing else ""
     print(f"{args.output}: {outcome.predicted} predicted{skipped}")
@@ -138,7 +138,9 @@ def report(outcome: Outcome, args: argparse.Namespace) -> None:
         shown = "\n".join(f"  {message}" for message in outcome.errors[:MAX_SHOWN])
         hidden = len(outcome.errors) - MAX_SHOWN
         more = f"\n  and {hidden} more" if hidden > 0 else ""
-        raise Findings(f"{len(outcome.errors)} could not be read and were skipped:\n{shown}{more}")
+        raise FoundProblems(
+            f"{len(outcome.errors)} could not be read and were skipped:\n{shown}{more}"
+        )
 
 
 if __name__ == "__main__":

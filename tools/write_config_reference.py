@@ -14,7 +14,7 @@ from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.projects.point_rend import add_pointrend_config as add_builtin_config
 
 from pointrend_seg.command_line.options import add_common_options
-from pointrend_seg.command_line.running import Findings, run_tool
+from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.config.keys import KEYS, Key
 from pointrend_seg.config.tree import all_keys, value_of
 
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     if new == page:
         print(f"{PAGE.name} is up to date.")
     elif args.check:
-        raise Findings(f"{PAGE.name} is not up to date: make docs")
+        raise FoundProblems(f"{PAGE.name} is not up to date: make docs")
     else:
         PAGE.write_text(new)
         print(f"{PAGE.name} is written.")

@@ -1,4 +1,4 @@
-"""How tools end: one message for what a user can put right, versions for what only we can."""
+"""Exit statuses and messages of tools, and the shared options."""
 
 import argparse
 
@@ -7,14 +7,14 @@ import torch
 from torch.multiprocessing import ProcessRaisedException
 
 from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
-from pointrend_seg.command_line.running import Findings, run_tool
+from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.errors import InputError
 
 WRAPPED = "Caught it in worker 0.\nTraceback:\npointrend_seg.errors.InputError: Mend it."
 
 
 def end(error, capsys):
-    """Exit status and standard error of a tool that raises."""
+    """Return exit status and standard error of a tool that raises."""
 
     def tool():
         raise error
@@ -28,8 +28,8 @@ def end(error, capsys):
     "error",
     [
         InputError("Mend it."),
-        InputError(WRAPPED),  # of a data loader's process
-        ProcessRaisedException(WRAPPED, 0, 1),  # of a process of `launch`
+        InputError(WRAPPED),  # from a data loader process
+        ProcessRaisedException(WRAPPED, 0, 1),  # from a process of `launch`
     ],
 )
 def test_an_input_error_is_one_message_and_status_2(error, capsys):
@@ -71,7 +71,10 @@ def test_a_fault_of_ours_has_traceback_and_versions(error, capsys):
 
 
 def test_findings_and_interruption(capsys):
-    assert end(Findings("3 files were passed over."), capsys) == (1, "3 files were passed over.\n")
+    assert end(FoundProblems("3 files were passed over."), capsys) == (
+        1,
+        "3 files were passed over.\n",
+    )
     assert end(KeyboardInterrupt(), capsys) == (130, "interrupted\n")
 
 
@@ -97,5 +100,5 @@ def test_data_options_become_pairs_of_key_and_value():
 
 
 def test_classes_without_data():
-    with pytest.raises(InputError, match="--classes and --ignore-value go with --train-data"):
+    with pytest.raises(InputError, match="--classes and --ignore-value need --train-data"):
         data_opts(parse("--classes", "c.txt"))

@@ -1,4 +1,4 @@
-"""What users type wrong: one useful sentence for each, no traceback, a status that tells."""
+"""Mistakes of users: one helpful message, no traceback, exit status 2."""
 
 import re
 
@@ -11,7 +11,7 @@ OBJECTS = ("DATASETS.TRAIN", "('synthetic_instances_train',)", "MODEL.DEVICE", "
 
 @pytest.fixture
 def mistake(run_in_process, monkeypatch, request, tmp_path):
-    """Runs train_net.py and returns its one message."""
+    """Run train_net.py and return its error message."""
     monkeypatch.chdir(request.config.rootpath)
 
     def run(*args):
@@ -39,7 +39,7 @@ def mistake(run_in_process, monkeypatch, request, tmp_path):
         (("--train-data", "nowhere", "nowhere/labels"), "nowhere/labels is neither a folder of"),
         (("--train-data", "nowhere", "gone.json"), "/nowhere does not exist"),
         (("--train-data", "configs", "configs"), "classes of the data set custom_train are not"),
-        (("--classes", "classes.txt"), "--classes and --ignore-value go with --train-data"),
+        (("--classes", "classes.txt"), "--classes and --ignore-value need --train-data"),
         (("--dry-run", "SOLVER.IMS_PER_BATCH", 4, "MODEL.BACKBONE.NAME", "resnet"), "'resnet'"),
     ],
 )

@@ -1,48 +1,54 @@
-"""Options that several tools share."""
+"""Options of several tools."""
 
 import argparse
+from typing import Any
 
 from ..errors import InputError
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Options that every tool has."""
-    parser.add_argument("--debug", action="store_true", help="show the traceback of a mistake, too")
+    """Add the options of every tool."""
+    parser.add_argument("--debug", action="store_true", help="also show tracebacks of input errors")
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Options for data sets of the user's own, which need no entry in a config."""
+    """Add options for the user's own data, without an entry in a config."""
     group = parser.add_argument_group("your own data (docs/custom-dataset.md)")
     for split, key in (("train", "TRAIN"), ("val", "TEST")):
         group.add_argument(
             f"--{split}-data",
             nargs=2,
             metavar=("IMAGES", "LABELS"),
-            help=f"DATASETS.{key}: an image folder, and a JSON in COCO's format or a folder of "
-            "label images",
+            help=f"DATASETS.{key}: an image folder, and a COCO JSON file or a folder of label "
+            "images",
         )
     group.add_argument(
-        "--classes", metavar="FILE", help="their names, where classes.txt is not beside the labels"
+        "--classes", metavar="FILE", help="the class file, if it is not beside the labels"
     )
     group.add_argument(
-        "--ignore-value", type=int, metavar="N", help="of pixels without a class, default 255"
+        "--ignore-value", type=int, metavar="N", help="value of unlabelled pixels, default 255"
     )
     group.add_argument(
         "--classes-from-data",
         action="store_true",
-        help="set the model's class counts to those of the data set",
+        help="set the model's number of classes to that of the data set",
     )
 
 
 def data_opts(args: argparse.Namespace) -> list:
-    """What the options of `add_data_options` say, as pairs of config keys and values."""
-    opts, entries = [], []
+    """Convert the options of `add_data_options` to config changes: [KEY, VALUE, KEY, VALUE, …].
+
+    Raises:
+        InputError: ``--classes`` or ``--ignore-value`` without a data set.
+    """
+    opts: list[Any] = []
+    entries: list[dict] = []
     for name, key, data in (
         ("custom_train", "DATASETS.TRAIN", args.train_data),
         ("custom_val", "DATASETS.TEST", args.val_data),
     ):
         if data:
-            entry = {"name": name, "images": data[0], "annotations": data[1]}
+            entry: dict[str, Any] = {"name": name, "images": data[0], "annotations": data[1]}
             entry |= {"classes": args.classes} if args.classes else {}
             entry |= {"ignore_value": args.ignore_value} if args.ignore_value is not None else {}
             entries.append(entry)
@@ -53,7 +59,7 @@ def data_opts(args: argparse.Namespace) -> list:
         opts += ["DATASETS.CUSTOM", entries]
     elif args.classes or args.ignore_value is not None:
         raise InputError(
-            "--classes and --ignore-value go with --train-data or --val-data. For data sets in a "
-            "config they are keys of DATASETS.CUSTOM."
+            "--classes and --ignore-value need --train-data or --val-data. For data sets in a "
+            "config, set these keys in DATASETS.CUSTOM."
         )
     return [*opts, "DATASETS.CLASSES_FROM_DATA", True] if args.classes_from_data else opts

@@ -1,10 +1,10 @@
-"""What the tools' command lines share, and the one place that decides how a mistake is shown.
+"""Run a command-line tool, show its errors and set its exit status.
 
 Exit status:
-    0   done
-    1   done, and something was found that the user asked to be told of (`Findings`)
-    2   what the user can put right: one message, no traceback (argparse's own mistakes, too)
-    70  a fault of this software: the traceback, and the versions that a report needs
+    0   success
+    1   success, but problems were found (`FoundProblems`)
+    2   an error that the user can correct: one message, no traceback (also argparse's errors)
+    70  a bug: the traceback, and the versions for a bug report
     130 interrupted
 """
 
@@ -19,41 +19,42 @@ from torch.multiprocessing import ProcessRaisedException
 
 from ..errors import InputError, versions
 
-FOUND, WRONG_INPUT, FAULT, INTERRUPTED = 1, 2, 70, 130
+PROBLEMS, INPUT_ERROR, BUG, INTERRUPTED = 1, 2, 70, 130
 
 _OUT_OF_MEMORY = (
-    "The GPU has not enough memory. In training lower SOLVER.IMS_PER_BATCH (and SOLVER.BASE_LR "
-    "with it) or INPUT.MIN_SIZE_TRAIN and INPUT.MAX_SIZE_TRAIN; in inference INPUT.MIN_SIZE_TEST "
-    "and INPUT.MAX_SIZE_TEST; or see that nothing else runs on it (nvidia-smi)."
+    "The GPU ran out of memory. For training, lower SOLVER.IMS_PER_BATCH (and SOLVER.BASE_LR with "
+    "it) or INPUT.MIN_SIZE_TRAIN and INPUT.MAX_SIZE_TRAIN; for inference, lower "
+    "INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST. Check that nothing else uses the GPU "
+    "(nvidia-smi)."
 )
 _DIVERGED = (
-    "The loss is no longer a number. Lower SOLVER.BASE_LR (it belongs to SOLVER.IMS_PER_BATCH: a "
-    "batch of half the size takes half of it), lengthen SOLVER.WARMUP_ITERS, or set "
-    "SOLVER.CLIP_GRADIENTS.ENABLED True. tools/check_data.py finds what is wrong with labels."
+    "The loss is infinite or NaN. Lower SOLVER.BASE_LR (scale it with SOLVER.IMS_PER_BATCH: half "
+    "the batch size, half the learning rate), increase SOLVER.WARMUP_ITERS, or set "
+    "SOLVER.CLIP_GRADIENTS.ENABLED True. tools/check_data.py finds errors in labels."
 )
 _WORKER_KILLED = (
-    "A process of the data loader was killed, as happens where memory runs out. Lower "
-    "DATALOADER.NUM_WORKERS (0 reads in the main process), or give a container more shared memory "
-    "(docker run --shm-size 8g)."
+    "A data loader process was killed, probably because memory ran out. Lower "
+    "DATALOADER.NUM_WORKERS (0 loads data in the main process), or give a container more shared "
+    "memory (docker run --shm-size 8g)."
 )
 
 
-class Findings(Exception):
-    """A tool did its work and found something: it ends with the message and status 1."""
+class FoundProblems(Exception):
+    """A tool succeeded but found problems: it prints the message and exits with status 1."""
 
 
 def run_tool(tool: Callable[[], object]) -> None:
-    """Run a command-line tool and show what goes wrong as this module says.
+    """Run a tool, print its errors and exit with the status in this module's docstring.
 
-    The message is the same when the error comes from another process, a data loader's or one of
-    `launch`, where PyTorch wraps the traceback around it.
+    Errors from other processes (of a data loader or of `launch`), to which PyTorch adds a
+    traceback, give the same message.
     """
-    logging.getLogger("detectron2.engine.train_loop").addFilter(_not_explained)
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_keep_log_record)
     try:
         tool()
-    except Findings as findings:
-        print(findings, file=sys.stderr)
-        sys.exit(FOUND)
+    except FoundProblems as problems:
+        print(problems, file=sys.stderr)
+        sys.exit(PROBLEMS)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -62,20 +63,24 @@ def run_tool(tool: Callable[[], object]) -> None:
         if message is None or "--debug" in sys.argv:
             traceback.print_exc()
         if message is None:
-            print(_report(), file=sys.stderr)
-            sys.exit(FAULT)
+            print(
+                "\nThis is a bug in pointrend_seg or in a library that it uses. A bug report needs "
+                f"the command, the output above and these versions:\n{versions()}",
+                file=sys.stderr,
+            )
+            sys.exit(BUG)
         print(f"error: {message}", file=sys.stderr)
-        sys.exit(WRONG_INPUT)
+        sys.exit(INPUT_ERROR)
 
 
 def explain(error: BaseException) -> str | None:
-    """What the user can put right, as one message; None for what only we can."""
+    """Return the message for an error that the user can correct, None for a bug."""
     text = str(error)
-    of_process = isinstance(error, ProcessRaisedException)
-    if isinstance(error, InputError) or (of_process and f"{InputError.__name__}: " in text):
+    from_process = isinstance(error, ProcessRaisedException)
+    if isinstance(error, InputError) or (from_process and f"{InputError.__name__}: " in text):
         return text.rpartition(f"{InputError.__name__}: ")[2].strip()
     if isinstance(error, torch.cuda.OutOfMemoryError) or (
-        of_process and "OutOfMemoryError" in text
+        from_process and "OutOfMemoryError" in text
     ):
         return _OUT_OF_MEMORY
     if "Loss became infinite or NaN" in text:
@@ -85,17 +90,11 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}. Choose another path (OUTPUT_DIR, --output, …)."
     if isinstance(error, OSError) and error.strerror and "space left" in error.strerror:
-        return "There is no space left on the device. Free some, or choose another OUTPUT_DIR."
+        return "There is no space left on the device. Free some space or choose another OUTPUT_DIR."
     return None
 
 
-def _report() -> str:
-    return (
-        "\nThis is a fault of pointrend_seg, or of something that it uses, and none of yours. "
-        "A report needs the command, what is above, and these versions:\n" + versions()
-    )
-
-
-def _not_explained(record: logging.LogRecord) -> bool:
-    """Detectron2's training loop logs the traceback of whatever stops it."""
-    return not (record.exc_info and explain(record.exc_info[1]) is not None)
+def _keep_log_record(record: logging.LogRecord) -> bool:
+    """Return False for the tracebacks that Detectron2's training loop logs of input errors."""
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or explain(error) is None

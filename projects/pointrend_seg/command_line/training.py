@@ -1,4 +1,4 @@
-"""The command line of a training: its options, and what stands before it."""
+"""Options and setup of a training run."""
 
 import argparse
 
@@ -12,7 +12,7 @@ from .options import add_common_options, add_data_options, data_opts
 
 
 def train_parser() -> argparse.ArgumentParser:
-    """The options of Detectron2's train_net.py, those for data of one's own, and ``--debug``."""
+    """Return a parser with Detectron2's training options and those of this package."""
     parser = default_argument_parser()
     add_common_options(parser)
     add_data_options(parser)
@@ -20,10 +20,13 @@ def train_parser() -> argparse.ArgumentParser:
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Config, log files, seed and output folder of a run, as Detectron2's tools have them.
+    """Load the config, and set up log files, seed and output folder as Detectron2's tools do.
 
     Args:
-        args: of `train_parser`.
+        args: parsed by `train_parser`.
+
+    Returns:
+        the frozen config.
     """
     setup_logger(distributed_rank=comm.get_rank(), name="pointrend_seg")
     cfg = load_config(args.config_file, [*data_opts(args), *args.opts])
