@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw predictions beside ground truth, worst first, from the files of an evaluation.
+"""Draw predictions next to ground truth, worst first, from the files of an evaluation.
 
     python tools/visualize_results.py --config-file output/config.yaml --output output/worst
     python tools/visualize_results.py --config-file output/config.yaml --report
