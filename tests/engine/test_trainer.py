@@ -1,20 +1,177 @@
-"""What the trainer checks before anything is built, and what it goes on from."""
+"""What the trainer checks before anything is built, what it goes on from, what it writes."""
+
+import json
 
 import pytest
+import torch
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 
-from pointrend_seg.engine.trainer import Trainer
+from pointrend_seg.data.mappers.instance import InstanceMapper
+from pointrend_seg.data.mappers.semantic import SemanticMapper
+from pointrend_seg.engine.trainer import (
+    Trainer,
+    build_mapper,
+    check_dataset,
+    evaluate,
+    load_model,
+    write_reports,
+)
 from pointrend_seg.errors import InputError
-from small_configs import small_instance_cfg
+from small_configs import small_instance_cfg, small_semantic_cfg
 
+NAME = "trainer_of_the_tests"
 INSTANCES = (
     *("DATASETS.TRAIN", "('synthetic_instances_train',)"),
     *("DATASETS.TEST", "('synthetic_instances_val',)"),
+    *("INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64, "SOLVER.IMS_PER_BATCH", 1),
+    *("DATALOADER.NUM_WORKERS", 0, "SOLVER.MAX_ITER", 1, "TEST.EVAL_PERIOD", -1),
 )
 
 
+@pytest.fixture
+def instances(instance_datasets, tmp_path):
+    """Makes configs of a small model and small data sets."""
+    return lambda *opts, classes=9: small_instance_cfg(
+        classes, (*INSTANCES, "OUTPUT_DIR", str(tmp_path), *opts)
+    )
+
+
+@pytest.fixture
+def register():
+    """Registers records and metadata under `NAME`, for the time of a test."""
+
+    def run(records, **metadata):
+        DatasetCatalog.register(NAME, lambda: records)
+        MetadataCatalog.get(NAME).set(**metadata)
+
+    yield run
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        catalog.pop(NAME, None)
+
+
+# --- checks ---------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("period", [-1, 0, 1])
-def test_test_sets_are_checked_before_training(period, instance_datasets):
+def test_test_sets_are_checked_before_training(period, instances):
     """Detectron2 evaluates after the last iteration whatever the period is."""
-    opts = (*INSTANCES, "DATASETS.TEST", "('synthetic_instances_vall',)")
+    cfg = instances("DATASETS.TEST", "('synthetic_instances_vall',)", "TEST.EVAL_PERIOD", period)
     with pytest.raises(InputError, match="synthetic_instances_vall.*synthetic_instances_val"):
-        Trainer(small_instance_cfg(9, (*opts, "TEST.EVAL_PERIOD", period)))
+        Trainer(cfg)
+
+
+def test_every_data_set_is_checked(instances):
+    wrong = "('synthetic_instances_val', 'synthetic_instances_vall')"
+    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
+        with pytest.raises(InputError, match="synthetic_instances_vall"):
+            Trainer(instances(key, wrong))
+    with pytest.raises(InputError, match="synthetic_instances_vall"):
+        evaluate(instances("DATASETS.TEST", wrong))
+    with pytest.raises(InputError, match="NUM_CLASSES is 5.*9 classes"):
+        evaluate(instances(classes=5))
+
+
+def test_sets_that_are_trained_on_need_objects(instances, register, tmp_path):
+    register([{"file_name": str(tmp_path / "a.png"), "annotations": []}])
+    (tmp_path / "a.png").write_bytes(b"not looked at")
+    check_dataset(instances(), NAME)
+    with pytest.raises(InputError, match="nothing to train on in the data set trainer_of_the"):
+        Trainer(instances("DATASETS.TRAIN", (NAME,)))
+
+
+def test_masks_are_looked_at_where_the_model_has_some(instances, register, tmp_path):
+    objects = [{"bbox": [0, 0, 4, 4], "bbox_mode": 0, "category_id": 0}]
+    register([{"file_name": str(tmp_path / "a.png"), "annotations": objects}])
+    (tmp_path / "a.png").write_bytes(b"not looked at")
+    check_dataset(instances("MODEL.MASK_ON", False), NAME, is_train=True)
+    with pytest.raises(InputError, match="a.png has no .segmentation"):
+        check_dataset(instances(), NAME, is_train=True)
+
+
+def test_labels_are_those_of_the_heads_config(register, tmp_path):
+    register([], stuff_classes=["a", "b"], ignore_label=7)
+    with pytest.raises(InputError, match="SEM_SEG_HEAD.NUM_CLASSES is 3"):
+        check_dataset(small_semantic_cfg(3), NAME)
+    with pytest.raises(InputError, match="SEM_SEG_HEAD.IGNORE_VALUE is 255.*with 7"):
+        check_dataset(small_semantic_cfg(2), NAME)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("SemanticSegmentor", SemanticMapper),
+        ("GeneralizedRCNN", InstanceMapper),
+        ("RetinaNet", DatasetMapper),
+    ],
+)
+def test_models_of_other_kinds_are_left_to_detectron2(model, kind, instance_datasets):
+    cfg = small_instance_cfg(5, ("MODEL.META_ARCHITECTURE", model))
+    for is_train in (True, False):
+        mapper = build_mapper(cfg, is_train=is_train)
+        assert type(mapper) is kind and mapper.is_train is is_train
+    if model == "RetinaNet":  # 5 classes against 9
+        check_dataset(cfg, "synthetic_instances_train", is_train=True)
+
+
+# --- what a training or evaluation begins with ------------------------------------------------
+
+
+def test_resuming(instances, tmp_path):
+    start = tmp_path / "start.pth"
+    first = Trainer(instances())
+    torch.save({"model": first.model.state_dict()}, start)
+    cfg = instances("MODEL.WEIGHTS", str(start), "OUTPUT_DIR", str(tmp_path / "out"))
+
+    def begun(resume):
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=resume)
+        bias = trainer.model.roi_heads.mask_head.point_head.predictor.bias
+        return trainer.start_iter, torch.equal(bias, torch.full_like(bias, 7.0))
+
+    assert begun(resume=True) == begun(resume=False) == (0, False)  # there is no checkpoint
+    with torch.no_grad():
+        first.model.roi_heads.mask_head.point_head.predictor.bias.fill_(7.0)
+    first.checkpointer.save_dir = cfg.OUTPUT_DIR
+    first.iter = 11
+    first.checkpointer.save("model_0000011", iteration=11)
+    assert begun(resume=True) == (12, True)
+    assert begun(resume=False) == (0, False)
+    for resume in (True, False):
+        bias = load_model(cfg, resume=resume).roi_heads.mask_head.point_head.predictor.bias
+        assert bool(bias.eq(7).all()) is resume
+
+
+def test_a_training_ends_with_scores_and_a_report(instances, tmp_path):
+    expected = ("TEST.EXPECTED_RESULTS", [["bbox", "AP", 50.0, 51.0]])
+    some_objects = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", -1.0, "TEST.DETECTIONS_PER_IMAGE", 2)
+    trainer = Trainer(instances("MODEL.MASK_ON", False, *expected, *some_objects))
+    trainer.resume_or_load(resume=False)
+    results = trainer.train()
+    assert list(results) == ["bbox"] and 0 <= results["bbox"]["AP"] <= 100
+    report = tmp_path / "inference/synthetic_instances_val/report.html"
+    assert "Learning curves" in report.read_text()
+    report.unlink()
+    scores = evaluate(trainer.cfg, resume=True)["bbox"]
+    assert scores == pytest.approx(results["bbox"], nan_ok=True)
+    last = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
+    assert last["bbox/AP"] == scores["AP"]
+    assert report.exists()
+
+
+# --- reports --------------------------------------------------------------------------------
+
+
+def test_reports_of_what_was_evaluated(instances, tmp_path, caplog):
+    names = ("synthetic_instances_train", "synthetic_instances_val", "synthetic_lvis_val")
+    cfg = instances("DATASETS.TEST", names)
+    for name in names[:2]:
+        (tmp_path / "inference" / name).mkdir(parents=True)
+    (tmp_path / "inference" / names[0] / "coco_evaluation.json").write_text("cut o")
+    cfg.TEST.REPORT = False
+    write_reports(cfg)
+    assert not list(tmp_path.rglob("report.html"))
+    cfg.TEST.REPORT = True
+    write_reports(cfg)
+    assert list(tmp_path.rglob("report.html")) == [tmp_path / "inference" / names[1] / "report.html"]
+    assert f"report of {names[0]} could not be written" in caplog.text
+    assert not (tmp_path / "inference" / names[2]).exists()
