@@ -62,6 +62,28 @@ def instance_datasets() -> Path:
 
 
 @pytest.fixture
+def registered():
+    """Registers a data set for the time of a test: its name, its records, its metadata.
+
+    Records are a list, or a function that returns one.
+    """
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    names = []
+
+    def register(name: str, records=(), **metadata) -> str:
+        DatasetCatalog.register(name, records if callable(records) else lambda: list(records))
+        MetadataCatalog.get(name).set(**metadata)
+        names.append(name)
+        return name
+
+    yield register
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@pytest.fixture
 def run_in_process(monkeypatch, capsys):
     """Runs a tool of tools/ as its command line does, without the seconds of a new process.
 

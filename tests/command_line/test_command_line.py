@@ -1,6 +1,7 @@
 """Exit statuses and messages of tools, and the shared options."""
 
 import argparse
+import logging
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
 from pointrend_seg.command_line.running import FoundProblems, run_tool
+from pointrend_seg.command_line.training import setup, train_parser
 from pointrend_seg.errors import InputError
 
 WRAPPED = "Caught it in worker 0.\nTraceback:\npointrend_seg.errors.InputError: Mend it."
@@ -60,7 +62,17 @@ def test_what_users_meet_often_is_one_message_too(error, advice, capsys):
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("a defect"), ProcessRaisedException("ValueError: a defect", 0, 1)]
+    "error",
+    [
+        RuntimeError("a defect"),
+        ProcessRaisedException("ValueError: a defect", 0, 1),
+        # words of other errors, from where they mean nothing
+        RuntimeError("a defect after pointrend_seg.errors.InputError: Mend it."),
+        RuntimeError("a defect, OutOfMemoryError"),
+        OSError("a defect, without number, file or space left"),
+        OSError(5, "a defect of the disk"),
+        FileNotFoundError(None, None, "a defect"),
+    ],
 )
 def test_a_fault_of_ours_has_traceback_and_versions(error, capsys):
     status, text = end(error, capsys)
@@ -68,6 +80,29 @@ def test_a_fault_of_ours_has_traceback_and_versions(error, capsys):
     assert "Traceback" in text and "a defect" in text
     for name in ("pointrend-seg", "detectron2", f"torch {torch.__version__.split('+')[0]}"):
         assert name in text
+
+
+def test_the_training_loop_logs_the_traceback_of_faults_alone(capsys):
+    """Detectron2's loop logs whatever stops it; what has an explanation is shown once."""
+    loop = logging.getLogger("detectron2.engine.train_loop")
+    seen = []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage())
+    loop.addHandler(handler)
+
+    def tool():
+        loop.warning("no error")
+        for error in (InputError("Mend it."), RuntimeError("a defect")):
+            try:
+                raise error
+            except Exception:
+                loop.exception("stopped by %r", error)
+
+    try:
+        run_tool(tool)
+    finally:
+        loop.removeHandler(handler)
+    assert seen == ["no error", "stopped by RuntimeError('a defect')"]
 
 
 def test_findings_and_interruption(capsys):
@@ -95,10 +130,29 @@ def test_data_options_become_pairs_of_key_and_value():
         "DATASETS.CLASSES_FROM_DATA": True,
     }
     opts = data_opts(parse("--val-data", "a", "b", "--classes", "c.txt", "--ignore-value", "0"))
-    (entry,) = dict(zip(opts[::2], opts[1::2], strict=True))["DATASETS.CUSTOM"]
+    pairs = dict(zip(opts[::2], opts[1::2], strict=True))
+    (entry,) = pairs["DATASETS.CUSTOM"]
     assert (entry["classes"], entry["ignore_value"]) == ("c.txt", 0)
+    assert (pairs["DATASETS.TRAIN"], pairs["DATASETS.TEST"]) == ((), ("custom_val",))
+    opts = data_opts(parse("--val-data", "a", "b", "--train-data", "c", "d"))
+    pairs = dict(zip(opts[::2], opts[1::2], strict=True))
+    assert [entry["images"] for entry in pairs["DATASETS.CUSTOM"]] == ["c", "a"]
+    assert (pairs["DATASETS.TRAIN"], pairs["DATASETS.TEST"]) == (("custom_train",), ("custom_val",))
 
 
-def test_classes_without_data():
+@pytest.mark.parametrize("options", [("--classes", "c.txt"), ("--ignore-value", "0")])
+def test_classes_without_data(options):
     with pytest.raises(InputError, match="--classes and --ignore-value need --train-data"):
-        data_opts(parse("--classes", "c.txt"))
+        data_opts(parse(*options))
+
+
+def test_every_training_has_the_options_of_all_tools():
+    args = train_parser().parse_args(["--debug", "--train-data", "a", "b", "SEED", "1"])
+    assert args.debug is True and args.train_data == ["a", "b"] and args.opts == ["SEED", "1"]
+
+
+def test_a_run_keeps_its_config_and_cannot_change_it(run_in_process, tmp_path):
+    opts = ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "7", "OUTPUT_DIR", str(tmp_path)]
+    cfg = setup(train_parser().parse_args(opts))
+    assert cfg.is_frozen() and cfg.SOLVER.MAX_ITER == 7
+    assert "MAX_ITER: 7" in (tmp_path / "config.yaml").read_text()

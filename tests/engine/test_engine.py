@@ -9,7 +9,7 @@ from detectron2.data import DatasetMapper
 
 import pointrend_seg
 from pointrend_seg.engine import find_task
-from pointrend_seg.engine.config_loading import load_config
+from pointrend_seg.engine.config_loading import load_config, use_available_device
 from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
 from small_configs import small_instance_cfg
@@ -23,6 +23,44 @@ def test_without_cuda_it_says_so_and_uses_the_cpu(caplog):
     assert cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED is False
     assert "PyTorch finds no CUDA device: running on the CPU" in caplog.text
     assert "SOLVER.AMP.ENABLED needs a CUDA device" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "amp", "expected", "words"),
+    [
+        ("cuda", True, True, ("cuda", True), []),
+        ("cuda:1", True, False, ("cuda:1", False), []),
+        ("cuda:1", False, False, ("cpu", False), ["is 'cuda:1', but", "finds no CUDA"]),
+        ("cpu", True, True, ("cpu", False), ["AMP.ENABLED needs a CUDA device"]),
+        ("cpu", False, False, ("cpu", False), []),
+        ("mps", False, True, ("mps", True), []),
+    ],
+)
+def test_the_device_is_one_that_is_there(device, there, amp, expected, words, caplog, monkeypatch):
+    cfg = load_config("", ["MODEL.DEVICE", "cpu"])
+    cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED = device, amp
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    use_available_device(cfg)
+    assert (cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED) == expected
+    assert all(word in caplog.text for word in words) and bool(words) == bool(caplog.text)
+
+
+def test_a_config_file_that_is_not_there_has_others_named(tmp_path, monkeypatch, request):
+    (tmp_path / "streets.yaml").write_text("VERSION: 2\n")
+    with pytest.raises(InputError, match="does not exist. Did you mean .*/streets.yaml"):
+        load_config(str(tmp_path / "street.yaml"))
+    monkeypatch.chdir(request.config.rootpath)
+    wanted = "quick/pointrend_rcnn_R_18_FPN.yaml"
+    with pytest.raises(InputError, match=f"Did you mean configs/{wanted}"):
+        load_config(wanted)
+
+
+def test_class_counts_come_from_the_data_where_that_is_asked_for(registered):
+    registered("engine_of_the_tests", thing_classes=["a", "b"])
+    opts = ["MODEL.DEVICE", "cpu", "DATASETS.TRAIN", ("engine_of_the_tests",)]
+    assert load_config("", opts).MODEL.ROI_HEADS.NUM_CLASSES == 80
+    cfg = load_config("", [*opts, "DATASETS.CLASSES_FROM_DATA", True])
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
 
 
 def test_a_config_of_detectron2s_pointrend_is_translated(tmp_path, caplog):

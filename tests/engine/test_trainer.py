@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
+from detectron2.data import DatasetMapper
 
 from pointrend_seg.data.mappers.instance import InstanceMapper
 from pointrend_seg.data.mappers.semantic import SemanticMapper
@@ -36,19 +36,6 @@ def instances(instance_datasets, tmp_path):
     )
 
 
-@pytest.fixture
-def register():
-    """Registers records and metadata under `NAME`, for the time of a test."""
-
-    def run(records, **metadata):
-        DatasetCatalog.register(NAME, lambda: records)
-        MetadataCatalog.get(NAME).set(**metadata)
-
-    yield run
-    for catalog in (DatasetCatalog, MetadataCatalog):
-        catalog.pop(NAME, None)
-
-
 # --- checks ---------------------------------------------------------------------------------
 
 
@@ -71,25 +58,25 @@ def test_every_data_set_is_checked(instances):
         evaluate(instances(classes=5))
 
 
-def test_sets_that_are_trained_on_need_objects(instances, register, tmp_path):
-    register([{"file_name": str(tmp_path / "a.png"), "annotations": []}])
+def test_sets_that_are_trained_on_need_objects(instances, registered, tmp_path):
+    registered(NAME, [{"file_name": str(tmp_path / "a.png"), "annotations": []}])
     (tmp_path / "a.png").write_bytes(b"not looked at")
     check_dataset(instances(), NAME)
     with pytest.raises(InputError, match="nothing to train on in the data set trainer_of_the"):
         Trainer(instances("DATASETS.TRAIN", (NAME,)))
 
 
-def test_masks_are_looked_at_where_the_model_has_some(instances, register, tmp_path):
+def test_masks_are_looked_at_where_the_model_has_some(instances, registered, tmp_path):
     objects = [{"bbox": [0, 0, 4, 4], "bbox_mode": 0, "category_id": 0}]
-    register([{"file_name": str(tmp_path / "a.png"), "annotations": objects}])
+    registered(NAME, [{"file_name": str(tmp_path / "a.png"), "annotations": objects}])
     (tmp_path / "a.png").write_bytes(b"not looked at")
     check_dataset(instances("MODEL.MASK_ON", False), NAME, is_train=True)
     with pytest.raises(InputError, match="a.png has no .segmentation"):
         check_dataset(instances(), NAME, is_train=True)
 
 
-def test_labels_are_those_of_the_heads_config(register, tmp_path):
-    register([], stuff_classes=["a", "b"], ignore_label=7)
+def test_labels_are_those_of_the_heads_config(registered):
+    registered(NAME, [], stuff_classes=["a", "b"], ignore_label=7)
     with pytest.raises(InputError, match="SEM_SEG_HEAD.NUM_CLASSES is 3"):
         check_dataset(small_semantic_cfg(3), NAME)
     with pytest.raises(InputError, match="SEM_SEG_HEAD.IGNORE_VALUE is 255.*with 7"):

@@ -1,5 +1,9 @@
 """The evaluator of each data set, and merging several evaluators."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
@@ -48,7 +52,12 @@ def test_instances(tmp_path, kind, evaluator, mask_on):
     assert list(built.evaluate()) == ["bbox", "segm", "boundary"]  # all NaN: nothing predicted
     inputs, outputs = coco_sets.predictions(*coco_sets.random_set(), with_masks=False)
     assert ("segm" in coco_sets.run(built, inputs, outputs)) == mask_on
-    assert (tmp_path / "inference" / name / f"{kind}_instances_results.json").is_file()
+    files = [tmp_path / "inference" / name / f"{kind}_instances_results.json"]
+    assert files[0].is_file()
+    built = build_evaluator(load_config("", opts), name, str(tmp_path / "own"))
+    coco_sets.run(built, inputs, outputs)
+    files.append(tmp_path / "own" / files[0].name)
+    assert sorted(tmp_path.rglob(files[0].name)) == files
 
 
 def test_cityscapes_instances():
@@ -56,3 +65,15 @@ def test_cityscapes_instances():
     cfg = load_config("", ["MODEL.DEVICE", "cpu"])
     evaluator = build_evaluator(cfg, "cityscapes_fine_instance_seg_val")
     assert type(evaluator) is CityscapesInstanceEvaluator
+
+
+def test_cityscapes_labels_need_scripts_that_run(monkeypatch):
+    scripts = find_spec("cityscapesscripts")
+    if scripts is None:
+        pytest.skip("the Cityscapes evaluation scripts are not installed")
+    file = Path(scripts.origin).parent / "evaluation/evalPixelLevelSemanticLabeling.py"
+    if "np.in1d" not in file.read_text(encoding="utf-8"):
+        pytest.skip("these scripts run under every NumPy")
+    monkeypatch.delattr(np, "in1d", raising=False)
+    with pytest.raises(InputError, match="call numpy.in1d"):
+        build_evaluator(load_config("", ["MODEL.DEVICE", "cpu"]), "cityscapes_fine_sem_seg_val")

@@ -118,6 +118,8 @@ def test_every_config_trains_and_evaluates(config, all_datasets, cityscapes_scri
 
 
 def check_semantic_scores(scores, cfg):
+    folder = Path(cfg.OUTPUT_DIR) / "inference" / cfg.DATASETS.TEST[0]
+    assert (folder / "sem_seg_predictions.json").exists()
     assert 0 <= scores["sem_seg/mIoU"] <= 100
     assert 0 <= scores["sem_seg/mBoundaryIoU"] <= 100
     if "cityscapes" in cfg.DATASETS.TEST[0]:

@@ -318,6 +318,10 @@ def test_state_dicts_fit_both_ways():
             "IMPLICIT_POINTREND.IMAGE_FEATURE_ENABLED and POS_ENC_ENABLED are both False",
         ),
         ((f"{NODE}.IN_FEATURES", ("res2",)), r"MODEL.POINT_HEAD.IN_FEATURES is \['res2'\]"),
+        (
+            (f"{NODE}.IN_FEATURES", ("res2",), f"{HEAD}.POINT_HEAD_ON", False),
+            r"MODEL.POINT_HEAD.IN_FEATURES is \['res2'\]",  # that key is of the other head
+        ),
         ((f"{NODE}.PADDING_MODE", "reflect"), "PADDING_MODE is 'reflect'; it is 'zeros' or 'bord"),
         (("MODEL.ROI_HEADS.NUM_CLASSES", 0), "MODEL.ROI_HEADS.NUM_CLASSES is 0; it is 1 or more"),
     ],
@@ -325,3 +329,8 @@ def test_state_dicts_fit_both_ways():
 def test_a_wrong_config_says_which_key(opts, message):
     with pytest.raises(InputError, match=message):
         implicit_head(opts)
+
+
+def test_a_key_of_the_other_head_does_not_matter():
+    opts = (f"{HEAD}.POINT_HEAD_ON", False, f"{NODE}.MASK_RESOLUTION", 56)
+    assert implicit_head(opts).point_head is not None
