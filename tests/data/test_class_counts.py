@@ -5,7 +5,8 @@ import json
 import pytest
 from detectron2.data import MetadataCatalog
 
-from pointrend_seg.data.class_counts import dataset_classes, take_classes_from_data
+from pointrend_seg.data.class_counts import dataset_classes
+from pointrend_seg.engine import find_task
 from pointrend_seg.errors import InputError
 from small_configs import small_instance_cfg, small_semantic_cfg
 
@@ -26,7 +27,7 @@ def taken(semantic, train=(NAME,), test=()):
     opts += ("MODEL.RETINANET.NUM_CLASSES", INSTANCE, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", SEMANTIC)
     opts += ("MODEL.POINT_HEAD.NUM_CLASSES", INSTANCE, "MODEL.ROI_HEADS.NUM_CLASSES", INSTANCE)
     cfg = (small_semantic_cfg if semantic else small_instance_cfg)(opts=opts)
-    take_classes_from_data(cfg)
+    find_task(cfg).take_classes_from_data(cfg)
     assert cfg.DATASETS.CLASSES_FROM_DATA is False
     return counts(cfg)
 

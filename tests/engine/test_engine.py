@@ -41,7 +41,8 @@ def test_the_device_is_one_that_is_there(device, there, amp, expected, words, ca
     cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED = device, amp
     monkeypatch.setattr("torch.cuda.is_available", lambda: there)
     use_available_device(cfg)
-    assert (cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED) == expected
+    found = (cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED)
+    assert found == expected
     assert all(word in caplog.text for word in words) and bool(words) == bool(caplog.text)
 
 

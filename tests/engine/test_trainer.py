@@ -8,14 +8,7 @@ from detectron2.data import DatasetMapper
 
 from pointrend_seg.data.mappers.instance import InstanceMapper
 from pointrend_seg.data.mappers.semantic import SemanticMapper
-from pointrend_seg.engine.trainer import (
-    Trainer,
-    build_mapper,
-    check_dataset,
-    evaluate,
-    load_model,
-    write_reports,
-)
+from pointrend_seg.engine import Trainer, evaluate, find_task, load_model, write_reports
 from pointrend_seg.errors import InputError
 from small_configs import small_instance_cfg, small_semantic_cfg
 
@@ -34,6 +27,10 @@ def instances(instance_datasets, tmp_path):
     return lambda *opts, classes=9: small_instance_cfg(
         classes, (*INSTANCES, "OUTPUT_DIR", str(tmp_path), *opts)
     )
+
+
+def check_dataset(cfg, name, **how):
+    find_task(cfg).check_dataset(cfg, name, **how)
 
 
 # --- checks ---------------------------------------------------------------------------------
@@ -94,7 +91,7 @@ def test_labels_are_those_of_the_heads_config(registered):
 def test_models_of_other_kinds_are_left_to_detectron2(model, kind, instance_datasets):
     cfg = small_instance_cfg(5, ("MODEL.META_ARCHITECTURE", model))
     for is_train in (True, False):
-        mapper = build_mapper(cfg, is_train=is_train)
+        mapper = find_task(cfg).build_mapper(cfg, is_train=is_train)
         assert type(mapper) is kind and mapper.is_train is is_train
     if model == "RetinaNet":  # 5 classes against 9
         check_dataset(cfg, "synthetic_instances_train", is_train=True)
@@ -159,6 +156,7 @@ def test_reports_of_what_was_evaluated(instances, tmp_path, caplog):
     assert not list(tmp_path.rglob("report.html"))
     cfg.TEST.REPORT = True
     write_reports(cfg)
-    assert list(tmp_path.rglob("report.html")) == [tmp_path / "inference" / names[1] / "report.html"]
+    (report,) = tmp_path.rglob("report.html")
+    assert report == tmp_path / "inference" / names[1] / "report.html"
     assert f"report of {names[0]} could not be written" in caplog.text
     assert not (tmp_path / "inference" / names[2]).exists()

@@ -229,17 +229,18 @@ def test_no_stage_runs_far_ahead_of_the_next(models, images, tmp_path, monkeypat
 @pytest.mark.parametrize("count", [1, 20])
 def test_what_cannot_be_written_stops_the_run(models, images, tmp_path, monkeypatch, count):
     predictor = Predictor(str(models["semantic"][1]), models["semantic"][3])
-    output = Output(tmp_path / "out", predictor.classes, semantic=True, contiguous=True)
+    output = OutputFolder(tmp_path / "out", predictor.classes, semantic=True, contiguous=True)
     written = []
 
-    def write(name, classes):
+    def write(name, file_name, prediction):
         written.append(name)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(output, "write_labels", write)
+    monkeypatch.setattr(output, "write", write)
     sources = [Source(str(images / "a.png"), str(k), "a.png") for k in range(count)]
+    visualizations = Visualizations(overlay=False)
     with pytest.raises(OSError, match="No space left"):
-        predict_images(predictor, sources, output, pictures=Pictures(False), threads=1)
+        predict_images(predictor, sources, output, visualizations=visualizations, threads=1)
     assert len(written) < 15  # it does not go on to the end first
 
 
