@@ -1,5 +1,6 @@
 """The examples of the documents run, and their links lead somewhere."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from pointrend_seg.modeling.samplers import POINT_SAMPLER_REGISTRY
 from small_configs import small_semantic_cfg
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PACKAGE = REPOSITORY / "projects" / "pointrend_seg"
+SUB_PACKAGES = "|".join(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]
 NODE = "MODEL.SEM_SEG_POINT_HEAD"
 
 
@@ -91,3 +94,13 @@ def test_links_and_paths_exist(document):
         assert (document.parent / target).exists(), target
     for path in re.findall(r"`((?:configs|tools|tests|docs|projects)/[\w./-]+\w)`", text):
         assert (REPOSITORY / path).exists(), path
+    for path in re.findall(rf"`((?:{SUB_PACKAGES})/[\w./]*)`", text):
+        assert (PACKAGE / path).exists(), path
+
+
+def test_modules_that_the_changelog_names_exist():
+    unreleased = (REPOSITORY / "CHANGELOG.md").read_text().split("\n## ")[1]
+    rows = re.findall(r"^\| `.*\| (.*) \|$", unreleased, re.MULTILINE)
+    modules = [name for row in rows for name in re.findall(r"`([\w.]+)`", row)]
+    for name in modules:
+        assert importlib.util.find_spec(f"pointrend_seg.{name}"), name

@@ -11,6 +11,7 @@ from email.parser import HeaderParser
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 import pointrend_seg
@@ -106,3 +107,32 @@ def test_what_the_package_imports_is_required(metadata):
     outside = imported - sys.stdlib_module_names - {"pointrend_seg", "cv2"}
     distributions = {"PIL": "pillow", "yaml": "pyyaml"}
     assert {distributions.get(name, name) for name in outside} <= names
+
+
+def test_the_citation_is_that_of_this_version():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= citation.keys()
+    assert citation["version"] == pointrend_seg.__version__
+    assert citation["license"] == "Apache-2.0"
+    (paper,) = citation["references"]
+    assert [author["family-names"] for author in paper["authors"]][0] == "Kirillov"
+
+
+def test_ci_runs_what_the_package_supports(metadata):
+    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    job = workflow["jobs"]["test"]
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    prefix = "Programming Language :: Python :: "
+    stated = {each.removeprefix(prefix) for each in metadata.get_all("Classifier")}
+    assert set(job["strategy"]["matrix"]["python"]) <= stated
+
+
+def test_hooks_are_those_of_make_lint():
+    """With mypy, and without what downloads anything."""
+    (repository,) = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local"
+    entries = [hook["entry"].removeprefix("python -m ") for hook in repository["hooks"]]
+    assert [entry.split(" --")[0] for entry in entries] == ["ruff check", "ruff format", "mypy"]
+    assert {hook["language"] for hook in repository["hooks"]} == {"system"}

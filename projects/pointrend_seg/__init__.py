@@ -5,6 +5,7 @@ what is where. `pointrend_seg.points` needs PyTorch alone and works without Dete
 """
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from .errors import NEEDS_DETECTRON2, InputError
 
@@ -23,6 +24,9 @@ if find_spec("detectron2") is not None:
         PointRendSemanticHead,
         UniformPointSampler,
     )
+
+if TYPE_CHECKING:
+    from .prediction import Predictor
 
 __all__ = [
     "POINT_HEAD_REGISTRY",
