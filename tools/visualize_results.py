@@ -10,7 +10,6 @@ report again. No model is run.
 
 import argparse
 import math
-import sys
 from pathlib import Path
 
 from PIL import Image
@@ -23,8 +22,8 @@ from pointrend_seg.data.dataset_files import check_registered, evenly
 from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.errors import InputError
 from pointrend_seg.report import write_report
-from pointrend_seg.report.comparison import InstanceCases, SemanticCases, open_cases
-from pointrend_seg.report.panels import sheet
+from pointrend_seg.report.comparison import Comparison, open_comparison
+from pointrend_seg.report.panels import draw_sheet
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,23 +60,23 @@ def main(argv: list[str] | None = None) -> None:
         print(write_report(cfg, name, folder=args.predictions))
     if args.output:
         folder = Path(args.predictions or Path(cfg.OUTPUT_DIR) / "inference" / name)
-        draw(open_cases(cfg, name, folder), args)
+        draw(open_comparison(cfg, name, folder), args)
 
 
-def draw(cases: SemanticCases | InstanceCases, args: argparse.Namespace) -> None:
+def draw(comparison: Comparison, args: argparse.Namespace) -> None:
     """Draw the worst (or best) images and print a table of their scores."""
-    numbers = evenly(range(len(cases)), args.most or max(1, len(cases)))
-    scores = [cases.score(number) for number in tqdm(numbers, unit="image", file=sys.stderr)]
+    numbers = evenly(range(len(comparison)), args.most or max(1, len(comparison)))
+    scores = [comparison.score(number) for number in tqdm(numbers, unit="image")]
     scores = [score for score in scores if not math.isnan(score.boundary_iou)]
     scores.sort(key=lambda score: score.boundary_iou, reverse=args.best)
     args.output.mkdir(parents=True, exist_ok=True)
     rows = []
     for place, score in enumerate(scores[: args.num]):
         file = f"{place:04d}_{score.boundary_iou:05.1f}_{Path(score.name).stem}.png"
-        Image.fromarray(sheet(cases.view(score.number))).save(args.output / file)
+        Image.fromarray(draw_sheet(comparison.view(score.number))).save(args.output / file)
         rows.append([file, score.iou, score.boundary_iou])
     print(tabulate(rows, ["picture", "IoU", "Boundary IoU"], floatfmt=".1f"))
-    print(f"{args.output}: {len(rows)} pictures. Each score is {cases.what}.")
+    print(f"{args.output}: {len(rows)} pictures, sorted by {comparison.sorted_by}.")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,14 @@ def test_the_window_holds_what_was_mended():
     assert vis.largest_gain(labels, coarse, labels, (99, 99)) == (slice(0, 40), slice(0, 60))
 
 
+def test_the_window_with_the_most_set_pixels():
+    wrong = np.zeros((40, 60), bool)
+    wrong[30:33, 50:55] = True
+    rows, columns = vis.densest_window(wrong, (10, 12))
+    assert wrong[rows, columns].sum() == 15 and wrong[rows, columns].shape == (10, 12)
+    assert vis.densest_window(wrong, (99, 99)) == (slice(0, 40), slice(0, 60))
+
+
 def test_classes_have_their_colours_and_the_ignored_none():
     colors = np.array([[1, 2, 3], [4, 5, 6]])
     picture = vis.color_classes(np.array([[0, 1, 255]]), colors)

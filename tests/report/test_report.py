@@ -14,9 +14,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from pointrend_seg.data.custom.registration import register_custom
-from pointrend_seg.report import page, write_report
+from pointrend_seg.report import write_report
 from pointrend_seg.report.charts import line_chart
-from pointrend_seg.report.comparison import boundary_iou, match, open_cases, worst_window
+from pointrend_seg.report.comparison import Objects, boundary_iou, match, open_comparison
+from pointrend_seg.report.page import format_cell
 from small_configs import small_instance_cfg, small_semantic_cfg
 
 NAMES = ["sky & <sea>", "road"]
@@ -119,29 +120,29 @@ def instance(tmp_path):
 
 
 def test_scores_of_label_maps(semantic):
-    cases = open_cases(semantic[0], DATASET, semantic[1])
-    right, off = sorted((cases.score(k) for k in range(2)), key=lambda s: -s.iou)
+    comparison = open_comparison(semantic[0], DATASET, semantic[1])
+    right, off = sorted((comparison.score(k) for k in range(2)), key=lambda s: -s.iou)
     assert right.iou == right.boundary_iou == 100
     overlap, union = 20 * 18, 2 * 400 - 20 * 18
     background = (45 * 64 - union) / (45 * 64 - overlap)
     assert off.iou == pytest.approx(50 * (overlap / union + background))
     assert off.boundary_iou < off.iou
-    counts = cases.width_counts(off.number, (1, 60))
+    counts = comparison.width_counts(off.number, (1, 60))
     wide = counts[1, 0] / counts[1, 1]
     assert wide[1] == pytest.approx(overlap / union)  # as wide as the object: plain IoU
     # the outlines, a pixel wide, of two squares of 20: 76 pixels each
     shared = 2 * 18
     assert counts[0, 0, 1] / counts[0, 1, 1] == pytest.approx(shared / (2 * 76 - shared))
-    wrong = cases.view(off.number).wrong
-    assert wrong.sum() == union - overlap and not cases.view(right.number).wrong.any()
+    wrong = comparison.view(off.number).wrong
+    assert wrong.sum() == union - overlap and not comparison.view(right.number).wrong.any()
 
 
 def test_scores_of_objects(instance):
-    cases = open_cases(instance[0], DATASET, instance[1])
-    (score,) = (cases.score(k) for k in range(len(cases)))
+    comparison = open_comparison(instance[0], DATASET, instance[1])
+    (score,) = (comparison.score(k) for k in range(len(comparison)))
     iou = 20 * 19 / (800 - 20 * 19)
     assert score.iou == pytest.approx(100 * iou / 3)  # found, missed, invented
-    counts = cases.width_counts(0, (1, 64))
+    counts = comparison.width_counts(0, (1, 64))
     assert counts[:, 1].tolist() == [[1, 0], [1, 0]]
     assert counts[1, 0, 0] == pytest.approx(iou)
     assert counts[0, 0, 0] == pytest.approx(2 * 19 / (2 * 76 - 2 * 19))
@@ -150,17 +151,18 @@ def test_scores_of_objects(instance):
 def test_the_most_certain_chooses_first():
     true = np.stack([square(5, 5), square(5, 8)])
     found = np.stack([square(5, 7), square(5, 8)])
-    pairs = match(true, np.array([0, 0]), found, np.array([0, 0]))
+    predicted = Objects(found, np.array([0, 0]))
+    pairs = match(Objects(true, np.array([0, 0])), predicted)
     assert [(i, j) for i, j, _ in pairs] == [(1, 0), (0, 1)]
-    assert match(true, np.array([1, 1]), found, np.array([0, 0])) == []
-    assert match(true[:0], np.array([], int), found, np.array([0, 0])) == []
+    assert match(Objects(true, np.array([1, 1])), predicted) == []
+    assert match(Objects(true[:0], np.array([], int)), predicted) == []
 
 
 @pytest.mark.parametrize(("overlap", "pairs"), [(50, [(0, 0, 0.5)]), (49, [])])
 def test_an_iou_of_a_half_is_a_match(overlap, pairs):
     true = np.ones((1, 10, 10), bool)
     found = (np.arange(100) < overlap).reshape(1, 10, 10)
-    assert match(true, np.array([0]), found, np.array([0])) == pairs
+    assert match(Objects(true, np.array([0])), Objects(found, np.array([0]))) == pairs
 
 
 def test_boundary_iou_by_hand():
@@ -168,14 +170,6 @@ def test_boundary_iou_by_hand():
     assert boundary_iou(a, a, 1) == 1.0
     assert boundary_iou(a, b, 1) == pytest.approx(4 / 12)  # rings of 8, which share 4
     assert boundary_iou(a, b, 9) == pytest.approx(6 / 12)
-
-
-def test_the_window_with_the_most_wrong_pixels():
-    wrong = np.zeros((40, 60), bool)
-    wrong[30:33, 50:55] = True
-    rows, columns = worst_window(wrong, (10, 12))
-    assert wrong[rows, columns].sum() == 15 and wrong[rows, columns].shape == (10, 12)
-    assert worst_window(wrong, (99, 99)) == (slice(0, 40), slice(0, 60))
 
 
 @pytest.mark.parametrize("kind", ["semantic", "instance"])
@@ -235,11 +229,11 @@ def test_pictures_worst_first(semantic, run_in_process, tmp_path):
 def test_charts_have_the_colour_of_the_text():
     svg = line_chart("x", {"a": ([1, 2], [3, 4])}, title='of "a" & b', x="x", y="y", log_x=True)
     assert svg.startswith("<svg ") and "currentColor" in svg and "metadata" not in svg
-    assert 'aria-label="of &quot;a&quot; &amp; b"' in svg
+    assert 'aria-label="of &#34;a&#34; &amp; b"' in svg
 
 
 def test_numbers_in_tables():
-    assert [page.number(cell) for cell in (1.234, 7, "a", None, float("nan"))] == [
+    assert [format_cell(cell) for cell in (1.234, 7, "a", None, float("nan"))] == [
         "1.23", "7", "a", "–", "–"
     ]  # fmt: skip
 

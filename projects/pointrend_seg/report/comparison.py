@@ -1,15 +1,15 @@
-"""Predictions beside labels, image by image, from the files that an evaluation wrote.
+"""Compare predictions with labels, image by image, from the files that an evaluation wrote.
 
-Shape shorthand: H, W size of an image; C classes; N objects.
+Shape legend: H, W size of an image; C classes; N objects.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.config import CfgNode
@@ -26,7 +26,7 @@ from ..evaluation.confusion import SemanticConfusion
 
 SEMANTIC_FILE = "sem_seg_predictions.json"
 INSTANCE_FILES = ("coco_instances_results.json", "lvis_instances_results.json")
-# Objects that are less certain than this are not drawn and not compared.
+# Predicted objects with a lower score are neither drawn nor compared.
 LEAST_SCORE = 0.5
 
 
@@ -35,10 +35,11 @@ class Score:
     """How good the prediction for one image is, in percent; NaN where nothing is labelled.
 
     Attributes:
-        number: of the image among the cases.
-        iou, boundary_iou: semantic: the mean over the classes that are labelled. Instances: the
-            sum over the objects that were found, over the number of objects that are labelled or
-            predicted: what is missed or invented counts 0.
+        number: of the image in the comparison.
+        name: path of the image.
+        iou, boundary_iou: for label maps: the mean over the classes that are labelled. For
+            instances: the sum of matched IoUs divided by the number of labelled or predicted
+            objects; misses and false positives count 0.
     """
 
     number: int
@@ -49,29 +50,29 @@ class Score:
 
 @dataclass(frozen=True)
 class View:
-    """What there is to draw of an image.
+    """Pictures of an image, RGB (H, W, 3), and where its prediction is wrong.
 
     Attributes:
-        image: RGB, (H, W, 3).
-        truth, prediction: the same with labels or prediction over it; called with whether names
-            are written into it.
-        wrong: (H, W) bool.
+        image: the image itself.
+        named: the image with its labels over it, and with its prediction, names included.
+        bare: the same without names.
+        wrong: (H, W) bool, the pixels at which labels and prediction differ.
     """
 
     image: np.ndarray
-    truth: Callable[[bool], np.ndarray]
-    prediction: Callable[[bool], np.ndarray]
+    named: list[np.ndarray]
+    bare: list[np.ndarray]
     wrong: np.ndarray
 
 
-class SemanticCases:
-    """Label maps and predicted ones.
+class SemanticComparison:
+    """Compare predicted class maps with label maps.
 
     Args:
-        folder: with ``sem_seg_predictions.json``.
+        folder: contains ``sem_seg_predictions.json``.
     """
 
-    what = "the mean over the classes of an image"
+    sorted_by = "mean Boundary IoU per image, over its classes"
 
     def __init__(self, cfg: CfgNode, dataset_name: str, folder: Path):
         self.classes: Classes = known_classes(
@@ -88,16 +89,17 @@ class SemanticCases:
         return len(self.records)
 
     def maps(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and prediction, (H, W) integers."""
+        """Return the labels and the prediction of an image, (H, W) class numbers."""
         record = self.records[number]
         labels = read_record_labels(record)
         predicted = np.zeros(labels.shape, np.int64)
         for segment in self._segments[record["file_name"]]:
-            number = self._contiguous.get(segment["category_id"], segment["category_id"])
-            predicted[mask_util.decode(segment["segmentation"]).astype(bool)] = number
+            class_number = self._contiguous.get(segment["category_id"], segment["category_id"])
+            predicted[mask_util.decode(segment["segmentation"]).astype(bool)] = class_number
         return labels, predicted
 
     def score(self, number: int) -> Score:
+        """Score the prediction for an image."""
         labels, predicted = self.maps(number)
         confusion = SemanticConfusion(len(self.classes), self.classes.ignore_value)
         confusion.update(predicted, labels)
@@ -106,7 +108,7 @@ class SemanticCases:
         return Score(number, name, scores["mIoU"], scores["mBoundaryIoU"])
 
     def width_counts(self, number: int, widths: Sequence[int]) -> np.ndarray:
-        """(widths, 2, C): pixels of the boundary regions' intersections and unions."""
+        """Count pixels of the boundary regions' intersections and unions, (widths, 2, C)."""
         labels, predicted = self.maps(number)
         counts = [
             boundary_counts(predicted, labels, len(self.classes), width, self.classes.ignore_value)
@@ -115,24 +117,43 @@ class SemanticCases:
         return np.stack(counts)[:, :2]
 
     def view(self, number: int) -> View:
+        """Return what there is to see of an image; ignored pixels are not wrong."""
         image = read_file(self.records[number]["file_name"], "image", "RGB")
         labels, predicted = self.maps(number)
         wrong = (labels != predicted) & (labels != self.classes.ignore_value)
-        truth, prediction = (
-            lambda names, shown=shown: draw_classes(image, shown, self.classes, names=names)
-            for shown in (labels, predicted)
+        named, bare = (
+            [draw_classes(image, each, self.classes, names=names) for each in (labels, predicted)]
+            for names in (True, False)
         )
-        return View(image, truth, prediction, wrong)
+        return View(image, named, bare, wrong)
 
 
-class InstanceCases:
-    """Labelled objects and predicted ones; crowds are left out.
+@dataclass(frozen=True)
+class Objects:
+    """The objects of an image.
 
-    Args:
-        folder: with one of `INSTANCE_FILES`.
+    Attributes:
+        masks: (N, H, W) bool.
+        classes: (N,) class numbers.
+        scores: (N,) 0 to 1, highest first; None for labels.
     """
 
-    what = f"the mean over the objects of an image, of those with a score of {LEAST_SCORE}"
+    masks: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+
+class InstanceComparison:
+    """Compare predicted objects with labelled ones; crowds are left out.
+
+    Args:
+        folder: contains one of `INSTANCE_FILES`.
+    """
+
+    sorted_by = f"mean Boundary IoU per image, predictions with score ≥ {LEAST_SCORE}"
 
     def __init__(self, cfg: CfgNode, dataset_name: str, folder: Path):
         records = load_dicts(dataset_name)  # which fills in the ids of the classes
@@ -152,84 +173,96 @@ class InstanceCases:
     def __len__(self) -> int:
         return len(self.records)
 
-    def objects(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list]:
-        """Masks (N, H, W) and classes (N,) of the labels; the same of the prediction, scores."""
+    def objects(self, number: int) -> tuple[Objects, Objects]:
+        """Return the labelled and the predicted objects of an image."""
         record = self.records[number]
         size = record["height"], record["width"]
         true = [a for a in record["annotations"] if not a.get("iscrowd") and a.get("segmentation")]
         found = sorted(self._found[record["image_id"]], key=lambda item: -item["score"])
-        return (
-            _stack([_mask(a["segmentation"], size) for a in true], size),
+        return Objects(
+            _stack([_decode(a["segmentation"], size) for a in true], size),
             np.array([a["category_id"] for a in true], int),
+        ), Objects(
             _stack([mask_util.decode(item["segmentation"]) for item in found], size),
             np.array([item["class"] for item in found], int),
-            [item["score"] for item in found],
+            np.array([item["score"] for item in found], float),
         )
 
     def score(self, number: int) -> Score:
-        true, true_classes, found, found_classes, _ = self.objects(number)
+        """Score the prediction for an image."""
+        labelled, predicted = self.objects(number)
         name = self.records[number]["file_name"]
-        pairs = match(true, true_classes, found, found_classes)
-        count = len(true) + len(found) - len(pairs)
+        pairs = match(labelled, predicted)
+        count = len(labelled) + len(predicted) - len(pairs)
         if count == 0:
             return Score(number, name, float("nan"), float("nan"))
-        width = boundary_distance(*true.shape[1:])
-        boundary = sum(min(iou, boundary_iou(true[i], found[j], width)) for i, j, iou in pairs)
+        width = boundary_distance(*labelled.masks.shape[1:])
+        boundary = sum(
+            min(iou, boundary_iou(labelled.masks[i], predicted.masks[j], width))
+            for i, j, iou in pairs
+        )
         return Score(
             number, name, 100 * sum(iou for *_, iou in pairs) / count, 100 * boundary / count
         )
 
     def width_counts(self, number: int, widths: Sequence[int]) -> np.ndarray:
-        """(widths, 2, C): of objects that were found, sums of Boundary IoU, and their number."""
-        true, true_classes, found, found_classes, _ = self.objects(number)
+        """Sum Boundary IoU over the matched objects, and count these, (widths, 2, C)."""
         counts = np.zeros((len(widths), 2, len(self.classes)))
-        for i, j, iou in match(true, true_classes, found, found_classes):
+        labelled, predicted = self.objects(number)
+        for i, j, iou in match(labelled, predicted):
             for row, width in zip(counts, widths, strict=True):
-                row[0, true_classes[i]] += min(iou, boundary_iou(true[i], found[j], width))
-                row[1, true_classes[i]] += 1
+                boundary = boundary_iou(labelled.masks[i], predicted.masks[j], width)
+                row[:, labelled.classes[i]] += min(iou, boundary), 1
         return counts
 
     def view(self, number: int) -> View:
+        """Return what there is to see of an image; wrong are pixels inside objects of one only."""
         image = read_file(self.records[number]["file_name"], "image", "RGB")
-        true, true_classes, found, found_classes, scores = self.objects(number)
-        labelled, predicted = (true, true_classes, None), (found, found_classes, np.array(scores))
-        truth, prediction = (
-            lambda names, shown=shown: draw_instances(image, *shown, self.classes, names=names)
-            for shown in (labelled, predicted)
+        labelled, predicted = self.objects(number)
+        wrong = np.logical_xor(labelled.masks.any(axis=0), predicted.masks.any(axis=0))
+        named, bare = (
+            [
+                draw_instances(image, o.masks, o.classes, o.scores, self.classes, names=names)
+                for o in (labelled, predicted)
+            ]
+            for names in (True, False)
         )
-        return View(image, truth, prediction, true.any(0) ^ found.any(0))
+        return View(image, named, bare, wrong)
 
 
-def open_cases(cfg: CfgNode, dataset_name: str, folder: Path) -> SemanticCases | InstanceCases:
-    """The cases of what an evaluation wrote into a folder.
+Comparison = SemanticComparison | InstanceComparison
+
+
+def open_comparison(cfg: CfgNode, dataset_name: str, folder: Path) -> Comparison:
+    """Open the predictions that an evaluation wrote into a folder.
 
     Raises:
         InputError: there are no predictions.
     """
     if (folder / SEMANTIC_FILE).exists():
-        return SemanticCases(cfg, dataset_name, folder)
+        return SemanticComparison(cfg, dataset_name, folder)
     if any((folder / file).exists() for file in INSTANCE_FILES):
-        return InstanceCases(cfg, dataset_name, folder)
+        return InstanceComparison(cfg, dataset_name, folder)
     raise InputError(
         f"There are no predictions in {folder}: neither {SEMANTIC_FILE} nor {INSTANCE_FILES[0]}. "
         "Evaluate first: tools/train_net.py --eval-only MODEL.WEIGHTS FILE."
     )
 
 
-def match(true, true_classes, found, found_classes) -> list[tuple[int, int, float]]:
-    """Which labelled object each predicted one is: of its class, with an IoU of 0.5 or more.
+def match(labelled: Objects, predicted: Objects) -> list[tuple[int, int, float]]:
+    """Match each predicted object with a labelled one of its class and an IoU of 0.5 or more.
 
     Args:
-        true, found: masks (N, H, W) bool; those found in the order of their scores, in which they
-            choose.
+        predicted: highest score first; in this order they choose.
 
     Returns:
-        pairs of numbers, and the IoU of their masks.
+        of each pair the place among the labelled objects, that among the predicted ones, the IoU.
     """
-    pairs, free = [], set(range(len(true)))
-    for j, mask in enumerate(found):
-        ious = {i: _iou(true[i], mask) for i in free if true_classes[i] == found_classes[j]}
-        best = max(ious, key=ious.get, default=None)
+    pairs, free = [], set(range(len(labelled)))
+    for j, (mask, class_number) in enumerate(zip(predicted.masks, predicted.classes, strict=True)):
+        candidates = [i for i in free if labelled.classes[i] == class_number]
+        ious = {i: _iou(labelled.masks[i], mask) for i in candidates}
+        best = max(ious, key=ious.__getitem__, default=None)
         if best is not None and ious[best] >= 0.5:
             free.remove(best)
             pairs.append((best, j, ious[best]))
@@ -237,7 +270,7 @@ def match(true, true_classes, found, found_classes) -> list[tuple[int, int, floa
 
 
 def boundary_iou(a: np.ndarray, b: np.ndarray, width: int) -> float:
-    """IoU of the boundary regions of two masks (H, W), both with a pixel."""
+    """Return the IoU of the boundary regions of two masks (H, W), both with a pixel or more."""
     return _iou(boundary_region(a, width), boundary_region(b, width))
 
 
@@ -245,7 +278,7 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max(1, (a | b).sum()))
 
 
-def _mask(segmentation, size: tuple[int, int]) -> np.ndarray:
+def _decode(segmentation: list | dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     if isinstance(segmentation, list):
         return polygons_to_bitmask([np.asarray(polygon) for polygon in segmentation], *size)
     return decode_mask(segmentation)
@@ -255,19 +288,8 @@ def _stack(masks: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     return np.array(masks, bool) if masks else np.zeros((0, *size), bool)
 
 
-def _read(path: Path) -> list[dict]:
+def _read(path: Path) -> list[dict[str, Any]]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}. Evaluate again.") from error
-
-
-def worst_window(wrong: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice]:
-    """The window (rows, columns) of a size that has the most wrong pixels."""
-    height, width = np.minimum(size, wrong.shape).tolist()
-    sums = cv2.boxFilter(
-        wrong.astype(np.float32), -1, (width, height), anchor=(0, 0), normalize=False
-    )
-    sums = sums[: wrong.shape[0] - height + 1, : wrong.shape[1] - width + 1]
-    top, left = (int(i) for i in np.unravel_index(sums.argmax(), sums.shape))
-    return slice(top, top + height), slice(left, left + width)

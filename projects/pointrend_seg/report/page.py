@@ -1,9 +1,25 @@
-"""A page that stands alone: HTML with everything in it, for light and dark, wide and narrow."""
+"""Render a page that stands alone: HTML with everything in it, for light and dark, wide and narrow.
+
+The template escapes whatever is put into it; only charts, which are `Markup`, stand as they are.
+"""
 
 from collections.abc import Iterable, Sequence
-from html import escape
+from dataclasses import dataclass
 
-_STYLE = """
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+Cell = str | float | None
+
+_TEMPLATE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{{ title }}</title>
+<style>
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.5rem; margin: .5rem 0; }
@@ -22,62 +38,119 @@ figcaption { margin: .3rem 0; overflow-wrap: anywhere; }
 pre { overflow-x: auto; background: var(--soft); padding: .8rem; font-size: 13px; }
 .note { opacity: .75; }
 @media (max-width: 34rem) { body { font-size: 14px; padding: .6rem; } .panels { gap: 2px; } }
+</style>
+</head>
+<body>
+<main>
+<h1>{{ title }}</h1>
+{% for section in sections %}
+<section>
+{% if section.title %}
+<h2>{{ section.title }}</h2>
+{% endif %}
+{% if section.table %}
+<div class="scroll"><table>
+<thead><tr>
+{% for cell in section.table.header %}<th scope="col">{{ cell }}</th>{% endfor %}
+</tr></thead>
+<tbody>
+{% for row in section.table.rows %}
+<tr>{% for cell in row %}<td>{{ cell | format_cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table></div>
+{% endif %}
+{% if section.charts %}
+<div class="charts">
+{% for chart in section.charts %}
+<div>{% if chart.caption %}<p>{{ chart.caption }}</p>{% endif %}{{ chart.svg }}</div>
+{% endfor %}
+</div>
+{% endif %}
+{% if section.note %}
+<p class="note">{{ section.note }}</p>
+{% endif %}
+{% for figure in section.figures %}
+<figure>
+<figcaption>{{ figure.caption }}</figcaption>
+<div class="panels">
+{% for uri, text in figure.panels %}
+<img src="{{ uri }}" alt="{{ text }}" loading="lazy">
+{% endfor %}
+</div>
+</figure>
+{% endfor %}
+{% if section.listing %}
+<details><summary>{{ section.listing_name }}</summary><pre>{{ section.listing }}</pre></details>
+{% endif %}
+</section>
+{% endfor %}
+</main>
+</body>
+</html>
 """
 
 
-def page(title: str, parts: Iterable[str]) -> str:
-    """A whole document."""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</main>\n</body>\n</html>\n"
-    )
+@dataclass(frozen=True)
+class Table:
+    """Column titles, and rows of as many cells; see `format_cell`."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
 
 
-def section(title: str, *parts: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n" + "\n".join(parts) + "\n</section>"
+@dataclass(frozen=True)
+class Chart:
+    """A chart, as `charts.line_chart` draws it, and a line above it."""
+
+    svg: Markup
+    caption: str = ""
 
 
-def note(text: str) -> str:
-    return f'<p class="note">{escape(text)}</p>'
+@dataclass(frozen=True)
+class Figure:
+    """Panels below one caption: the data URI of each, and the text for those who cannot see it."""
+
+    caption: str
+    panels: Sequence[tuple[str, str]]
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
-    """Numbers have two digits behind the point; None and NaN are a dash."""
-    head = "".join(f'<th scope="col">{escape(each)}</th>' for each in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(number(cell))}</td>" for cell in row) + "</tr>\n"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n'
-        "</table></div>"
-    )
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. What it has is shown in the order of the attributes.
+
+    Attributes:
+        listing: a long text, which is folded below its name.
+    """
+
+    title: str = ""
+    table: Table | None = None
+    charts: Sequence[Chart] = ()
+    note: str = ""
+    figures: Sequence[Figure] = ()
+    listing_name: str = ""
+    listing: str = ""
 
 
-def number(cell) -> str:
+def render_page(title: str, sections: Iterable[Section]) -> str:
+    """Return a whole HTML document.
+
+    Example:
+        >>> "<h2>Q &amp; A</h2>" in render_page("Title", [Section("Q & A", note="None.")])
+        True
+    """
+    return _template.render(title=title, sections=sections)
+
+
+def format_cell(cell: Cell) -> str:
+    """Return the text of a table cell: fractions with two decimals, None and NaN as a dash."""
     if cell is None or cell != cell:
         return "–"
     return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
 
 
-def charts(*svgs: str) -> str:
-    return '<div class="charts">' + "\n".join(f"<div>{svg}</div>" for svg in svgs) + "</div>"
-
-
-def gallery(caption: str, pictures: Sequence[tuple[str, str]]) -> str:
-    """Pictures (data URI, what is to be seen) below one caption."""
-    images = "".join(
-        f'<img src="{uri}" alt="{escape(text, quote=True)}" loading="lazy">'
-        for uri, text in pictures
-    )
-    return (
-        f"<figure>\n<figcaption>{escape(caption)}</figcaption>\n"
-        f'<div class="panels">{images}</div>\n</figure>'
-    )
-
-
-def folded(title: str, text: str) -> str:
-    return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+_environment = Environment(
+    autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+)
+_environment.filters["format_cell"] = format_cell
+_template = _environment.from_string(_TEMPLATE)
