@@ -104,7 +104,7 @@ class Trainer(DefaultTrainer):
         cfg: CfgNode,
         model: torch.nn.Module,
         evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None,
-    ) -> OrderedDict:
+    ) -> dict:
         """Evaluate as `DefaultTrainer` does; masks are pasted only where evaluators need it."""
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
