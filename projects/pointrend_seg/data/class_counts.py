@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
+from ..config.tree import value_of
 from ..errors import InputError
 from .coco_json import read_categories
 from .custom.registration import check_custom
@@ -15,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def take_classes_from_data(
-    cfg: CfgNode, *, semantic: bool, count_keys: Sequence[str], ignore_key: str | None = None
+    cfg: CfgNode, *, semantic: bool, count_keys: Sequence[str], ignore_key: str = ""
 ) -> None:
     """Set the class counts of a config to those of its data set, and log it.
 
@@ -38,15 +39,13 @@ def take_classes_from_data(
     classes = dataset_classes(names[0], semantic=semantic)
     changes = dict.fromkeys(count_keys, len(classes))
     ignored = MetadataCatalog.get(names[0]).get("ignore_label")
-    if ignore_key is not None and ignored is not None:
+    if ignore_key and ignored is not None:
         changes[ignore_key] = ignored
     for key, value in changes.items():
-        node, leaf = cfg, key.rpartition(".")[2]
-        for part in key.split(".")[:-1]:
-            node = node[part]
-        if node[leaf] != value:
-            logger.info(f"{key}: {node[leaf]} -> {value}, from the data set {names[0]}")
-            node[leaf] = value
+        before = value_of(cfg, key)
+        if before != value:
+            logger.info(f"{key}: {before} -> {value}, from the data set {names[0]}")
+            cfg.merge_from_list([key, value])
     cfg.DATASETS.CLASSES_FROM_DATA = False
 
 

@@ -4,8 +4,9 @@
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
@@ -16,6 +17,7 @@ from detectron2.modeling import (
 )
 from torch import Tensor, nn
 
+from ..config.tree import value_of
 from ..data.checks.instance import check_instance_dataset
 from ..data.checks.semantic import check_sem_seg_dataset
 from ..data.class_counts import take_classes_from_data
@@ -29,127 +31,113 @@ from ..modeling.registry import look_up
 logger = logging.getLogger(__name__)
 
 
-class Task(Protocol):
+class Task(ABC):
     """What follows from what a model is for.
 
     Attributes:
         output: key of a model's output for an image, "sem_seg" or "instances".
         is_semantic: whether it is semantic segmentation.
+        count_keys: config keys that hold the number of classes; the first is the model's.
+        ignore_key: config key of the ignored label, "" where there is none.
     """
 
     output: str
     is_semantic: bool
+    count_keys: tuple[str, ...]
+    ignore_key = ""
 
+    @abstractmethod
     def check_names(self, cfg: CfgNode) -> None:
         """Raise `InputError` where a head's name is not registered."""
-        ...
 
     def check_dataset(self, cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
         """Raise `InputError` where a registered data set is missing, broken or does not fit."""
-        ...
+        check_custom(name, semantic=self.is_semantic)
+        check_same_classes([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+        self._check_labels(cfg, name, is_train)
 
+    @abstractmethod
+    def _check_labels(self, cfg: CfgNode, name: str, is_train: bool) -> None:
+        """Check the files and labels of a data set."""
+
+    @abstractmethod
     def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> Any:
         """Build what turns data set dicts into inputs of the model."""
-        ...
 
     def take_classes_from_data(self, cfg: CfgNode) -> None:
-        """Set the class counts of a config to those of its data set."""
-        ...
-
-    def classes(self, cfg: CfgNode, dataset_name: str | None = None) -> Classes:
-        """Return the classes of a data set; by default of the one that the config evaluates on."""
-        ...
-
-    def count_objects(self, records: Sequence[dict]) -> int | None:
-        """Count the labelled objects of data set dicts; None where pixels are labelled."""
-        ...
-
-    def trace(self, model: nn.Module, image: Tensor) -> SemanticTrace | InstanceTrace:
-        """Run a model on one image (3, H, W) and record its steps."""
-        ...
-
-
-class SemanticTask:
-    """Semantic segmentation: a class for each pixel."""
-
-    output, is_semantic = "sem_seg", True
-
-    def check_names(self, cfg: CfgNode) -> None:
-        """Check the name of the semantic head, see `Task`."""
-        look_up(SEM_SEG_HEADS_REGISTRY, cfg.MODEL.SEM_SEG_HEAD.NAME, "MODEL.SEM_SEG_HEAD.NAME")
-
-    def check_dataset(self, cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
-        """Check a data set of label images, see `Task`."""
-        _check_custom_data(cfg, name, semantic=True)
-        head = cfg.MODEL.SEM_SEG_HEAD
-        check_sem_seg_dataset(name, head.NUM_CLASSES, head.IGNORE_VALUE)
-
-    def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> SemanticMapper:
-        """Build the mapper of images and label images, see `Task`."""
-        return SemanticMapper(cfg, is_train=is_train)
-
-    def take_classes_from_data(self, cfg: CfgNode) -> None:
-        """Set class count and ignored label, see `Task`."""
+        """Set class counts and ignored label of a config to those of its data set."""
         take_classes_from_data(
             cfg,
-            semantic=True,
-            count_keys=("MODEL.SEM_SEG_HEAD.NUM_CLASSES",),
-            ignore_key="MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
+            semantic=self.is_semantic,
+            count_keys=self.count_keys,
+            ignore_key=self.ignore_key,
         )
 
     def classes(self, cfg: CfgNode, dataset_name: str | None = None) -> Classes:
-        """Return the classes of the pixels, see `Task`."""
-        num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-        return known_classes(cfg, dataset_name, semantic=True, num_classes=num_classes)
+        """Return the classes of a data set; by default of the one that the config evaluates on."""
+        num_classes = value_of(cfg, self.count_keys[0])
+        return known_classes(cfg, dataset_name, semantic=self.is_semantic, num_classes=num_classes)
 
+    @abstractmethod
     def count_objects(self, records: Sequence[dict]) -> int | None:
-        """Return None, see `Task`."""
+        """Count the labelled objects of data set dicts; None where pixels are labelled."""
+
+    @abstractmethod
+    def trace(self, model: nn.Module, image: Tensor) -> SemanticTrace | InstanceTrace:
+        """Run a model on one image (3, H, W) and record its steps."""
+
+
+class SemanticTask(Task):
+    """Semantic segmentation: a class for each pixel."""
+
+    output, is_semantic = "sem_seg", True
+    count_keys = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES",)
+    ignore_key = "MODEL.SEM_SEG_HEAD.IGNORE_VALUE"
+
+    def check_names(self, cfg: CfgNode) -> None:
+        look_up(SEM_SEG_HEADS_REGISTRY, cfg.MODEL.SEM_SEG_HEAD.NAME, "MODEL.SEM_SEG_HEAD.NAME")
+
+    def _check_labels(self, cfg: CfgNode, name: str, is_train: bool) -> None:
+        head = cfg.MODEL.SEM_SEG_HEAD
+        check_sem_seg_dataset(name, head.NUM_CLASSES, head.IGNORE_VALUE)
+
+    def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> Any:
+        return SemanticMapper(cfg, is_train=is_train)
+
+    def count_objects(self, records: Sequence[dict]) -> None:
         return None
 
     def trace(self, model: nn.Module, image: Tensor) -> SemanticTrace:
-        """Record the steps of a semantic model, see `Task`."""
         return trace_semantic(model, image)
 
 
-class InstanceTask:
+class InstanceTask(Task):
     """Instance segmentation (or detection): boxes and masks of objects."""
 
     output, is_semantic = "instances", False
+    count_keys = (
+        "MODEL.ROI_HEADS.NUM_CLASSES",
+        "MODEL.POINT_HEAD.NUM_CLASSES",
+        "MODEL.RETINANET.NUM_CLASSES",
+    )
 
     def check_names(self, cfg: CfgNode) -> None:
-        """Check the names of ROI heads and mask head, see `Task`."""
         look_up(ROI_HEADS_REGISTRY, cfg.MODEL.ROI_HEADS.NAME, "MODEL.ROI_HEADS.NAME")
         if cfg.MODEL.MASK_ON:
             name = cfg.MODEL.ROI_MASK_HEAD.NAME
             look_up(ROI_MASK_HEAD_REGISTRY, name, "MODEL.ROI_MASK_HEAD.NAME")
 
-    def check_dataset(self, cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
-        """Check a data set of objects, see `Task`."""
-        _check_custom_data(cfg, name, semantic=False)
+    def _check_labels(self, cfg: CfgNode, name: str, is_train: bool) -> None:
         classes, masks = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.MASK_ON
         check_instance_dataset(name, classes, masks, is_train=is_train)
 
     def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> Any:
-        """Build the mapper of images and annotated objects, see `Task`."""
         return InstanceMapper(cfg, is_train=is_train)
 
-    def take_classes_from_data(self, cfg: CfgNode) -> None:
-        """Set the class counts, see `Task`."""
-        nodes = ("ROI_HEADS", "POINT_HEAD", "RETINANET")
-        count_keys = tuple(f"MODEL.{node}.NUM_CLASSES" for node in nodes)
-        take_classes_from_data(cfg, semantic=False, count_keys=count_keys)
-
-    def classes(self, cfg: CfgNode, dataset_name: str | None = None) -> Classes:
-        """Return the classes of the objects, see `Task`."""
-        num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-        return known_classes(cfg, dataset_name, semantic=False, num_classes=num_classes)
-
-    def count_objects(self, records: Sequence[dict]) -> int | None:
-        """Count annotations, see `Task`."""
+    def count_objects(self, records: Sequence[dict]) -> int:
         return sum(len(record.get("annotations", ())) for record in records)
 
     def trace(self, model: nn.Module, image: Tensor) -> InstanceTrace:
-        """Record the steps of an instance model, see `Task`."""
         return trace_instances(model, image)
 
 
@@ -159,9 +147,7 @@ class OtherTask(InstanceTask):
     def check_names(self, cfg: CfgNode) -> None:
         """Leave names to the registries, which raise for those that they do not know."""
 
-    def check_dataset(self, cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
-        """Check users' own data sets; log that others are not checked."""
-        _check_custom_data(cfg, name, semantic=False)
+    def _check_labels(self, cfg: CfgNode, name: str, is_train: bool) -> None:
         logger.warning(
             "MODEL.META_ARCHITECTURE is %s: the data set %s is not checked before training, and "
             "Detectron2's own mapper reads it. Checked are data sets of %s.",
@@ -171,7 +157,6 @@ class OtherTask(InstanceTask):
         )
 
     def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> Any:
-        """Build Detectron2's own mapper."""
         return DatasetMapper(cfg, is_train=is_train)
 
 
@@ -187,8 +172,3 @@ def find_task(cfg: CfgNode) -> Task:
         'instances'
     """
     return _TASKS.get(cfg.MODEL.META_ARCHITECTURE, OtherTask())
-
-
-def _check_custom_data(cfg: CfgNode, name: str, *, semantic: bool) -> None:
-    check_custom(name, semantic=semantic)
-    check_same_classes([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import weakref
-from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -131,14 +130,14 @@ def load_model(cfg: CfgNode, *, resume: bool = False) -> torch.nn.Module:
     return model.eval()
 
 
-def evaluate(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
+def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
     """Evaluate ``cfg.MODEL.WEIGHTS`` on ``cfg.DATASETS.TEST`` and add a line to ``metrics.json``.
 
     Args:
         resume: evaluate the last checkpoint in the output folder instead.
 
     Returns:
-        the results, on the main process.
+        the results by task, of one test set, or by test set of several; only on the main process.
     """
     for name in cfg.DATASETS.TEST:
         find_task(cfg).check_dataset(cfg, name)

@@ -1,26 +1,26 @@
 """Points of boxes, read as rows in parts. Shape shorthand as at the top of the package."""
 
-import copy
 from collections.abc import Iterator
 from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from ....points.boxes import select_boxes, to_image
-from ....points.losses import mask_point_loss
+from ....points.boxes import to_image
 from ...coarse_mask_head import ConvFCHead
 from ...point_heads import is_untouched
+from ..plain import PlainBoxReader
 from ..protocol import PointInputs, Predict, ReadSettings
 from .parts import split_boxes
 from .pooling import PooledLayers, Pooling
 from .shared_maps import ImageReader, SharedMaps
 
 
-class RowBoxReader:
+class RowBoxReader(PlainBoxReader):
     """A `BoxReader` that works in parts, so that no buffer grows with the number of boxes.
 
-    The point head is called as it is, with the features of a part.
+    The point head is called as it is, with the features of a part. The heads are as `fits` wants
+    them, and there is at least one box.
     """
 
     def __init__(
@@ -30,8 +30,7 @@ class RowBoxReader:
         settings: ReadSettings,
         point_head: nn.Module | None,
     ):
-        """Open the maps; the heads are as `fits` wants them, and there is at least one box."""
-        self.boxes, self.settings, self.point_head = boxes, settings, point_head
+        super().__init__(features, boxes, settings, point_head)
         self.point_names = list(settings.point_strides)
         strides = {**settings.pooler_strides, **settings.point_strides}
         self.maps = SharedMaps(features, strides, settings.padding_mode)
@@ -51,25 +50,6 @@ class RowBoxReader:
         pooling = Pooling(self.maps, names, self.boxes, size, head.convolve)
         parameters = [each for layer in head.convolutions for each in layer.parameters()]
         return head.predict(PooledLayers.apply(pooling, *parameters, *self.maps.maps.values()))
-
-    def select(self, numbers: Tensor) -> "RowBoxReader":
-        """Restrict the reader to some of the boxes, see `BoxReader`."""
-        other = copy.copy(self)
-        other.boxes = select_boxes(self.boxes, numbers)
-        return other
-
-    def point_loss(
-        self, inputs: PointInputs, coords: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Compute loss and logits at points, see `BoxReader`."""
-        num_points = coords.shape[1]
-        logits = torch.cat(
-            [
-                predict(coords[part])
-                for part, predict in self.predictors(inputs, num_points=num_points, num_reads=1)
-            ]
-        )
-        return mask_point_loss(logits, labels), logits
 
     def predictors(
         self, inputs: PointInputs, *, num_points: int, num_reads: int
