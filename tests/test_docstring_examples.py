@@ -15,6 +15,8 @@ EXPECTED = {
     "drawing.predictions": ["draw_classes", "draw_instances"],
     "drawing.primitives": ["color_classes", "densest_window", "draw_masks", "draw_points", "tile"],
     "drawing.training_input": ["draw_training_input"],
+    "data.custom.class_files": ["read_class_file"],
+    "data.custom.label_coding": ["LabelCoding"],
     "evaluation.boundary": ["boundary_counts", "boundary_region"],
     "evaluation.confusion": ["SemanticConfusion"],
     "evaluation.region_masks": ["encode_region_masks"],

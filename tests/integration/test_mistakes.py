@@ -38,7 +38,7 @@ def mistake(run_in_process, monkeypatch, request, tmp_path):
         (("--eval-only",), "There are no weights to evaluate"),
         (("--train-data", "nowhere", "nowhere/labels"), "nowhere/labels is neither a folder of"),
         (("--train-data", "nowhere", "gone.json"), "/nowhere does not exist"),
-        (("--train-data", "configs", "configs"), "classes of the data set custom_train are not"),
+        (("--train-data", "configs", "configs"), "classes of data set custom_train are unknown"),
         (("--classes", "classes.txt"), "--classes and --ignore-value need --train-data"),
         (("--dry-run", "SOLVER.IMS_PER_BATCH", 4, "MODEL.BACKBONE.NAME", "resnet"), "'resnet'"),
     ],
@@ -65,10 +65,12 @@ def test_instances(args, text, mistake, instance_datasets):
     assert re.search(text, mistake(*INSTANCE, *args))
 
 
-def test_objects_for_a_model_of_pixels(mistake, instance_datasets):
+def test_instance_labels_for_a_semantic_config(mistake, instance_datasets):
     file = instance_datasets / "coco/annotations/synthetic_instances_train.json"
     text = mistake(*SEMANTIC, "--train-data", instance_datasets / "coco/train2017", file)
-    assert "labels objects, but the model is one of pixels" in text
+    assert (
+        "is a COCO instance file, but this is a semantic config. Use for example configs/" in text
+    )
 
 
 def test_a_config_file_that_is_not_there(mistake):

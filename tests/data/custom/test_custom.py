@@ -1,4 +1,4 @@
-"""Data sets of users' own: what a config and the files say becomes records and classes."""
+"""The user's own data sets: records, classes and errors."""
 
 import json
 
@@ -29,7 +29,7 @@ def forget():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two images, one in a sub-folder, without labels."""
+    """Make a folder with two images, one in a subfolder, without labels."""
     for name in ("a.jpg", "sub/b.png"):
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def write_labels(folder, labels, names=("a.png", "sub/b.png"), **how):
 
 
 def values(*parts):
-    """Labels of 6 x 8, a column for each value."""
+    """Make 6 x 8 labels with a column for each value."""
     return np.resize(np.array(parts, np.uint8), (6, 8))
 
 
@@ -89,7 +89,7 @@ def test_a_folder_of_labels(folder):
 
 
 def test_values_of_its_own(folder):
-    """Class values that do not count from 0, and an ignored value that is another."""
+    """Class values other than 0, 1, …, and another ignore value."""
     write_labels(folder, values(7, 255, 0))
     (folder / "classes.json").write_text(
         '{"classes": [{"name": "road", "id": 255}, {"name": "sky", "id": 7}], "ignore_value": 0}'
@@ -120,7 +120,7 @@ def test_colours(folder):
     (folder / "labelmap.txt").write_text(
         "# label:color_rgb:parts:actions\nsky:0,0,255::\nroad:255,0,0::\n"
     )
-    with pytest.raises(InputError, match=r"a.png has colours that are no class: #808080"):
+    with pytest.raises(InputError, match=r"a.png has colours that are not classes: #808080"):
         read_record_labels(register(entry(folder)) and DatasetCatalog.get(NAME)[0])
     register(entry(folder, ignore_color="#808080"))
     assert read_record_labels(DatasetCatalog.get(NAME)[0])[0, :3].tolist() == [1, 255, 0]
@@ -143,7 +143,7 @@ def test_the_palette_of_the_labels_gives_the_colours(folder):
 def test_a_value_that_is_no_class_is_named(folder):
     write_labels(folder, values(7, 9))
     register(entry(folder, classes=[{"name": "sky", "id": 7}]))
-    with pytest.raises(InputError, match="a.png has values that are no class: 9"):
+    with pytest.raises(InputError, match="a.png has values that are not classes: 9"):
         read_record_labels(DatasetCatalog.get(NAME)[0])
 
 
@@ -165,7 +165,7 @@ def test_a_saved_config_knows_the_classes_without_the_data(folder):
 
 @pytest.fixture
 def coco(folder):
-    """A JSON with an object in each image; the categories out of order."""
+    """Write a COCO file with an object in each image and unsorted categories."""
     box = {"bbox": [1, 1, 3, 3], "area": 9, "iscrowd": 0, "segmentation": [[1, 1, 4, 1, 4, 4]]}
     content = {
         "images": [
@@ -203,9 +203,9 @@ def test_it_says_what_it_changes(coco, caplog):
     assert f"MODEL.ROI_HEADS.NUM_CLASSES: 5 -> 2, from the data set {NAME}" in caplog.text
 
 
-def test_objects_for_a_model_of_pixels(coco):
+def test_instance_labels_for_a_semantic_config(coco):
     cfg = register(entry(coco, "objects.json"))
-    with pytest.raises(InputError, match="labels objects, but the model is one of pixels"):
+    with pytest.raises(InputError, match="is a COCO instance file, but this is a semantic config"):
         find_task(cfg).take_classes_from_data(cfg)
 
 
@@ -219,7 +219,7 @@ def test_training_and_evaluation_number_classes_alike(folder):
     ]
     register_custom(cfg)
     try:
-        with pytest.raises(InputError, match="have other classes.*sky, road and road, sky"):
+        with pytest.raises(InputError, match="have different classes.*sky, road and road, sky"):
             find_task(cfg).check_dataset(cfg, NAME)
     finally:
         DatasetCatalog.remove(f"{NAME}_val")
@@ -233,21 +233,24 @@ def test_registering_again(folder):
     cfg = register(entry(folder, classes=["sky", "road", "tree"]))
     assert len(find_task(cfg).classes(cfg, NAME)) == 3
     taken = entry(folder, classes=["sky"]) | {"name": "coco_2017_train"}
-    with pytest.raises(InputError, match="the name coco_2017_train is that of another data set"):
+    with pytest.raises(InputError, match="another data set has the name coco_2017_train"):
         register(taken)
 
 
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"image": "x"}, "entry with 'image'.*Did you mean images"),
-        ({"images": ""}, "needs 'images', a text"),
+        ({"image": "x"}, "entry with the unknown key 'image'.*Did you mean images"),
+        ({"images": ""}, "needs 'images', a string"),
         ({"annotations": "nowhere"}, "nowhere is neither a folder of label images nor a .json"),
-        ({}, "there is no classes.txt .a name in each line"),
+        ({}, "there is no classes.txt .one name per line"),
         ({"classes": ["sky", "sky"]}, "two classes have the name 'sky'"),
         ({"classes": "gone.txt"}, "gone.txt cannot be read"),
-        ({"classes": [{"name": "sky", "color": "red"}]}, "'red' is no colour"),
-        ({"classes": [{"name": "sky", "id": 255}], "ignore_value": 255}, "its class sky"),
+        ({"classes": [{"name": "sky", "color": "red"}]}, "'red' is not a colour"),
+        (
+            {"classes": [{"name": "sky", "id": 255}], "ignore_value": 255},
+            "also the value of class sky",
+        ),
         ({"classes": [{"name": "sky", "id": 1}, "road"]}, "some classes have an id"),
     ],
 )

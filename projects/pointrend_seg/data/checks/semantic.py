@@ -60,7 +60,7 @@ def check_sem_seg_dataset(name: str, num_classes: int, ignore_value: int) -> Non
     else:
         labels = _check_loaded(name)
     coding = metadata.get("label_coding")
-    ignores_255 = ignore_value == 255 and (coding is None or coding.ignores(255))
+    ignores_255 = ignore_value == 255 and (coding is None or coding.ignore_value == 255)
     if num_classes <= 2 and ignores_255:
         _warn_of_255_masks(name, labels)
 

@@ -1,1 +1,1 @@
-"""Users' own data sets: folders of label images and JSON files in COCO's format."""
+"""The user's own data sets: folders of label images, and COCO JSON files."""

@@ -1,19 +1,18 @@
-"""Data sets of users' own: what an entry of a config says, and what the files hold.
+"""Read the entries of ``DATASETS.CUSTOM``, and the files of these data sets.
 
-Each is an image folder with a COCO-style JSON, or with a folder of label images.
+A data set is an image folder with a COCO JSON file (instance) or a folder of label images
+(semantic). An entry of ``DATASETS.CUSTOM`` is a dict:
 
-An entry of ``DATASETS.CUSTOM`` is a dict:
+    name: the name in DATASETS.TRAIN and DATASETS.TEST
+    images: the folder of images
+    annotations: a COCO JSON file, or a folder of label images
+    classes: a list of names, or of dicts with "name" and optionally "id" and "color"; or the path
+        of a class file (`read_class_file`). By default the categories of the JSON file, or the
+        class file beside the label images (`find_class_file`)
+    ignore_value: value of unlabelled pixels in label images, 255 by default
+    ignore_color: colour of unlabelled pixels in RGB label images
 
-    name: what DATASETS.TRAIN and DATASETS.TEST call it
-    images: folder of images
-    annotations: a JSON file in COCO's format (objects), or a folder of label images (pixels)
-    classes: a list of names, or of dicts with "name" and, as wanted, "id" and "color"; or a file
-        of them, see `read_class_file`. By default the categories of the JSON, or the class file
-        beside the label images, see `find_class_file`
-    ignore_value: of pixels without a class in label images, 255 by default
-    ignore_color: the same in label images of colours
-
-Paths are relative to the folder in which the program runs.
+Paths are relative to the current directory.
 """
 
 import logging
@@ -23,7 +22,13 @@ from dataclasses import dataclass, replace
 from ...errors import InputError, did_you_mean
 from ..coco_json import read_categories
 from ..dataset_files import some
-from .class_files import ClassTable, class_table, find_class_file, parse_color, read_class_file
+from .class_files import (
+    ClassTable,
+    find_class_file,
+    parse_class_table,
+    parse_color,
+    read_class_file,
+)
 from .label_coding import LabelCoding
 
 logger = logging.getLogger(__name__)
@@ -34,10 +39,10 @@ _KEYS = ("name", "images", "annotations", "classes", "ignore_value", "ignore_col
 
 @dataclass(frozen=True)
 class CustomDataset:
-    """One entry of ``DATASETS.CUSTOM``, checked; see the top of the module.
+    """A checked entry of ``DATASETS.CUSTOM``, with the keys in this module's docstring.
 
     Attributes:
-        classes: what the entry says of them, or the path of a class file, or None.
+        classes: the classes in the entry, the path of a class file, or None.
     """
 
     name: str
@@ -49,89 +54,103 @@ class CustomDataset:
 
     @classmethod
     def from_entry(cls, entry: dict) -> "CustomDataset":
-        """Raises `InputError` where the entry lacks something or has something unknown."""
+        """Check an entry of ``DATASETS.CUSTOM``.
+
+        Raises:
+            InputError: a required key is missing, or a key is unknown or has an invalid value.
+        """
         source = "DATASETS.CUSTOM"
         if not isinstance(entry, dict):
-            raise InputError(f"{source} is a list of dicts with {', '.join(_KEYS)}; got {entry!r}.")
+            raise InputError(
+                f"{source} must be a list of dicts with {', '.join(_KEYS)}, got {entry!r}."
+            )
         for key in entry:
             if key not in _KEYS:
                 raise InputError(
-                    f"{source} has an entry with {key!r}. Known are {', '.join(_KEYS)}."
-                    + did_you_mean(str(key), _KEYS)
+                    f"{source} has an entry with the unknown key {key!r}. Keys are "
+                    f"{', '.join(_KEYS)}." + did_you_mean(str(key), _KEYS)
                 )
         for key in _KEYS[:3]:
             if not isinstance(entry.get(key), str) or not entry[key]:
-                raise InputError(f"{source}: the entry {entry} needs {key!r}, a text.")
+                raise InputError(f"{source}: the entry {entry} needs {key!r}, a string.")
         source = f"{source}, {entry['name']}"
         classes, color = entry.get("classes"), entry.get("ignore_color")
         if classes and not isinstance(classes, str):
-            classes = class_table(classes, {}, source)
-        color = parse_color(color, source) if color is not None else None
-        named = (entry[key] for key in _KEYS[:3])
-        return cls(*named, classes or None, entry.get("ignore_value"), color)
+            classes = parse_class_table(classes, {}, source)
+        return cls(
+            name=entry["name"],
+            images=entry["images"],
+            annotations=entry["annotations"],
+            classes=classes or None,
+            ignore_value=entry.get("ignore_value"),
+            ignore_color=parse_color(color, source) if color is not None else None,
+        )
 
     @property
     def is_semantic(self) -> bool:
-        """Whether the labels are those of pixels."""
+        """True for label images, False for a COCO JSON file."""
         return not self.annotations.lower().endswith(".json")
 
-    def table(self) -> ClassTable:
-        """The classes, from where the entry says or else from the files.
+    def class_table(self) -> ClassTable:
+        """Return the classes of the entry, or else of the data set's files.
 
         Raises:
-            InputError: there are none, or not what they should be.
+            InputError: the classes are not found or invalid.
         """
         if isinstance(self.classes, ClassTable):
-            found = self.classes
+            table = self.classes
         elif self.classes:
-            found = read_class_file(self.classes)
+            table = read_class_file(self.classes)
         else:
-            found = self._own_classes()
+            table = self._classes_of_files()
         value, color = self.ignore_value, self.ignore_color
         return replace(
-            found,
-            ignore_value=found.ignore_value if value is None else value,
-            ignore_color=found.ignore_color if color is None else color,
+            table,
+            ignore_value=table.ignore_value if value is None else value,
+            ignore_color=table.ignore_color if color is None else color,
         )
 
-    def _own_classes(self) -> ClassTable:
+    def _classes_of_files(self) -> ClassTable:
         if not self.is_semantic:
             return _json_classes(self.name, self.annotations)
         if not os.path.isdir(self.annotations):
             raise InputError(
-                f"The data set {self.name} is not there: {os.path.abspath(self.annotations)} is "
-                "neither a folder of label images nor a .json file."
+                f"The labels of data set {self.name} were not found: "
+                f"{os.path.abspath(self.annotations)} is neither a folder of label images nor a "
+                ".json file."
             )
         file = find_class_file(self.annotations)
         if file is None:
             raise InputError(
-                f"The classes of the data set {self.name} are not known: there is no classes.txt "
-                f"(a name in each line) in {os.path.abspath(self.annotations)} or the two folders "
-                "above. Write one, or give its path (--classes, or 'classes' in DATASETS.CUSTOM)."
+                f"The classes of data set {self.name} are unknown: there is no classes.txt (one "
+                f"name per line) in {os.path.abspath(self.annotations)} or the two folders above "
+                "it. Create one, or use --classes FILE ('classes' in DATASETS.CUSTOM) if the class "
+                "file is elsewhere."
             )
         return read_class_file(file)
 
 
 def _json_classes(name: str, file: str) -> ClassTable:
     categories = read_categories(name, file)
-    colors = [entry.get("color") for entry in categories]
-    if all(isinstance(color, list) for color in colors):
-        colors = tuple(parse_color(color, file) for color in colors)
-    else:
-        colors = None
-    names, ids = (tuple(entry[key] for entry in categories) for key in ("name", "id"))
+    colors = None
+    if all(isinstance(category.get("color"), list) for category in categories):
+        colors = tuple(parse_color(category["color"], file) for category in categories)
+    names, ids = (tuple(category[key] for category in categories) for key in ("name", "id"))
     return ClassTable(names, ids, colors)
 
 
 def find_images(folder: str) -> dict[str, str]:
-    """The images below a folder, by their path there without the extension, in that order.
+    """Find the images in a folder and its subfolders.
+
+    Returns:
+        paths, by path relative to ``folder`` without the extension, sorted by that.
 
     Raises:
-        InputError: no such folder; two images that differ in the extension alone.
+        InputError: the folder does not exist, or two images differ only in the extension.
     """
     if not os.path.isdir(folder):
         raise InputError(f"The folder {os.path.abspath(folder)} does not exist.")
-    found = {}
+    found: dict[str, str] = {}
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
@@ -141,36 +160,40 @@ def find_images(folder: str) -> dict[str, str]:
             key = os.path.relpath(stem, folder)
             if key in found:
                 raise InputError(
-                    f"{found[key]} and {os.path.join(parent, name)} differ in the extension "
-                    "alone, so that it is not clear which one the labels belong to. Remove one."
+                    f"{found[key]} and {os.path.join(parent, name)} differ only in the extension, "
+                    "so it is unclear which one belongs to the labels. Remove one."
                 )
             found[key] = os.path.join(parent, name)
     return dict(sorted(found.items()))
 
 
 def label_records(dataset: CustomDataset, coding: LabelCoding) -> list[dict]:
-    """The data set in Detectron2's form; an image without labels is left out, and it says so."""
+    """Return a semantic data set as Detectron2's records; log images without labels and skip them.
+
+    Raises:
+        InputError: a folder does not exist, or a label image has no image.
+    """
     images, labels = find_images(dataset.images), find_images(dataset.annotations)
     both = [key for key in labels if key in images]
     if not both:
         raise InputError(
-            f"The data set {dataset.name}: no label image in {dataset.annotations} "
-            f"({some(list(labels)) or 'which has none'}) has the name of an image in "
-            f"{dataset.images} ({some(list(images)) or 'which has none'}). Labels are found by the "
-            "path of the image below its folder, without the extension."
+            f"Data set {dataset.name}: no label image in {dataset.annotations} "
+            f"({some(list(labels)) or 'it has none'}) has the name of an image in "
+            f"{dataset.images} ({some(list(images)) or 'it has none'}). The paths relative to "
+            "these folders, without the extension, must be equal."
         )
-    without = [labels[key] for key in labels if key not in images]
-    if without:
+    without_image = [labels[key] for key in labels if key not in images]
+    if without_image:
         raise InputError(
-            f"The data set {dataset.name}: {len(without)} of {len(labels)} label images have no "
-            f"image in {dataset.images}: {some(without)}. Complete the images, or remove "
-            "the labels."
+            f"Data set {dataset.name}: {len(without_image)} of {len(labels)} label images have no "
+            f"image in {dataset.images}: {some(without_image)}. Add the images or remove the "
+            "labels."
         )
-    without = [images[key] for key in images if key not in labels]
-    if without:
+    without_labels = [images[key] for key in images if key not in labels]
+    if without_labels:
         logger.warning(
-            f"{len(without)} of {len(images)} images in {dataset.images} have no labels in "
-            f"{dataset.annotations} and are left out of {dataset.name}: {some(without)}."
+            f"{len(without_labels)} of {len(images)} images in {dataset.images} have no labels in "
+            f"{dataset.annotations} and are skipped in {dataset.name}: {some(without_labels)}."
         )
     return [
         {

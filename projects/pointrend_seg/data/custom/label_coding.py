@@ -1,5 +1,6 @@
-"""Label images whose values are not 0, 1, 2, …, or that have colours instead."""
+"""Decode label images whose values are not 0, 1, 2, …, or that have colours."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +10,19 @@ from ...errors import InputError
 
 @dataclass(frozen=True)
 class LabelCoding:
-    """How a data set's label images say which class a pixel has.
+    """The values and colours of classes in a data set's label images.
 
     Attributes:
-        ids: the value of each class, in the order 0 to C - 1 in which they are decoded.
-        colors: RGB of each class, for images of colours; None where there are none.
-        ignore_value, ignore_color: of pixels without a class, or None.
-        decoded_ignore: what these become.
+        ids: the value of each class 0 to C - 1 in single-channel label images.
+        colors: the RGB colour of each class in RGB label images, None if unknown.
+        ignore_value: value of unlabelled pixels in single-channel label images, or None.
+        ignore_color: colour of unlabelled pixels in RGB label images, or None.
+        decoded_ignore: the label that unlabelled pixels get.
+
+    Example:
+        >>> coding = LabelCoding((7, 9), None, 0, None, decoded_ignore=255)
+        >>> coding.decode(np.array([[9, 7, 0]]), "label.png").tolist()
+        [[1, 0, 255]]
     """
 
     ids: tuple[int, ...]
@@ -25,79 +32,79 @@ class LabelCoding:
     decoded_ignore: int
 
     def decode(self, labels: np.ndarray, label_file: str) -> np.ndarray:
-        """Class numbers of a label image.
+        """Convert a label image to class indices.
 
         Args:
-            labels: H x W, integer or bool, or H x W x 3 (RGB) or 4 (alpha is left out), uint8.
-            label_file: named in messages.
+            labels: H x W, integer or bool; or uint8, H x W x 2 (grey, alpha), H x W x 3 (RGB) or
+                H x W x 4 (RGB, alpha). Alpha is dropped.
+            label_file: path of the image, for error messages.
 
         Returns:
-            H x W, integer; what has to be translated is uint8 or, for more than 255 classes,
-            uint16. Values that need no translation are returned as they are, also wrong ones.
+            H x W, uint8, or uint16 for more than 255 classes. If the values are class indices
+            already (``is_plain``), they are returned unchanged and unchecked.
 
         Raises:
-            InputError: a value or colour that is no class; colours, but none are known.
+            InputError: a value or colour is not a class, or the classes have no colours.
         """
-        if labels.ndim == 3 and labels.shape[2] == 2:  # gray and alpha
+        if labels.ndim == 3 and labels.shape[2] == 2:
             labels = labels[..., 0]
         if labels.ndim == 2 and self.is_plain:
             return labels.astype(np.uint8) if labels.dtype == bool else labels
         if labels.ndim == 3 and self.colors is None:
             raise InputError(
-                f"{label_file} has colours ({labels.shape[2]} channels) instead of class numbers. "
-                "Give each class its colour in the class file (a line is NAME #rrggbb), or write "
-                "label images of one channel."
+                f"{label_file} has colours ({labels.shape[2]} channels) instead of class values. "
+                "Add the colour of each class to the class file (NAME #rrggbb), or use "
+                "single-channel label images."
             )
-        return self._numbers(*self.keys_of(labels), label_file)
+        keys, label_by_key = self.pixel_keys(labels)
+        known = np.array(sorted(label_by_key))
+        indices = np.searchsorted(known, keys).clip(max=len(known) - 1)
+        unknown = known[indices] != keys
+        if unknown.any():
+            raise InputError(self._unknown_message(np.unique(keys[unknown]).tolist(), label_file))
+        dtype = np.uint8 if self.decoded_ignore <= 255 else np.uint16
+        return np.array([label_by_key[key] for key in known.tolist()], dtype)[indices]
 
     @property
     def is_plain(self) -> bool:
-        """Whether the values of label images of one channel are the class numbers already."""
+        """True if the values in single-channel label images are class indices already."""
         plain = self.ids == tuple(range(len(self.ids)))
         return plain and self.ignore_value == self.decoded_ignore
 
-    def ignores(self, value: int) -> bool:
-        """Whether pixels of that value are ignored in label images of one channel."""
-        return self.ignore_value == value
-
-    def keys_of(self, labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
-        """A label image as one number for each pixel, and the class of each number that has one.
+    def pixel_keys(self, labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
+        """Return one integer per pixel (the value or packed colour), and the label of each integer.
 
         Args:
-            labels: as `decode` takes them; of colours only where ``colors`` are known.
+            labels: as `decode` takes them; RGB only if ``colors`` are known.
+
+        Returns:
+            H x W int64, and labels by integer: class indices, and ``decoded_ignore``.
         """
         if labels.ndim == 2:
-            keys = {value: number for number, value in enumerate(self.ids)}
-            if self.ignore_value is not None:
-                keys[self.ignore_value] = self.decoded_ignore
-            return labels.astype(np.int64), keys
-        keys = {pack(color): number for number, color in enumerate(self.colors)}
-        if self.ignore_color is not None:
-            keys[pack(self.ignore_color)] = self.decoded_ignore
-        return pack(labels[..., :3]), keys
+            values, ignored = labels.astype(np.int64), self.ignore_value
+            class_keys: Iterable[int] = self.ids
+        else:
+            values, ignored = _pack(labels[..., :3]), None
+            class_keys = _pack(np.array(self.colors)).tolist()
+            if self.ignore_color is not None:
+                ignored = int(_pack(np.array(self.ignore_color)))
+        label_by_key = {key: index for index, key in enumerate(class_keys)}
+        if ignored is not None:
+            label_by_key[ignored] = self.decoded_ignore
+        return values, label_by_key
 
-    def _numbers(self, image: np.ndarray, keys: dict[int, int], label_file: str) -> np.ndarray:
-        known = np.array(sorted(keys))
-        places = np.searchsorted(known, image).clip(max=len(known) - 1)
-        wrong = known[places] != image
-        if wrong.any():
-            raise InputError(self._what_is_wrong(np.unique(image[wrong]).tolist(), label_file))
-        narrow = np.uint8 if self.decoded_ignore <= 255 else np.uint16
-        return np.array([keys[key] for key in known.tolist()], narrow)[places]
-
-    def _what_is_wrong(self, keys: list[int], label_file: str) -> str:
-        by_color = self.colors is not None and max(keys) > 255
-        shown = [f"#{key:06x}" if by_color else str(key) for key in keys[:5]]
-        what = "colours" if by_color else "values"
+    def _unknown_message(self, keys: list[int], label_file: str) -> str:
+        are_colors = self.colors is not None and max(keys) > 255
+        shown = [f"#{key:06x}" if are_colors else str(key) for key in keys[:5]]
+        kind = "colour" if are_colors else "value"
         return (
-            f"{label_file} has {what} that are no class: {', '.join(shown)}"
-            f"{', ...' if keys[5:] else ''}. Add them to the class file, or name the one that "
-            f"marks pixels without a class (ignore_{'color' if by_color else 'value'})."
+            f"{label_file} has {kind}s that are not classes: {', '.join(shown)}"
+            f"{', ...' if keys[5:] else ''}. Add them to the class file, or set "
+            f"ignore_{'color' if are_colors else 'value'} to the {kind} of unlabelled pixels."
         )
 
 
-def pack(color) -> np.ndarray | int:
-    """RGB, (..., 3), as one number each."""
-    red, green, blue = np.moveaxis(np.asarray(color, np.int64), -1, 0)
-    packed = (red << 16) | (green << 8) | blue
-    return int(packed) if packed.ndim == 0 else packed
+def _pack(rgb: np.ndarray) -> np.ndarray:
+    """Pack RGB colours, (..., 3), into int64, (...)."""
+    red, green, blue = np.moveaxis(rgb.astype(np.int64), -1, 0)
+    return (red << 16) | (green << 8) | blue

@@ -1,12 +1,14 @@
-"""Registering users' own data sets, so that configs name them as any others."""
+"""Register the user's own data sets in Detectron2's catalogs, and check them."""
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from PIL import Image
 
@@ -19,16 +21,16 @@ from .label_coding import LabelCoding
 
 
 def register_custom(cfg: CfgNode) -> None:
-    """Register the data sets of ``DATASETS.CUSTOM``, and write their classes into the entries.
+    """Register the data sets of ``DATASETS.CUSTOM``, and write their classes to the entries.
 
-    So a config that is saved knows the classes where the data is not. A data set that is
-    registered with the same entry stays.
+    With the classes, a saved config can be used without the data. Data sets that are registered
+    with the same entry are kept.
 
     Args:
-        cfg: not frozen where there are entries whose classes come from files.
+        cfg: modified, so it must not be frozen, if classes come from files.
 
     Raises:
-        InputError: an entry is wrong, or its name is another data set's.
+        InputError: an entry is invalid, or its name is that of another data set.
     """
     entries = [_registered(entry) for entry in cfg.DATASETS.CUSTOM]
     if entries != cfg.DATASETS.CUSTOM:
@@ -36,19 +38,23 @@ def register_custom(cfg: CfgNode) -> None:
 
 
 def check_same_classes(names: Iterable[str]) -> None:
-    """Raises `InputError` where users' own data sets number classes differently.
+    """Check that the user's own data sets have the same classes in the same order.
 
-    A model numbers them once, so the sets that it is trained and evaluated on must agree.
+    Args:
+        names: data sets that a model is trained or evaluated on; others are ignored.
+
+    Raises:
+        InputError: two of them have different classes.
     """
-    known = [name for name in names if custom_dataset(name) is not None]
-    tables = {name: MetadataCatalog.get(name).get("class_table") for name in known}
-    first = next((name for name in known if tables[name] is not None), None)
-    for name in known:
-        if tables[name] is not None and tables[name].names != tables[first].names:
+    own = [name for name in names if custom_dataset(name) is not None]
+    tables = {name: MetadataCatalog.get(name).get("class_table") for name in own}
+    known = [(name, table.names) for name, table in tables.items() if table is not None]
+    for (name, classes), (other_name, other_classes) in pairwise(known):
+        if classes != other_classes:
             raise InputError(
-                f"The data sets {first} and {name} have other classes, or in another order: "
-                f"{some(tables[first].names)} and {some(tables[name].names)}. Give both the same: "
-                "all categories in both JSON files, or one class file (--classes)."
+                f"The data sets {name} and {other_name} have different classes, or the same in a "
+                f"different order: {some(classes)} and {some(other_classes)}. Use the same for "
+                "both: all categories in both JSON files, or one class file (--classes)."
             )
 
 
@@ -58,8 +64,7 @@ def _registered(entry: dict) -> dict:
     before = custom_dataset(dataset.name) if known else None
     if known and before is None:
         raise InputError(
-            f"DATASETS.CUSTOM: the name {dataset.name} is that of another data set. Choose another "
-            "one."
+            f"DATASETS.CUSTOM: another data set has the name {dataset.name}. Choose another name."
         )
     if before != dataset:
         if known:
@@ -71,7 +76,8 @@ def _registered(entry: dict) -> dict:
     return _with_classes(entry, MetadataCatalog.get(dataset.name))
 
 
-def _with_classes(entry: dict, metadata) -> dict:
+def _with_classes(entry: dict, metadata: Metadata) -> dict:
+    """Return an entry of ``DATASETS.CUSTOM`` with the classes in the metadata."""
     table = metadata.get("class_table")
     if table is None:
         return entry
@@ -83,26 +89,28 @@ def _with_classes(entry: dict, metadata) -> dict:
         classes = [each | {"id": k} for each, k in zip(classes, table.ids, strict=True)]
     if not metadata.custom.is_semantic:
         return entry | {"classes": classes}
-    ignore = {"ignore_value": table.ignore_value}
+    ignore: dict[str, Any] = {"ignore_value": table.ignore_value}
     if table.ignore_color is not None:
         ignore["ignore_color"] = "#" + bytes(table.ignore_color).hex()
     return entry | {"classes": classes} | ignore
 
 
 def custom_dataset(name: str) -> CustomDataset | None:
-    """What a name in ``DATASETS`` stands for, where it is one of the user's own."""
+    """Return the user's own data set with this name, None for other data sets."""
     if name not in MetadataCatalog.list():
         return None
     return MetadataCatalog.get(name).get("custom")
 
 
 def check_custom(name: str, *, semantic: bool) -> None:
-    """Raises `InputError` where a data set of the user's own is not there, or of the other kind.
-
-    Other data sets pass.
+    """Check that the user's own data set exists and fits the model; ignore other data sets.
 
     Args:
-        semantic: whether the model labels pixels.
+        name: a name in ``DATASETS.TRAIN`` or ``DATASETS.TEST``.
+        semantic: True for a semantic model, False for an instance model.
+
+    Raises:
+        InputError: its images or labels do not exist, or are for the other kind of model.
     """
     dataset = custom_dataset(name)
     if dataset is None:
@@ -110,16 +118,18 @@ def check_custom(name: str, *, semantic: bool) -> None:
     for what, path in (("images", dataset.images), ("annotations", dataset.annotations)):
         if not os.path.exists(path):
             raise InputError(
-                f"The data set {name} is not there: {os.path.abspath(path)} does not exist. "
-                f"Correct the path of its {what}; it is relative to the folder of the running "
-                "program."
+                f"The {what} of data set {name} were not found: {os.path.abspath(path)} does not "
+                "exist. Correct the path; a relative path starts at the current directory."
             )
-    if dataset.is_semantic != semantic:
-        kinds = ("pixels", "objects") if dataset.is_semantic else ("objects", "pixels")
+    if dataset.is_semantic and not semantic:
         raise InputError(
-            f"{dataset.annotations} labels {kinds[0]}, but the model is one of {kinds[1]}. Choose "
-            "a config of semantic segmentation for label images, of instance segmentation for a "
-            "JSON, or give the other labels."
+            f"{dataset.annotations} is a folder of label images, but this is an instance config. "
+            "Use for example configs/quick/pointrend_deeplabv3_R_18_OS16.yaml, or a COCO JSON file."
+        )
+    if semantic and not dataset.is_semantic:
+        raise InputError(
+            f"{dataset.annotations} is a COCO instance file, but this is a semantic config. Use "
+            "for example configs/quick/pointrend_rcnn_R_18_FPN.yaml, or a folder of label images."
         )
 
 
@@ -130,17 +140,17 @@ def _register_json(dataset: CustomDataset) -> None:
     metadata.set(json_file=dataset.annotations, image_root=dataset.images, evaluator_type="coco")
     if not (dataset.classes or os.path.isfile(dataset.annotations)):
         return
-    with contextlib.suppress(InputError):  # what is wrong is said when the data set is looked at
-        table = _colored(dataset.table())
+    with contextlib.suppress(InputError):  # raised again when the data set is checked
+        table = _with_colors(dataset.class_table())
         metadata.set(
-            class_table=table, thing_classes=list(table.names), thing_colors=_lists(table.colors)
+            class_table=table, thing_classes=list(table.names), thing_colors=_color_lists(table)
         )
         if table.ids is not None:
-            metadata.thing_dataset_id_to_contiguous_id = {k: n for n, k in enumerate(table.ids)}
+            metadata.thing_dataset_id_to_contiguous_id = {k: i for i, k in enumerate(table.ids)}
 
 
 def _register_labels(dataset: CustomDataset) -> None:
-    table = dataset.table()
+    table = dataset.class_table()
     ids = table.ids or tuple(range(len(table.names)))
     decoded_ignore = IGNORED if len(ids) <= IGNORED else 65535
     ignore = table.ignore_value
@@ -148,36 +158,39 @@ def _register_labels(dataset: CustomDataset) -> None:
         ignore = IGNORED
     if ignore in ids:
         raise InputError(
-            f"The data set {dataset.name} ignores the value {ignore}, which is that of its class "
+            f"Data set {dataset.name}: the ignore_value {ignore} is also the value of class "
             f"{table.names[ids.index(ignore)]}. Change ignore_value (--ignore-value) or the class "
             "file."
         )
     coding = LabelCoding(ids, table.colors, ignore, table.ignore_color, decoded_ignore)
-    shown = _colored(table, None if table.colors else _palette_of_files(dataset, ids))
+    palette_colors = None if table.colors else _read_palette(dataset, ids)
+    table = replace(_with_colors(table, palette_colors), ids=ids, ignore_value=ignore)
     DatasetCatalog.register(dataset.name, lambda: label_records(dataset, coding))
     MetadataCatalog.get(dataset.name).set(
-        class_table=replace(shown, ids=ids, ignore_value=ignore),
+        class_table=table,
         stuff_classes=list(table.names),
-        stuff_colors=_lists(shown.colors),
-        stuff_dataset_id_to_contiguous_id={value: number for number, value in enumerate(ids)},
+        stuff_colors=_color_lists(table),
+        stuff_dataset_id_to_contiguous_id={value: index for index, value in enumerate(ids)},
         ignore_label=decoded_ignore,
         evaluator_type="sem_seg",
         label_coding=coding,
     )
 
 
-def _colored(table: ClassTable, found=None) -> ClassTable:
-    """With the colours given, else those found, else some."""
-    colors = table.colors or found or palette(len(table.names))
-    return replace(table, colors=tuple(tuple(int(part) for part in color) for color in colors))
+def _with_colors(
+    table: ClassTable, default_colors: Sequence[Sequence[int]] | None = None
+) -> ClassTable:
+    """Return the table with its own colours, else ``default_colors``, else distinct colours."""
+    colors = table.colors or default_colors or palette(len(table.names)).tolist()
+    return replace(table, colors=tuple((red, green, blue) for red, green, blue in colors))
 
 
-def _lists(colors) -> list[list[int]]:
-    return [list(color) for color in colors]
+def _color_lists(table: ClassTable) -> list[list[int]]:
+    return [list(color) for color in table.colors or ()]
 
 
-def _palette_of_files(dataset: CustomDataset, ids: tuple[int, ...]):
-    """The colours that the first label image has in its palette, if it has one."""
+def _read_palette(dataset: CustomDataset, ids: tuple[int, ...]) -> list[list[int]] | None:
+    """Return the colours of ``ids`` in the first label image's palette, None if it has none."""
     if not os.path.isdir(dataset.annotations):
         return None
     first = next(iter(find_images(dataset.annotations).values()), None)

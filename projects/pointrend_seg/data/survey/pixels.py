@@ -79,7 +79,7 @@ def count_classes(coding: LabelCoding, labels: np.ndarray) -> tuple[dict[int, in
         labels = labels[..., 0]
     if labels.ndim == 3 and coding.colors is None:
         return {}, f"{labels.shape[2]} channels, and no colours of classes are known"
-    image, keys = coding.keys_of(labels)
+    image, keys = coding.pixel_keys(labels)
     values, counts = np.unique(image, return_counts=True)
     numbers, wrong = {}, []
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
