@@ -79,8 +79,8 @@ _POINT_HEAD = (
     Key("LOSS_WEIGHT", 1.0, "Weight of the point loss."),
     Key("FAST_PATH", True,
         "Compute in the fast order. False: in the order of the paper and of Detectron2, whose "
-        "results are then repeated to the last bit. In the training of semantic models both are "
-        "the same; the implicit head ignores the key."),
+        "results are then repeated to the last bit. In the training of semantic models and of the "
+        "implicit head both are the same."),
 )
 
 
