@@ -2,12 +2,23 @@
 
 import importlib.util
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 import torch
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY, build_model
 
+from mask_inputs import (
+    assert_finite_with_gradients,
+    detections,
+    features,
+    losses_of,
+    mask_head,
+    masks_of,
+    proposals,
+)
+from pointrend_seg import POINT_HEAD_REGISTRY
 from pointrend_seg.modeling.samplers import POINT_SAMPLER_REGISTRY
 from small_configs import small_semantic_cfg
 
@@ -20,7 +31,8 @@ NODE = "MODEL.SEM_SEG_POINT_HEAD"
 
 def examples(name):
     text = (REPOSITORY / name).read_text()
-    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    blocks = re.findall(r"^ *```python\n(.*?)```", text, flags=re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(block) for block in blocks]
 
 
 def train_and_predict(opts):
@@ -85,6 +97,19 @@ def test_the_coarse_head_of_the_docs():
         assert set(losses) == {"loss_sem_seg", "loss_sem_seg_point"}
     finally:
         SEM_SEG_HEADS_REGISTRY._obj_map.pop("LinearHead", None)
+
+
+def test_the_point_head_of_contributing():
+    """It serves both branches, and the fast readers leave it alone."""
+    (code,) = examples("CONTRIBUTING.md")
+    try:
+        exec(code, {"__name__": "example"})
+        train_and_predict((f"{NODE}.NAME", "LinearPointHead"))
+        head = mask_head(("MODEL.POINT_HEAD.NAME", "LinearPointHead"))
+        assert_finite_with_gradients(losses_of(head, features(), proposals(3, 0)), head)
+        assert masks_of(head, features(), detections(2, 3)).shape == (5, 1, 224, 224)
+    finally:
+        POINT_HEAD_REGISTRY._obj_map.pop("LinearPointHead", None)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
