@@ -18,7 +18,8 @@ from tabulate import tabulate
 
 from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
 from pointrend_seg.command_line.running import FoundProblems, run_tool
-from pointrend_seg.data.survey.findings import ERROR, KINDS, WARNING, Survey
+from pointrend_seg.data.problems import ERROR, KINDS, WARNING
+from pointrend_seg.data.survey.findings import Survey
 from pointrend_seg.data.survey.survey import survey_datasets
 from pointrend_seg.engine import find_task, load_config
 from pointrend_seg.errors import InputError
@@ -69,7 +70,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     write(survey, args)
     errors, warnings = (
-        sum(found.count for found in survey.of(severity).values()) for severity in (ERROR, WARNING)
+        sum(found.count for found in survey.with_severity(severity).values())
+        for severity in (ERROR, WARNING)
     )
     if errors or (args.strict and warnings):
         raise FoundProblems(f"{errors} errors and {warnings} warnings")
@@ -88,7 +90,7 @@ def write(survey: Survey, args: argparse.Namespace) -> None:
             file.write(text)
     print(class_table(survey))
     for severity in (ERROR, WARNING):
-        for kind, found in survey.of(severity).items():
+        for kind, found in survey.with_severity(severity).items():
             print(f"\n{severity} {kind} ({found.count}): {KINDS[kind].what}. {KINDS[kind].fix}")
             for example in found.examples:
                 print(f"  {example}")

@@ -4,15 +4,14 @@ import pytest
 from detectron2.structures import BoxMode
 
 from pointrend_seg.data.annotations import (
-    Findings,
-    Problem,
     annotation_name,
-    annotation_problem,
     box_problem,
+    checked_annotations,
     decode_mask,
     is_degenerate,
     mask_problem,
 )
+from pointrend_seg.data.problems import Problem, ProblemLog
 from pointrend_seg.errors import InputError
 
 HEIGHT, WIDTH = 40, 60
@@ -152,10 +151,18 @@ def test_rotated_boxes_have_five_numbers():
     assert box_problem({"bbox": [7, 7, 9, 9], "bbox_mode": BoxMode.XYWHA_ABS})
 
 
+def annotation_problems(annotation, num_classes, masks):
+    """Those of an annotation that is alone in its image."""
+    record = {"height": HEIGHT, "width": WIDTH, "annotations": [annotation]}
+    (checked,) = checked_annotations(record, num_classes, masks=masks, is_train=True)
+    return checked.problems
+
+
 @pytest.mark.parametrize("category", [5, -1, None, "car"])
 def test_classes_that_are_none(category):
     annotation = {"bbox": [1, 2, 3, 4], "category_id": category, "segmentation": [SQUARE]}
-    text = str(annotation_problem(annotation, SIZE, 5, mask_on=True))
+    (problem,) = annotation_problems(annotation, 5, masks=True)
+    text = str(problem)
     said = f"has category_id {category}, but classes are 0 to 4 (MODEL.ROI_HEADS.NUM_CLASSES is 5)"
     assert said in text
     assert "to the number of classes of the data set; in data set dicts they count from 0" in text
@@ -164,10 +171,10 @@ def test_classes_that_are_none(category):
 @pytest.mark.parametrize("category", [0, 4, np.int64(4)])
 def test_annotations_that_are_fine(category):
     annotation = {"bbox": [1, 2, 3, 4], "category_id": category}
-    assert annotation_problem(annotation, SIZE, 5, mask_on=False) is None
-    assert annotation_problem(annotation, SIZE, 5, mask_on=True)
+    assert not annotation_problems(annotation, 5, masks=False)
+    assert [problem.kind for problem in annotation_problems(annotation, 5, True)] == ["no-mask"]
     annotation["segmentation"] = [SQUARE]
-    assert annotation_problem(annotation, SIZE, 5, mask_on=True) is None
+    assert not annotation_problems(annotation, 5, masks=True)
 
 
 def test_names():
@@ -177,15 +184,16 @@ def test_names():
     assert name == "Annotation number 2 (from 0) of image a.png"
 
 
-def test_findings(caplog):
-    Findings("a set").report()
-    findings = Findings("a set")
+def test_problem_log(caplog):
+    ProblemLog("a set").report()
+    log = ProblemLog("a set")
     for number in range(3):
-        findings.warn(f"Annotation {number}", Problem(f"has fault {number}", "Mend it."))
-    findings.error("Annotation 3", Problem("is broken", "Replace it."))
-    findings.error("Annotation 4", Problem("is lost", "Find it."))
+        problem = Problem("bad-mask", f"has fault {number}", "Correct it.", stops=False)
+        log.add(f"Annotation {number}", problem)
+    log.add("Annotation 3", Problem("bad-box", "is broken", "Replace it."))
+    log.add("Annotation 4", Problem("bad-box", "is lost", "Find it."))
     with pytest.raises(InputError) as caught:
-        findings.report()
+        log.report()
     assert str(caught.value) == "Annotation 3 is broken. Replace it."
-    said = "Annotation 0 has fault 0. Mend it. (3 annotations of a set are like it.)"
+    said = "Annotation 0 has fault 0. Correct it. (3 annotations of a set are like it.)"
     assert [record.getMessage() for record in caplog.records] == [said]

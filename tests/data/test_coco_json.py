@@ -215,7 +215,7 @@ def test_polygons_that_would_fill_the_memory(number, register):
 
 def test_run_lengths_of_other_images(register):
     text = message(register(content(segmentation=RUNS | {"counts": [40, 100]})))
-    assert "has run lengths that do not add up to its 600 pixels. Write the mask anew" in text
+    assert "has run lengths that do not add up to its 600 pixels. Write the mask again" in text
 
 
 def test_annotations_of_a_kind_are_counted(register, caplog):

@@ -126,7 +126,7 @@ def check_not_empty(name: str, paths: Sequence[str]) -> None:
     if empty:
         raise InputError(
             f"The data set {name} is not complete: files of zero bytes, {len(empty)} or more: "
-            f"{some(empty)}. Copy them anew."
+            f"{some(empty)}. Copy them again."
         )
 
 

@@ -1,42 +1,59 @@
-"""Reading images and labels, and finding what is wrong with them while the file's name is known."""
+"""Read images and label images, and find what is wrong with them while the file's name is known."""
+
+from typing import Any
 
 import numpy as np
 from detectron2.data import detection_utils
+from PIL import Image
 
 from ..errors import InputError
+from .annotations import Record, Size
+from .problems import Problem
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises for broken files
+# What Pillow raises for broken files
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def read_file(file_name: str, what: str, image_format: str | None) -> np.ndarray:
-    """Reads an image file.
+    """Read an image file, upright if its EXIF data have an orientation.
 
     Args:
         what: "image" or "label file", for the message.
         image_format: as `detectron2.data.detection_utils.read_image` takes it.
 
+    Returns:
+        H x W or H x W x channels; without an `image_format` as the file stores it, palette images
+        as their indices.
+
     Raises:
         InputError: missing or unreadable.
     """
+    image, problem = _read(file_name, what, image_format)
+    if image is None:
+        raise InputError(str(problem))
+    return image
+
+
+def _read(
+    file_name: str, what: str, image_format: str | None
+) -> tuple[np.ndarray | None, Problem | None]:
+    kind = "unreadable-image" if what.startswith("image") else "unreadable-labels"
     try:
-        return detection_utils.read_image(file_name, format=image_format)
+        return detection_utils.read_image(file_name, format=image_format), None
     except FileNotFoundError:
-        raise InputError(
-            f"The {what} {file_name} does not exist. Complete the data set's copy (is "
-            "DETECTRON2_DATASETS right?)."
-        ) from None
-    except _UNREADABLE as error:
-        raise InputError(
-            f"The {what} {file_name} cannot be read: {error}. Copy it anew."
-        ) from error
+        fix = "Complete the data set's copy (is DETECTRON2_DATASETS right?)."
+        return None, Problem(kind, f"The {what} {file_name} does not exist", fix)
+    except UNREADABLE as error:
+        fix = "The file could not be decoded; export it again as PNG or JPEG."
+        return None, Problem(kind, f"The {what} {file_name} cannot be read: {error}", fix)
 
 
-def check_image_size(image: np.ndarray, record: dict) -> None:
-    """Raises unless an image has the size that its data set dict states; fills it in else.
+def check_image_size(image: np.ndarray, record: Record) -> None:
+    """Check that an image has the size that its data set dict states; add the size if it has none.
 
     Args:
         image: H x W or H x W x channels.
-        record: with `file_name`; `height` and `width` are set where they are missing.
+        record: with `file_name`; `height` and `width` are set if they are missing.
 
     Raises:
         InputError: names both sizes.
@@ -51,27 +68,78 @@ def check_image_size(image: np.ndarray, record: dict) -> None:
         )
 
 
-def read_record_labels(record: dict) -> np.ndarray:
-    """Reads the labels of a data set dict as class numbers, whatever the file holds.
+def read_label_image(
+    record: Record,
+    *,
+    size: Size | None = None,
+    num_classes: int | None = None,
+    ignore_value: int | None = None,
+) -> tuple[np.ndarray | None, list[Problem]]:
+    """Read the labels of a data set dict as class numbers, and find what is wrong with them.
 
     Args:
-        record: with `sem_seg_file_name`, and with `label_coding` (`LabelCoding`) where the file's
-            values or colours are not the class numbers.
+        record: with `sem_seg_file_name`, and with `label_coding` (`LabelCoding`) if the values or
+            colours of the file are not the class numbers.
+        size: height and width of the image, to be compared; None compares nothing.
+        num_classes: classes are 0..num_classes-1; 1 means background 0 and foreground 1. None
+            allows any value, unless a `label_coding` says which are classes.
+        ignore_value: allowed besides the classes.
+
+    Returns:
+        the labels, H x W, in the file's integer type (uint8 for a file of bits) or as
+        `LabelCoding.decode` gives them, None if they cannot be read; and the problems.
+    """
+    label_file, coding = record["sem_seg_file_name"], record.get("label_coding")
+    labels, problem = _read(label_file, "label file", None)
+    if labels is None:
+        return None, [problem] if problem else []
+    problems = []
+    if size is not None and labels.shape[:2] != size:
+        found = (
+            f"Image and labels differ in size: {record['file_name']} is {size[1]} x {size[0]} "
+            f"(width x height), {label_file} is {labels.shape[1]} x {labels.shape[0]}"
+        )
+        problems.append(Problem("label-size", found, "Replace the wrong file."))
+    decoded: np.ndarray | None = labels
+    if coding is not None:
+        decoded, problem = coding.decode(labels, label_file)
+    elif labels.ndim != 2:
+        found = (
+            f"Labels must be one channel of class numbers, but {label_file} has "
+            f"{labels.shape[2]} channels: it looks colour-coded"
+        )
+        fix = "Use the class-number files (for Cityscapes the _gtFine_labelTrainIds.png files)."
+        decoded, problem = None, Problem("label-value", found, fix)
+    if problem is None and decoded is not None and num_classes is not None:
+        problem = label_value_problem(decoded, label_file, num_classes, ignore_value)
+    if problem:
+        problems.append(problem)
+    if decoded is not None and decoded.dtype == bool:
+        decoded = decoded.astype(np.uint8)
+    return decoded, problems
+
+
+def read_record_labels(record: Record, **checks: Any) -> np.ndarray:
+    """Read the labels of a data set dict as class numbers, whatever the file holds.
+
+    Args:
+        record, checks: as `read_label_image` takes them.
 
     Returns:
         H x W, integer.
 
     Raises:
-        InputError: missing, unreadable, or with a value or colour that is no class.
+        InputError: one of the problems that `read_label_image` finds.
     """
-    label_file, coding = record["sem_seg_file_name"], record.get("label_coding")
-    if coding is None:
-        return read_labels(label_file)
-    return coding.decode(read_file(label_file, "label file", None), label_file)
+    labels, problems = read_label_image(record, **checks)
+    for problem in problems:
+        raise InputError(str(problem))
+    assert labels is not None
+    return labels
 
 
 def read_labels(label_file: str) -> np.ndarray:
-    """Reads a label map without changing its values: of a palette image, the indices.
+    """Read a label image without changing its values: of a palette image, the indices.
 
     Returns:
         H x W, in the file's own integer type; uint8 for a file of bits.
@@ -79,44 +147,49 @@ def read_labels(label_file: str) -> np.ndarray:
     Raises:
         InputError: missing, unreadable, or of several channels.
     """
-    labels = read_file(label_file, "label file", None)
-    if labels.ndim != 2:
-        raise InputError(
-            f"Labels must be one channel of class numbers, but {label_file} has "
-            f"{labels.shape[2]} channels: it looks colour-coded. Use the class-number files "
-            "(for Cityscapes the _gtFine_labelTrainIds.png files)."
-        )
-    return labels.astype(np.uint8) if labels.dtype == bool else labels
+    return read_record_labels({"sem_seg_file_name": label_file})
 
 
-def check_label_values(
-    labels: np.ndarray, label_file: str, num_classes: int, ignore_value: int
-) -> None:
-    """Raises unless every label is a class or ignored.
+def wrong_labels(labels: np.ndarray, num_classes: int, ignore_value: int | None) -> np.ndarray:
+    """Return the values, each once, that are neither a class nor the ignored value.
+
+    Args:
+        labels: integer or bool, of any shape.
+        num_classes: classes are 0..num_classes-1; 1 means background 0 and foreground 1.
+        ignore_value: allowed besides the classes; None for none.
+    """
+    good = labels <= max(num_classes, 2) - 1
+    if np.issubdtype(labels.dtype, np.signedinteger):
+        good &= labels >= 0
+    if ignore_value is not None:
+        good |= labels == ignore_value
+    return np.unique(labels[~good]) if not good.all() else labels[:0].ravel()
+
+
+def label_value_problem(
+    labels: np.ndarray, label_file: str, num_classes: int, ignore_value: int | None
+) -> Problem | None:
+    """Find labels that are neither a class nor ignored.
 
     Args:
         labels: H x W, integer or bool.
         label_file: named in the message.
-        num_classes: classes are 0..num_classes-1; 1 means background 0 and foreground 1.
-        ignore_value: allowed besides the classes.
+        num_classes, ignore_value: as in `wrong_labels`.
 
-    Raises:
-        InputError: names the file, the values and, where the cause is known, what to do.
+    Returns:
+        names the file, the values and, if the cause is known, what to do.
     """
+    values = wrong_labels(labels, num_classes, ignore_value)
+    if not len(values):
+        return None
     last_class = max(num_classes, 2) - 1
-    good = (labels <= last_class) | (labels == ignore_value)
-    if np.issubdtype(labels.dtype, np.signedinteger):
-        good &= (labels >= 0) | (labels == ignore_value)
-    if good.all():
-        return
-    values = np.unique(labels[~good])
     shown = ", ".join(map(str, values[:8].tolist())) + (", ..." if len(values) > 8 else "")
-    raise InputError(
+    found = (
         f"{label_file} has {'value' if len(values) == 1 else 'values'} {shown}, but labels must "
         f"be 0 to {last_class} (MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}) or "
-        f"{ignore_value} (MODEL.SEM_SEG_HEAD.IGNORE_VALUE). "
-        + _hint(label_file, values, last_class)
+        f"{ignore_value} (MODEL.SEM_SEG_HEAD.IGNORE_VALUE)"
     )
+    return Problem("label-value", found, _hint(label_file, values, last_class))
 
 
 def _hint(label_file: str, values: np.ndarray, last_class: int) -> str:

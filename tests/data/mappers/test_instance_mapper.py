@@ -326,7 +326,7 @@ def test_unreadable_image(cfg, record):
         file.write(b"no image")
     text = message(cfg, record, is_train=False)
     assert f"The image (id 17) {record['file_name']} cannot be read" in text
-    assert "Copy it anew" in text
+    assert "The file could not be decoded; export it again as PNG or JPEG." in text
 
 
 @pytest.mark.parametrize("is_train", [True, False])
@@ -363,7 +363,7 @@ def test_run_lengths_that_cannot_be_decoded(cfg, record):
     longer = compressed(DISC.repeat(9, axis=1)) | {"size": [HEIGHT, WIDTH]}
     text = message(cfg, record, disc(longer))
     assert "has a run-length mask that cannot be decoded: " in text
-    assert "Write the mask anew, with pycocotools.mask.encode" in text
+    assert "Write the mask again, with pycocotools.mask.encode" in text
 
 
 def test_a_model_trains_on_it(cfg, record):

@@ -9,7 +9,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from pointrend_seg.data.survey.findings import KINDS
+from pointrend_seg.data.problems import KINDS
 from pointrend_seg.data.survey.survey import survey_datasets
 
 NAMES = ("custom_train", "custom_val")
@@ -297,7 +297,7 @@ def test_other_data_sets(instance_datasets, datasets):
     names = ["synthetic_instances_val", "cityscapes_fine_sem_seg_val"]
     serial = survey_datasets(names)
     assert serial.images == {names[0]: 3, names[1]: 2}
-    assert not serial.of("error")
+    assert not serial.with_severity("error")
     assert "road" in serial.classes[names[1]] and "car" in serial.classes[names[0]]
     assert survey_datasets(names, workers=2).as_json() == serial.as_json()
 

@@ -1,19 +1,20 @@
 """Is an instance data set there, whole, and the one that the config was written for?
 
-Training finds a bad annotation when it comes to it, which may be hours later, and evaluation finds
-it after the last image. These checks read the annotations once and list folders; no image is
+Training finds an invalid annotation when it comes to it, which may be hours later, and evaluation
+finds it after the last image. These checks read the annotations once and list folders; no image is
 opened.
 """
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.data import MetadataCatalog
 
 from ...errors import InputError
-from ..annotations import Findings, annotation_name, annotation_problem
+from ..annotations import annotation_name, checked_annotations
 from ..cityscapes import ensure_cityscapes_importable
-from ..coco_json import CocoJson, check_annotations, image_paths, read_coco_json
+from ..coco_json import JSON_TYPES, CocoJson, check_annotations, read_coco_json
 from ..dataset_files import (
     Folders,
     check_cityscapes_folders,
@@ -25,6 +26,7 @@ from ..dataset_files import (
     root_now,
     some,
 )
+from ..problems import ProblemLog
 
 _CITYSCAPES_LABELS = ("polygons.json", "instanceIds.png", "labelIds.png")
 _HOW_TO_REGISTER = (
@@ -32,33 +34,32 @@ _HOW_TO_REGISTER = (
     "with DatasetCatalog.register(name, function) and "
     "MetadataCatalog.get(name).set(thing_classes=[...]),"
 )
-_JSON_KINDS = ("coco", "lvis", "coco_panoptic_seg")
 
 
 def check_instance_dataset(
     name: str, num_classes: int, mask_on: bool, *, is_train: bool = True
 ) -> None:
-    """Run before training on, or evaluating on, a data set of boxes or instance masks.
+    """Check a data set of boxes or instance masks before training or evaluation.
 
-    Of a data set in COCO's or LVIS' JSON, the JSON is looked at; of one in the Cityscapes layout,
-    the folders; any other is loaded once and its dicts are looked at. Cityscapes' scripts become
-    importable, as `ensure_cityscapes_importable` has it.
+    COCO's and LVIS' JSON files are read; data sets in the Cityscapes layout are checked by listing
+    their folders; any other is loaded once and its dicts are checked. Cityscapes' scripts become
+    importable, see `ensure_cityscapes_importable`.
 
-    What Detectron2 gets over is a warning with its number and the first example: annotations of
-    images that the JSON does not have, images that are twice in it, polygons of fewer than 3
-    points (Detectron2 leaves them out, and objects that have no others). What training or
-    evaluation would stop at, or get wrong in silence, is an error.
+    Problems that Detectron2 tolerates are logged as warnings, each kind once, with the number of
+    cases: annotations of images that are not in the JSON, images that are in it twice, polygons of
+    fewer than 3 points (Detectron2 leaves them out, and objects that have no others). Problems at
+    which training or evaluation would stop, or which it would get wrong in silence, are errors.
 
     Args:
         name: as in `DATASETS.TRAIN` or `DATASETS.TEST`.
         num_classes: `MODEL.ROI_HEADS.NUM_CLASSES`; must be the number of the data set's classes.
-        mask_on: `MODEL.MASK_ON`; if not, masks are not looked at.
+        mask_on: `MODEL.MASK_ON`; if not, masks are not checked.
         is_train: whether it is trained on: there must be annotations, and the masks of crowds,
-            which are left out, do not matter. An evaluation set may be without annotations, as
-            those of COCO's tests are.
+            which are left out, do not matter. An evaluation set may have no annotations, like
+            COCO's test sets.
 
     Raises:
-        InputError: says what is missing or does not fit, of which file, image and annotation, and
+        InputError: says what is missing or does not fit, in which file, image and annotation, and
             what to do.
     """
     check_registered(name, _HOW_TO_REGISTER)
@@ -66,7 +67,7 @@ def check_instance_dataset(
     kind = metadata.get("evaluator_type")
     if kind == "cityscapes_instance":
         _check_cityscapes(name, metadata, num_classes)
-    elif kind in _JSON_KINDS and metadata.get("json_file") and metadata.get("image_root"):
+    elif kind in JSON_TYPES and metadata.get("json_file") and metadata.get("image_root"):
         _check_json(name, metadata, num_classes, mask_on, is_train)
     else:
         _check_dicts(name, load_dicts(name), num_classes, mask_on, is_train)
@@ -82,7 +83,7 @@ def _check_class_count(name: str, classes: Sequence[str] | None, num_classes: in
         )
 
 
-def _check_cityscapes(name: str, metadata, num_classes: int) -> None:
+def _check_cityscapes(name: str, metadata: Any, num_classes: int) -> None:
     ensure_cityscapes_importable(instances=True)
     _check_class_count(name, metadata.get("thing_classes"), num_classes)
     suffixes = dict.fromkeys(_CITYSCAPES_LABELS)
@@ -90,41 +91,29 @@ def _check_cityscapes(name: str, metadata, num_classes: int) -> None:
     check_not_empty(name, [*labels["polygons.json"], *labels["instanceIds.png"]])
 
 
-def _check_json(name: str, metadata, num_classes: int, mask_on: bool, is_train: bool) -> None:
-    content = read_coco_json(
-        name, os.fspath(metadata.json_file), lvis=metadata.evaluator_type == "lvis"
-    )
-    class_ids = _class_ids(content, metadata)
-    if class_ids is None:
+def _check_json(name: str, metadata: Any, num_classes: int, mask_on: bool, is_train: bool) -> None:
+    lvis = metadata.evaluator_type == "lvis"
+    content = read_coco_json(name, os.fspath(metadata.json_file), lvis=lvis)
+    content.check()
+    class_numbers = content.class_numbers(metadata)
+    if class_numbers is None:
         dicts = _load_otherwise(name, content, metadata)
         _check_dicts(name, dicts, num_classes, mask_on, is_train)
         return
-    classes = metadata.thing_classes if content.lvis else list(content.categories.values())
+    classes = metadata.thing_classes if lvis else list(content.categories.values())
     _check_class_count(name, classes, num_classes)
     if content.annotations is None and is_train:
         raise InputError(
-            f"The data set {name} cannot be trained on: {content.file} has no 'annotations', as "
+            f"The data set {name} cannot be trained on: {content.file} has no 'annotations', like "
             "the files of test sets. Choose another data set for DATASETS.TRAIN."
         )
-    check_annotations(content, class_ids, mask_on=mask_on, is_train=is_train)
-    _check_images(name, image_paths(content, os.fspath(metadata.image_root)))
+    check_annotations(content, class_numbers, masks=mask_on, is_train=is_train)
+    root = os.fspath(metadata.image_root)
+    _check_images(name, [content.image_path(image, root) for image in content.images.values()])
 
 
-def _class_ids(content: CocoJson, metadata) -> set | None:
-    """The category ids that Detectron2's loader knows; None where it is another's file."""
-    classes = metadata.get("thing_classes")
-    numbers = metadata.get("thing_dataset_id_to_contiguous_id")
-    if content.lvis:
-        return set(numbers or range(1, len(classes) + 1)) if classes else None
-    if classes is not None and list(classes) != list(content.categories.values()):
-        return None
-    if numbers is not None and numbers != {key: k for k, key in enumerate(content.categories)}:
-        return None
-    return set(content.categories)
-
-
-def _load_otherwise(name: str, content: CocoJson, metadata) -> Sequence[dict]:
-    """Dicts of a data set whose classes are not those of its file, if its loader has a way."""
+def _load_otherwise(name: str, content: CocoJson, metadata: Any) -> Sequence[dict]:
+    """Load a data set whose classes are not those of its file, which takes a loader of its own."""
     try:
         return load_dicts(name)
     except InputError as error:
@@ -142,22 +131,18 @@ def _check_dicts(
     name: str, dicts: Sequence[dict], num_classes: int, mask_on: bool, is_train: bool
 ) -> None:
     _check_class_count(name, MetadataCatalog.get(name).get("thing_classes"), num_classes)
-    findings, usable = Findings(name), 0
+    log, usable = ProblemLog(name), 0
     for record in dicts:
         if "file_name" not in record:
             raise InputError(
                 f"A dict of the data set {name} has no 'file_name', only {', '.join(record)}. "
                 "Give each dict the path of its image."
             )
-        size = (record["height"], record["width"]) if {"height", "width"} <= record.keys() else None
-        for number, annotation in enumerate(record.get("annotations", ())):
-            if is_train and annotation.get("iscrowd", 0):
-                continue
+        for each in checked_annotations(record, num_classes, masks=mask_on, is_train=is_train):
             usable += 1
-            problem = annotation_problem(annotation, size, num_classes, mask_on)
-            if problem:
-                findings.error(annotation_name(annotation, number, record), problem)
-    findings.report()
+            for problem in each.problems:
+                log.add(annotation_name(each.annotation, each.number, record), problem)
+    log.report()
     if is_train and not usable:
         raise InputError(
             f"There is nothing to train on in the data set {name}: none of its dicts has an object "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import InputError
+from ..problems import Problem
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class LabelCoding:
 
     Example:
         >>> coding = LabelCoding((7, 9), None, 0, None, decoded_ignore=255)
-        >>> coding.decode(np.array([[9, 7, 0]]), "label.png").tolist()
+        >>> labels, problem = coding.decode(np.array([[9, 7, 0]]), "label.png")
+        >>> labels.tolist()
         [[1, 0, 255]]
     """
 
@@ -31,7 +32,9 @@ class LabelCoding:
     ignore_color: tuple[int, int, int] | None
     decoded_ignore: int
 
-    def decode(self, labels: np.ndarray, label_file: str) -> np.ndarray:
+    def decode(
+        self, labels: np.ndarray, label_file: str
+    ) -> tuple[np.ndarray | None, Problem | None]:
         """Convert a label image to class indices.
 
         Args:
@@ -40,30 +43,32 @@ class LabelCoding:
             label_file: path of the image, for error messages.
 
         Returns:
-            H x W, uint8, or uint16 for more than 255 classes. If the values are class indices
-            already (``is_plain``), they are returned unchanged and unchecked.
-
-        Raises:
-            InputError: a value or colour is not a class, or the classes have no colours.
+            The class indices, H x W, uint8, or uint16 for more than 255 classes; values and
+            colours that are not classes become ``decoded_ignore``. If the values are class indices
+            already (``is_plain``), they are returned unchanged and unchecked. None if the file has
+            colours and the classes have none. And what is wrong with the label image, or None.
         """
         if labels.ndim == 3 and labels.shape[2] == 2:
             labels = labels[..., 0]
         if labels.ndim == 2 and self.is_plain:
-            return labels.astype(np.uint8) if labels.dtype == bool else labels
+            return labels, None
         if labels.ndim == 3 and self.colors is None:
-            raise InputError(
-                f"{label_file} has colours ({labels.shape[2]} channels) instead of class values. "
+            found = f"{label_file} has colours ({labels.shape[2]} channels) instead of class values"
+            fix = (
                 "Add the colour of each class to the class file (NAME #rrggbb), or use "
                 "single-channel label images."
             )
-        keys, label_by_key = self.pixel_keys(labels)
+            return None, Problem("label-value", found, fix)
+        keys, label_by_key = self._pixel_keys(labels)
         known = np.array(sorted(label_by_key))
         indices = np.searchsorted(known, keys).clip(max=len(known) - 1)
         unknown = known[indices] != keys
-        if unknown.any():
-            raise InputError(self._unknown_message(np.unique(keys[unknown]).tolist(), label_file))
         dtype = np.uint8 if self.decoded_ignore <= 255 else np.uint16
-        return np.array([label_by_key[key] for key in known.tolist()], dtype)[indices]
+        decoded = np.array([label_by_key[key] for key in known.tolist()], dtype)[indices]
+        if not unknown.any():
+            return decoded, None
+        decoded[unknown] = self.decoded_ignore
+        return decoded, self._unknown_problem(np.unique(keys[unknown]).tolist(), label_file)
 
     @property
     def is_plain(self) -> bool:
@@ -71,7 +76,7 @@ class LabelCoding:
         plain = self.ids == tuple(range(len(self.ids)))
         return plain and self.ignore_value == self.decoded_ignore
 
-    def pixel_keys(self, labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
+    def _pixel_keys(self, labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
         """Return one integer per pixel (the value or packed colour), and the label of each integer.
 
         Args:
@@ -93,15 +98,19 @@ class LabelCoding:
             label_by_key[ignored] = self.decoded_ignore
         return values, label_by_key
 
-    def _unknown_message(self, keys: list[int], label_file: str) -> str:
+    def _unknown_problem(self, keys: list[int], label_file: str) -> Problem:
         are_colors = self.colors is not None and max(keys) > 255
         shown = [f"#{key:06x}" if are_colors else str(key) for key in keys[:5]]
         kind = "colour" if are_colors else "value"
-        return (
+        found = (
             f"{label_file} has {kind}s that are not classes: {', '.join(shown)}"
-            f"{', ...' if keys[5:] else ''}. Add them to the class file, or set "
+            f"{', ...' if keys[5:] else ''}"
+        )
+        fix = (
+            "Add them to the class file, or set "
             f"ignore_{'color' if are_colors else 'value'} to the {kind} of unlabelled pixels."
         )
+        return Problem("label-value", found, fix)
 
 
 def _pack(rgb: np.ndarray) -> np.ndarray:

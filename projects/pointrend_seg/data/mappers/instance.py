@@ -12,7 +12,14 @@ from detectron2.structures import BitMasks, Instances, Keypoints, polygons_to_bi
 
 from ...errors import InputError
 from ...structures.shared_masks import SharedMasks
-from ..annotations import annotation_name, annotation_problem, decode_mask, image_name
+from ..annotations import (
+    Annotation,
+    Record,
+    annotation_name,
+    checked_annotations,
+    decode_mask,
+    image_name,
+)
 from ..labels import check_image_size, read_file
 
 
@@ -92,10 +99,10 @@ class InstanceMapper:
         """
         output = copy.deepcopy(dataset_dict)
         output.pop("sem_seg_file_name", None)
-        annotations = output.pop("annotations", [])
         image = read_file(output["file_name"], image_name(output), self.image_format)
         check_image_size(image, output)
-        objects = self._objects(annotations, output) if self.is_train else []
+        objects = self._objects(output) if self.is_train else []
+        output.pop("annotations", None)
 
         aug_input = T.AugInput(image)
         transforms = self.augmentations(aug_input)
@@ -110,18 +117,16 @@ class InstanceMapper:
             output["instances"] = self._instances(objects, transforms, size)
         return output
 
-    def _objects(self, annotations: list[dict], output: dict) -> list[tuple[str, dict]]:
-        """The annotations that count, all whole, each with what a message calls it."""
-        objects = [
-            (annotation_name(annotation, number, output), annotation)
-            for number, annotation in enumerate(annotations)
-            if annotation.get("iscrowd", 0) == 0
-        ]
-        size = output["height"], output["width"]
-        for name, annotation in objects:
-            problem = annotation_problem(annotation, size, self.num_classes, self.use_instance_mask)
-            if problem:
+    def _objects(self, record: Record) -> list[tuple[str, Annotation]]:
+        """Return the annotations that are trained on, each with its name for messages."""
+        objects = []
+        for annotation, number, problems in checked_annotations(
+            record, self.num_classes, masks=self.use_instance_mask, is_train=True
+        ):
+            name = annotation_name(annotation, number, record)
+            for problem in problems:
                 raise InputError(f"{name} {problem}")
+            objects.append((name, annotation))
         return objects
 
     def _instances(
@@ -180,8 +185,5 @@ def _transform_mask(
     try:
         mask = decode_mask(segmentation)
     except ValueError as error:
-        raise InputError(
-            f"{name} has a run-length mask that cannot be decoded: {error}. Write the mask anew, "
-            "with pycocotools.mask.encode."
-        ) from error
+        raise InputError(f"{name} {error}") from error
     return transforms.apply_segmentation(mask).astype(bool)

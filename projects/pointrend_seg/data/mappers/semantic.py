@@ -10,7 +10,7 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 
 from ...errors import InputError
-from ..labels import check_image_size, check_label_values, read_file, read_record_labels
+from ..labels import check_image_size, read_file, read_record_labels
 from .augmentation import build_sem_seg_train_aug
 
 
@@ -105,13 +105,11 @@ class SemanticMapper:
                 "'sem_seg_file_name'. Train on a semantic data set (for Cityscapes "
                 "cityscapes_fine_sem_seg_train)."
             )
-        labels = read_record_labels(output)
-        if labels.shape != (output["height"], output["width"]):
-            raise InputError(
-                f"Image and labels differ in size: {output['file_name']} is {output['width']} x "
-                f"{output['height']} (width x height), {label_file} is {labels.shape[1]} x "
-                f"{labels.shape[0]}. Replace the wrong file."
-            )
-        check_label_values(labels, label_file, self.num_classes, self.ignore_value)
+        labels = read_record_labels(
+            output,
+            size=(output["height"], output["width"]),
+            num_classes=self.num_classes,
+            ignore_value=self.ignore_value,
+        )
         # Detectron2 resizes 8-bit maps with Pillow and everything else as floating point
         return labels.astype(np.uint8 if labels.max() <= 255 else np.float32)

@@ -1,22 +1,26 @@
 """A survey of several sets: what is in each, and what they have in common."""
 
-import json
 import os
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
 from ...errors import InputError
+from ..annotations import annotation_id, checked_annotations, stated_size
 from ..classes import IGNORED
+from ..coco_json import JSON_TYPES, CocoJson, read_coco_json
 from ..custom.label_coding import LabelCoding
 from ..custom.registration import custom_dataset
 from ..dataset_files import check_registered, load_dicts
 from .findings import Survey
 from .images import Seen
-from .objects import ImageOfObjects, check_entries, look_at_objects
+from .objects import ImageOfObjects, collect_objects, look_at_objects
 from .pixels import LabelledImage, look_at_labels, pair_folders
 
 _MOST_CHUNK = 16
@@ -73,7 +77,7 @@ def _look(jobs: list, look: Callable, workers: int, progress: bool) -> Iterable[
 
 
 def _merge(seen: Seen, path: str, name: str, survey: Survey, digests: dict, counts: dict) -> None:
-    for kind, where in seen.faults:
+    for kind, where in seen.problems:
         survey.add(kind, where)
     for number, count in seen.counts.items():
         if number in counts:
@@ -105,72 +109,110 @@ def _compare_classes(survey: Survey, trained_on: set[str]) -> None:
 
 
 def _open(name: str, semantic: bool | None, survey: Survey) -> tuple[list, Callable, list[str]]:
-    """What is to be looked at, by which function, and the names of the classes."""
+    """Return the images to look at, the function that does it, and the names of the classes."""
     check_registered(name, "DatasetCatalog.register(name, function)")
     dataset, metadata = custom_dataset(name), MetadataCatalog.get(name)
     if dataset is not None and dataset.is_semantic:
-        coding = metadata.label_coding
-        jobs = pair_folders(dataset.images, dataset.annotations, coding)
-        return jobs, look_at_labels, list(metadata.stuff_classes)
-    if metadata.get("json_file") and metadata.get("evaluator_type") == "coco" and not semantic:
-        return _open_json(metadata.json_file, metadata.image_root, survey)
+        pair = _without_files(metadata, metadata.label_coding)
+        jobs = pair_folders(dataset.images, dataset.annotations, pair)
+        return jobs, look_at_labels, _pixel_classes(metadata)
+    if metadata.get("json_file") and metadata.get("evaluator_type") in JSON_TYPES and not semantic:
+        lvis = metadata.evaluator_type == "lvis"
+        try:
+            content = read_coco_json(name, os.fspath(metadata.json_file), lvis=lvis)
+        except InputError as error:
+            survey.add("unreadable-annotations", str(error))
+            return [], look_at_objects, []
+        numbers = content.class_numbers(metadata)
+        if numbers is not None or dataset is not None:
+            return _open_json(content, metadata, numbers, survey)
     return _open_dicts(name, metadata, semantic)
 
 
-def _open_json(file: str, folder: str, survey: Survey) -> tuple[list, Callable, list[str]]:
-    try:
-        with open(file) as opened:
-            content = json.load(opened)
-        if not isinstance(content, dict):
-            raise ValueError(f"it is a {type(content).__name__}, not a dict")
-    except (OSError, ValueError) as error:
-        survey.add("unreadable-annotations", f"{file}: {error}")
-        return [], look_at_objects, []
-    images, annotations, names = check_entries(content, survey.add)
-    numbers = {category: number for number, category in enumerate(names)}
-    has_masks = any("segmentation" in each for group in annotations.values() for each in group)
-    jobs = []
-    for image_id, image in images.items():
-        size = image.get("height"), image.get("width")
-        found = [
-            each | {"category": numbers.get(each.get("category_id"))}
-            for each in annotations.get(image_id, ())
-        ]
-        path = os.path.join(
-            folder, str(image.get("file_name", f"(image {image_id} has no file_name)"))
+def _open_json(
+    content: CocoJson, metadata: Any, numbers: dict[Any, int] | None, survey: Survey
+) -> tuple[list, Callable, list[str]]:
+    for problem in content.problems:
+        survey.add(problem.kind, f"{content.file}: {problem.found}")
+    names = list(map(str, metadata.thing_classes if content.lvis else content.categories.values()))
+    for name, count in Counter(names).items():
+        if count > 1:
+            survey.add("same-name", name)
+    if numbers is None:  # registered with other classes than the file has
+        numbers = {category: number for number, category in enumerate(content.categories)}
+    masks = any("segmentation" in each for each in content.annotations or ())
+    by_image = defaultdict(list)
+    for checked in content.checked_annotations(numbers, masks=masks, is_train=False):
+        image_id = checked.annotation.get("image_id")
+        if image_id in content.images:
+            by_image[image_id].append(checked)
+            continue
+        where = (
+            f"annotation {annotation_id(checked.annotation, checked.number)} of image {image_id}"
         )
-        jobs.append(ImageOfObjects(path, size if all(size) else None, found, has_masks))
-    return jobs, look_at_objects, list(names.values())
+        for problem in checked.problems:
+            survey.add(problem.kind, where)
+    root = os.fspath(metadata.image_root)
+    jobs = [
+        collect_objects(
+            content.image_path(image, root),
+            stated_size(image),
+            by_image[image_id],
+            numbers,
+            masks,
+        )
+        for image_id, image in content.images.items()
+        if content.has_path(image)
+    ]
+    return jobs, look_at_objects, names
 
 
-def _open_dicts(name: str, metadata, semantic: bool | None) -> tuple[list, Callable, list[str]]:
+def _open_dicts(
+    name: str, metadata: Any, semantic: bool | None
+) -> tuple[list, Callable, list[str]]:
     records = load_dicts(name)
     has_objects = any("annotations" in record for record in records)
     has_labels = any("sem_seg_file_name" in record for record in records)
     if has_objects and semantic is not True:
-        return _objects_of(records), look_at_objects, list(metadata.get("thing_classes") or ())
+        classes = list(metadata.get("thing_classes") or ())
+        return _objects_of_records(records, classes), look_at_objects, classes
     if not has_labels:
         raise InputError(
             f"The data set {name} has neither 'annotations' nor 'sem_seg_file_name' in its dicts: "
-            "there are no labels to look at."
+            "there are no labels to check."
         )
-    classes = list(metadata.get("stuff_classes") or ())
-    ignore = metadata.get("ignore_label", IGNORED)
-    plain = LabelCoding(tuple(range(len(classes))), None, ignore, None, ignore)
     jobs = [
-        LabelledImage(
-            record["file_name"], record.get("sem_seg_file_name"), record.get("label_coding", plain)
+        replace(
+            _without_files(metadata, record.get("label_coding")),
+            image=record["file_name"],
+            labels=record.get("sem_seg_file_name"),
         )
         for record in records
     ]
-    return jobs, look_at_labels, classes
+    return jobs, look_at_labels, _pixel_classes(metadata)
 
 
-def _objects_of(records) -> list[ImageOfObjects]:
-    jobs = []
-    for record in records:
-        size = record.get("height"), record.get("width")
-        found = [each | {"category": each.get("category_id")} for each in record["annotations"]]
-        masks = any("segmentation" in each for each in found)
-        jobs.append(ImageOfObjects(record["file_name"], size if all(size) else None, found, masks))
-    return jobs
+def _objects_of_records(records: Iterable[dict], classes: list[str]) -> list[ImageOfObjects]:
+    numbers = {number: number for number in range(len(classes))}
+    masks = any("segmentation" in each for r in records for each in r.get("annotations", ()))
+    return [
+        collect_objects(
+            record["file_name"],
+            stated_size(record),
+            checked_annotations(record, len(classes) or None, masks=masks, is_train=False),
+            numbers,
+            masks,
+        )
+        for record in records
+    ]
+
+
+def _pixel_classes(metadata: Any) -> list[str]:
+    """Return the names of the classes of pixels; a single one is that of the foreground."""
+    names = list(metadata.get("stuff_classes") or ())
+    return ["background", *names] if len(names) == 1 else names
+
+
+def _without_files(metadata: Any, coding: LabelCoding | None) -> LabelledImage:
+    ignore_value = metadata.get("ignore_label", IGNORED)
+    return LabelledImage(None, None, coding, len(_pixel_classes(metadata)) or None, ignore_value)

@@ -1,0 +1,187 @@
+"""Every kind of problem that a data set can have, and the problems that are found.
+
+Data sets are read in one place for each format (`coco_json`, `annotations`, `labels`), which yields
+problems. The checks before training, the survey (`tools/check_data.py`), the mappers and the
+evaluators differ only in what they do about them.
+"""
+
+import logging
+from typing import NamedTuple
+
+from ..errors import InputError
+
+ERROR, WARNING = "error", "warning"
+
+
+class Kind(NamedTuple):
+    """A kind of problem.
+
+    Attributes:
+        severity: an error stops training or evaluation, or spoils what is learned or scored.
+        what: what is counted.
+        fix: what to do.
+    """
+
+    severity: str
+    what: str
+    fix: str
+
+
+_EXPORT = "The file could not be decoded; export it again as PNG or JPEG."
+
+KINDS = {
+    # files
+    "no-images": Kind(ERROR, "data sets without any image", "Correct the paths."),
+    "unreadable-annotations": Kind(
+        ERROR, "annotation files that cannot be read", "Export them again in COCO's format."
+    ),
+    "missing-image": Kind(ERROR, "images that do not exist", "Complete the copy."),
+    "unreadable-image": Kind(ERROR, "images that cannot be decoded", _EXPORT),
+    "image-size": Kind(
+        ERROR,
+        "images whose stated size is missing or wrong",
+        "Correct the image, or the height and width in the data set.",
+    ),
+    "turned-image": Kind(
+        ERROR,
+        "images that their EXIF orientation rotates, but not their labels",
+        "Save the image upright without the EXIF orientation, or rotate the labels.",
+    ),
+    "odd-image": Kind(
+        WARNING, "images of an unusual mode", "Save as 8-bit RGB and check how it looks."
+    ),
+    "same-image": Kind(WARNING, "images that are in a data set twice", "Remove one of them."),
+    "image-in-two-sets": Kind(
+        ERROR,
+        "images that are in two data sets",
+        "Remove them from one of the data sets.",
+    ),
+    # label images
+    "image-without-labels": Kind(
+        WARNING, "images without a label image", "They are left out: label or remove them."
+    ),
+    "labels-without-image": Kind(
+        ERROR, "label images without an image", "Add the images, or remove the labels."
+    ),
+    "unreadable-labels": Kind(
+        ERROR,
+        "label images that cannot be decoded",
+        "The file could not be decoded; export it again as PNG.",
+    ),
+    "label-size": Kind(
+        ERROR, "label images of another size than their image", "Replace the wrong one."
+    ),
+    "label-value": Kind(
+        ERROR,
+        "label images with values or colours that are no class",
+        "Correct the labels, add the value to the class file, or give the ignored one "
+        "(--ignore-value).",
+    ),
+    "nothing-labelled": Kind(
+        WARNING, "label images in which every pixel is ignored", "Label or remove them."
+    ),
+    # classes
+    "unnamed-class": Kind(ERROR, "categories without a name", "Name them."),
+    "same-name": Kind(
+        WARNING, "categories with the name of another", "Rename one, or merge them."
+    ),
+    "other-classes": Kind(
+        ERROR,
+        "data sets with other classes than the first, or in another order",
+        "Give all data sets the same categories, or one class file.",
+    ),
+    "class-never-occurs": Kind(
+        WARNING, "classes that never occur in a data set", "Add examples, or remove the class."
+    ),
+    "class-not-in-training": Kind(
+        ERROR,
+        "classes that are evaluated but not in training",
+        "Move images with them into the training set.",
+    ),
+    # objects
+    "duplicate-id": Kind(
+        ERROR, "ids that are missing or used twice", "Give each entry an id of its own."
+    ),
+    "unknown-image": Kind(
+        WARNING, "objects of an image that is not in the file", "They are left out: remove them."
+    ),
+    "unknown-class": Kind(
+        ERROR, "objects of a category that does not exist", "Add the category, or correct it."
+    ),
+    "ignored-object": Kind(
+        ERROR, "objects with 'ignore' set, which Detectron2 refuses", "Remove the object."
+    ),
+    "no-objects": Kind(
+        WARNING, "images without an object", "Training leaves them out; label or remove them."
+    ),
+    "bad-box": Kind(ERROR, "invalid boxes", "A box is 4 finite numbers: x, y, width, height."),
+    "empty-box": Kind(
+        WARNING, "boxes without an area", "The object is left out: correct the box."
+    ),
+    "box-outside": Kind(
+        WARNING, "boxes that reach beyond the image", "Clip them to the image."
+    ),
+    "no-mask": Kind(ERROR, "objects without a mask", "Annotate it, or set MODEL.MASK_ON False."),
+    "bad-mask": Kind(
+        ERROR,
+        "invalid masks: polygons of fewer than 3 points, run lengths of another size, …",
+        "Correct or remove the object.",
+    ),
+    "empty-mask": Kind(
+        WARNING, "masks that cover no pixel", "The object is left out: correct or remove it."
+    ),
+    "box-and-mask": Kind(
+        WARNING,
+        "boxes that disagree with their mask (IoU below 0.8, off by 2 pixels or more)",
+        "Compute the box from the mask.",
+    ),
+}  # fmt: skip
+
+
+class Problem(NamedTuple):
+    """What is wrong with one file, entry, annotation or label image.
+
+    Attributes:
+        kind: its key in `KINDS`.
+        found: what was found. It completes a sentence that begins with the name of the place, such
+            as "Annotation 7 of image 3".
+        fix: what to do, in one or two sentences.
+        stops: whether training or evaluation stops at it. Otherwise it is left out or ignored.
+    """
+
+    kind: str
+    found: str
+    fix: str
+    stops: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.found}. {self.fix}"
+
+
+class ProblemLog:
+    """Problems of the annotations of a data set, grouped by what to do about them."""
+
+    def __init__(self, source: str):
+        """
+        Args:
+            source: the data set or its file, for the messages.
+        """
+        self._source = source
+        self._groups: dict[tuple[bool, str], list[str]] = {}
+
+    def add(self, name: str, problem: Problem) -> None:
+        """Remember a problem of the annotation that messages call ``name``."""
+        self._groups.setdefault((problem.stops, problem.fix), []).append(f"{name} {problem}")
+
+    def report(self) -> None:
+        """Log the first problem of each group, with the size of the group.
+
+        Raises:
+            InputError: a problem stops training or evaluation.
+        """
+        for (stops, _), messages in sorted(self._groups.items(), key=lambda item: item[0][0]):
+            count = f" ({len(messages)} annotations of {self._source} are like it.)"
+            message = messages[0] + (count if len(messages) > 1 else "")
+            if stops:
+                raise InputError(message)
+            logging.getLogger(__name__).warning(message)
