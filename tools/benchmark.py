@@ -1,22 +1,21 @@
 #!/usr/bin/env python
 """Measure speed and memory against the PointRend inside Detectron2, in turn, in one process.
 
-    python tools/benchmark.py                            # everything: a quarter of an hour
-    python tools/benchmark.py --only R100-C80 training   # what has one of these in its name
+    python tools/benchmark.py                            # all cases: a quarter of an hour
+    python tools/benchmark.py --only R100-C80 training   # cases with one of these in their names
     python tools/benchmark.py --device cuda --dtype float16 --json results.json
 
-docs/performance.md tells what the cases are, and how to read the figures.
+docs/performance.md explains the cases and the figures.
 """
 
 import argparse
 import json
 import os
-import sys
 
 import torch
 from tqdm import tqdm
 
-from pointrend_seg.benchmark.cases import all_cases, choose
+from pointrend_seg.benchmark.cases import MakeCase, all_cases, choose
 from pointrend_seg.benchmark.measurement import Measurement, measure
 from pointrend_seg.benchmark.setting import Setting
 from pointrend_seg.benchmark.tables import as_json, hardware, table
@@ -32,15 +31,17 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="NAME", help="parts of names, or *"
+        "--only", nargs="+", default=[], metavar="NAME", help="parts of names, or patterns with *"
     )
-    parser.add_argument("--list", action="store_true", help="print the names and stop")
-    parser.add_argument("--device", default="cpu", help="cpu (the default), cuda, cuda:1, …")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="halves by autocast")
-    parser.add_argument("--threads", type=int, help="of the CPU (default: PyTorch's own choice)")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each (default 5)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", metavar="FILE", help="write every sample there, too")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases and exit")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="of autocast (default float32)"
+    )
+    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs (default 5)")
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
+    parser.add_argument("--json", metavar="FILE", help="also write every sample to FILE")
     add_common_options(parser)
     return parser.parse_args()
 
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises `InputError` for options that cannot be."""
+    """Raise `InputError` for values of options that are not allowed."""
     if args.repeats < 1:
         raise InputError(f"--repeats is {args.repeats}; it is 1 or more.")
     if args.threads is not None and args.threads < 1:
@@ -87,20 +88,16 @@ def check(args: argparse.Namespace) -> None:
         raise InputError(f"--json: the folder of {args.json} does not exist. Make it first.")
 
 
-def run(cases: dict, setting: Setting, repeats: int) -> list[Measurement]:
+def run(cases: dict[str, MakeCase], setting: Setting, repeats: int) -> list[Measurement]:
+    """Measure cases and show a progress bar."""
     measurements = []
     runs = len(cases) * 2 * (repeats + 1)
-    with tqdm(total=runs, unit="run", file=sys.stderr) as progress:
+    with tqdm(total=runs, unit="run") as progress:
         for name, make in cases.items():
             progress.set_description(name)
+            case, device = make(setting), setting.device
             measurements.append(
-                measure(
-                    name,
-                    make(setting),
-                    repeats=repeats,
-                    device=setting.device,
-                    on_run=progress.update,
-                )
+                measure(name, case, repeats=repeats, device=device, on_run=progress.update)
             )
     return measurements
 

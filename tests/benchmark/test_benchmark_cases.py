@@ -57,7 +57,7 @@ def test_semantic_training_agrees():
 
 
 def test_a_whole_model_agrees():
-    found = agreement(inference_cases.model_inference, image=(64, 96), num_detections=5)
+    found = agreement(inference_cases.model_inference, size=(64, 96), num_detections=5)
     assert found["equal"] > 0.999
 
 
@@ -80,7 +80,7 @@ def test_scores_agree_and_are_not_trivial(monkeypatch):
 
 def test_a_broken_head_is_noticed(monkeypatch):
     monkeypatch.setattr(
-        "pointrend_seg.modeling.readers.fast.path.to_image",
+        "pointrend_seg.modeling.readers.fast.fused.to_image",
         lambda coords, boxes: coords * 10 + boxes[:, None, :2],
     )
     found = agreement(inference_cases.instance_inference, num_boxes=3, num_classes=4, **SMALL)

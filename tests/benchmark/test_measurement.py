@@ -68,7 +68,7 @@ def test_the_peak_is_what_was_allocated_in_between():
     assert peak.bytes < 8 * 2**20
 
 
-def test_the_report_holds_every_sample():
+def test_table_and_json_hold_every_sample():
     ours, builtin = Samples([1.0, 3.0, 2.0], 2**20), Samples([4.0, 6.0, 8.0], 4 * 2**20)
     found = measurement.Measurement("case", ours, builtin, {"equal": 0.9999})
     row = table([found]).splitlines()[-1]
@@ -81,10 +81,10 @@ def test_the_report_holds_every_sample():
         "0.9999",
     ):
         assert part in row
-    report = json.loads(json.dumps(as_json([found], {"repeats": 3})))
-    (entry,) = report["measurements"]
+    content = json.loads(json.dumps(as_json([found], {"repeats": 3})))
+    (entry,) = content["measurements"]
     assert entry["ours"] == {"seconds": [1.0, 3.0, 2.0], "peak_bytes": 2**20}
     assert entry["speed_up"] == 3 and entry["memory_ratio"] == 0.25
     assert entry["median"] == {"ours": 2.0, "builtin": 6.0}
-    assert report["versions"]["torch"] and report["date"]
-    assert report["hardware"]["threads"] == torch.get_num_threads()
+    assert content["versions"]["torch"] and content["date"]
+    assert content["hardware"]["threads"] == torch.get_num_threads()

@@ -1,1 +1,1 @@
-"""What `tools/benchmark.py` measures: this package against the PointRend inside Detectron2."""
+"""Measure this package against the PointRend inside Detectron2, for `tools/benchmark.py`."""

@@ -1,4 +1,4 @@
-"""The cases by their names."""
+"""Name the cases, and choose among them."""
 
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -15,7 +15,7 @@ MakeCase = Callable[[Setting], Case]
 
 
 def all_cases() -> dict[str, MakeCase]:
-    """In the order in which they are measured."""
+    """Return what makes each case, by the case's name, in the order of measurement."""
     cases: dict[str, MakeCase] = {}
     for classes in (1, 80, 1203):
         for boxes in (5, 20, 100):
@@ -33,10 +33,13 @@ def all_cases() -> dict[str, MakeCase]:
 
 
 def choose(patterns: list[str]) -> dict[str, MakeCase]:
-    """Those whose name holds one of the texts, or matches one with ``*``; all if none is given.
+    """Return the cases that a pattern fits; all cases if there are no patterns.
+
+    Args:
+        patterns: parts of names, or whole names with ``*`` for any text.
 
     Raises:
-        InputError: nothing fits a pattern.
+        InputError: no case fits a pattern.
     """
     cases = all_cases()
     chosen = set()

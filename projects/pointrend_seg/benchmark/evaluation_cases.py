@@ -1,4 +1,4 @@
-"""Evaluation: masks in their boxes become run lengths, and scores."""
+"""Make the cases of evaluation: masks in their boxes become run lengths, and scores."""
 
 import contextlib
 import io
@@ -7,8 +7,9 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -29,8 +30,14 @@ NUM_CLASSES = 80
 _NUMBERS = itertools.count()
 
 
-def _predictions(setting: Setting, number: int, image: tuple[int, int], images: int):
-    """Of each image boxes (number, 4), probabilities (number, 224, 224), scores and classes."""
+# Boxes (N, 4), probabilities (N, 224, 224), scores (N,) and classes (N,) of an image.
+Prediction = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _predictions(
+    setting: Setting, number: int, image: tuple[int, int], images: int
+) -> Iterator[Prediction]:
+    """Draw the prediction for each of so many images."""
     generator = setting.generator()
     for _ in range(images):
         masks = smooth_noise(setting, number, 224, 224)[0].cpu().sigmoid()
@@ -42,7 +49,7 @@ def _predictions(setting: Setting, number: int, image: tuple[int, int], images: 
 def encoding(
     setting: Setting, *, num_detections: int = 100, image: tuple[int, int] = IMAGE
 ) -> Case:
-    """From probabilities in boxes to run lengths in the image; on the CPU."""
+    """Make the case from probabilities in boxes to run lengths in the image; on the CPU."""
     boxes, masks, _, _ = next(_predictions(setting, num_detections, image, 1))
 
     def builtin() -> list[dict]:
@@ -72,14 +79,16 @@ def evaluation(
     num_objects: int = 10,
     image: tuple[int, int] = IMAGE,
 ) -> Case:
-    """From what models return to box and mask AP; on the CPU.
+    """Make the case from what models return to box and mask AP; on the CPU.
 
-    The built-in's models return pasted masks, so pasting them belongs to it.
+    For the built-in it includes pasting the masks, since its models return pasted ones.
     """
     predictions = list(_predictions(setting, num_detections, image, num_images))
     inputs = [{"image_id": k + 1} for k in range(num_images)]
 
-    def run(evaluator, masks_of) -> dict:
+    def run(
+        evaluator: COCOEvaluator, masks_of: Callable[[Tensor, Tensor], ROIMasks | Tensor]
+    ) -> dict:
         evaluator.reset()
         for record, (boxes, masks, scores, classes) in zip(inputs, predictions, strict=True):
             found = Instances(image)
@@ -98,9 +107,9 @@ def evaluation(
 
     with tempfile.TemporaryDirectory() as folder, _silence():
         name = _register(predictions, num_objects, image, folder)
-        settings = {"tasks": ("bbox", "segm"), "distributed": False}
-        ours = CocoInstanceEvaluator(name, **settings)
-        builtin = COCOEvaluator(name, **settings, use_fast_impl=False)
+        tasks = ("bbox", "segm")
+        ours = CocoInstanceEvaluator(name, tasks=tasks, distributed=False)
+        builtin = COCOEvaluator(name, tasks=tasks, distributed=False, use_fast_impl=False)
     return Case(
         Contender(tuple, lambda: run(ours, lambda masks, boxes: ROIMasks(masks))),
         Contender(tuple, lambda: run(builtin, partial(_pasted, image=image))),
@@ -113,19 +122,26 @@ def _pasted(masks: Tensor, boxes: Tensor, image: tuple[int, int]) -> Tensor:
 
 
 def _register(
-    predictions: list[tuple], num_objects: int, image: tuple[int, int], folder: str
+    predictions: list[Prediction], num_objects: int, image: tuple[int, int], folder: str
 ) -> str:
-    """A data set whose objects are the first detections of each image; its name."""
-    annotations = []
+    """Register a data set whose objects are the first detections of each image; return its name."""
+    annotations: list[dict[str, Any]] = []
     for number, (boxes, masks, _, classes) in enumerate(predictions, start=1):
         own = slice(0, num_objects)
         for rle, label in zip(
             encode_region_masks(masks[own], boxes[own], *image), classes[own].tolist(), strict=True
         ):
-            annotation = {"id": len(annotations) + 1, "image_id": number, "iscrowd": 0}
-            annotation |= {"category_id": label + 1, "segmentation": rle}
-            annotation |= {"area": float(mask_util.area(rle)), "bbox": list(mask_util.toBbox(rle))}
-            annotations.append(annotation)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "iscrowd": 0,
+                    "category_id": label + 1,
+                    "segmentation": rle,
+                    "area": float(mask_util.area(rle)),
+                    "bbox": list(mask_util.toBbox(rle)),
+                }
+            )
     images = [
         {"id": number + 1, "height": image[0], "width": image[1], "file_name": f"{number}.png"}
         for number in range(len(predictions))
@@ -146,7 +162,7 @@ def _register(
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Scores are printed and logged by pycocotools and by both evaluators."""
+    """Hide the scores that pycocotools and both evaluators print and log."""
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):

@@ -1,8 +1,10 @@
-"""Inference: the mask head, the semantic head's subdivision, a whole model."""
+"""Make the cases of inference: the mask head, the semantic head, a whole model."""
+
+from typing import Any
 
 import torch
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import build_mask_head, build_model
+from detectron2.modeling import GeneralizedRCNN, build_mask_head, build_model
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ STREET = (1024, 2048)
 
 
 def mask_agreement(ours: Tensor, builtin: Tensor) -> dict[str, float]:
-    """Of probabilities: equal pixels after the threshold, and the median difference."""
+    """Compare probabilities: share of equal pixels after the threshold, median difference."""
     return {
         "equal": ((ours > 0.5) == (builtin > 0.5)).float().mean().item(),
         "median difference": (ours - builtin).abs().float().median().item(),
@@ -22,7 +24,7 @@ def mask_agreement(ours: Tensor, builtin: Tensor) -> dict[str, float]:
 
 
 def label_agreement(ours: Tensor, builtin: Tensor) -> dict[str, float]:
-    """Of logits (N, C, H, W): equal pixels of the best class, and the median difference."""
+    """Compare logits (N, C, H, W): share of pixels of equal class, median difference."""
     return {
         "equal": (ours.argmax(1) == builtin.argmax(1)).float().mean().item(),
         "median difference": (ours - builtin).abs().float().median().item(),
@@ -37,11 +39,11 @@ def instance_inference(
     image: tuple[int, int] = IMAGE,
     channels: int = 256,
 ) -> Case:
-    """The mask head on the boxes of one image: from the features to probabilities."""
+    """Make the case of the mask head on the boxes of an image: from features to probabilities."""
     generator = setting.generator()
     cfg = instance_cfg(setting.device, num_classes)
-    shape = {"p2": ShapeSpec(channels=channels, stride=4)}
-    heads = pair(lambda cfg: build_mask_head(cfg, shape).eval(), cfg, setting)
+    input_shape = {"p2": ShapeSpec(channels=channels, stride=4)}
+    heads = pair(lambda cfg: build_mask_head(cfg, input_shape).eval(), cfg, setting)
     for head in heads.values():
         wake_up(head)
     size = (image[0] // 4, image[1] // 4)
@@ -49,7 +51,7 @@ def instance_inference(
     boxes = random_boxes(num_boxes, image, generator).to(setting.device)
     classes = torch.randint(0, num_classes, (num_boxes,), generator=generator).to(setting.device)
 
-    def detections():
+    def detections() -> tuple[list[Instances]]:
         found = Instances(image)
         found.pred_boxes, found.pred_classes = Boxes(boxes), classes
         return ([found],)
@@ -78,7 +80,11 @@ def semantic_inference(
     num_classes: int = 19,
     num_points: int = 8192,
 ) -> Case:
-    """The semantic head on one image: two steps from stride 4, and the coarse head if wanted."""
+    """Make the case of the semantic head on one image: two subdivision steps from stride 4.
+
+    Args:
+        with_coarse: run the coarse head; False: its logits are given.
+    """
     heads, strides = semantic_pair(setting, num_classes, channels, num_points)
     logits = smooth_noise(setting, num_classes, image[0] // 4, image[1] // 4)
     generator = setting.generator()
@@ -90,10 +96,11 @@ def semantic_inference(
     def contender(head: nn.Module) -> Contender:
         head.eval()
         if not with_coarse:
-            head.coarse_sem_seg_head.layers = lambda features: logits
+            coarse_head: Any = head.get_submodule("coarse_sem_seg_head")
+            coarse_head.layers = lambda features: logits
         else:
-            with torch.no_grad():  # fresh weights predict next to nothing
-                head.coarse_sem_seg_head.predictor.weight.mul_(100)
+            with torch.no_grad():  # fresh weights predict almost 0
+                head.get_parameter("coarse_sem_seg_head.predictor.weight").mul_(100)
 
         @torch.no_grad()
         def run() -> Tensor:
@@ -106,9 +113,9 @@ def semantic_inference(
 
 
 def model_inference(
-    setting: Setting, *, image: tuple[int, int] = IMAGE, num_detections: int = 100
+    setting: Setting, *, size: tuple[int, int] = IMAGE, num_detections: int = 100
 ) -> Case:
-    """A whole R50-FPN model on one image, from the image to masks in their boxes."""
+    """Make the case of an R50-FPN model on one image, from the image to masks in their boxes."""
     cfg = instance_cfg(setting.device, num_classes=80)
     cfg.MODEL.RESNETS.DEPTH = 50
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
@@ -126,17 +133,17 @@ def model_inference(
     cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
     cfg.TEST.DETECTIONS_PER_IMAGE = num_detections
     models = pair(build_model, cfg, setting)
-    picture = torch.rand(3, *image, generator=setting.generator()) * 255
-    _calibrate(models["builtin"], picture)
+    image = torch.rand(3, *size, generator=setting.generator()) * 255
+    _calibrate(models["builtin"], image)
     models["ours"].load_state_dict(models["builtin"].state_dict())
     for model in models.values():
-        wake_up(model.roi_heads.mask_head)
+        wake_up(model.get_submodule("roi_heads.mask_head"))
 
-    def contender(model: nn.Module) -> Contender:
+    def contender(model: GeneralizedRCNN) -> Contender:
         @torch.no_grad()
         def run() -> Tensor:
             with setting.autocast():
-                found = model.eval().inference([{"image": picture}], do_postprocess=False)
+                found = model.eval().inference([{"image": image}], do_postprocess=False)
             return found[0].pred_masks
 
         return Contender(tuple, run)
@@ -144,12 +151,12 @@ def model_inference(
     return Case(contender(models["ours"]), contender(models["builtin"]), mask_agreement)
 
 
-def _calibrate(model: nn.Module, picture: Tensor) -> None:
-    """Give the norms statistics; without, the features of random weights grow without bound."""
+def _calibrate(model: GeneralizedRCNN, image: Tensor) -> None:
+    """Set the statistics of the norms; otherwise features of random weights grow without bound."""
     norms = [each for each in model.modules() if isinstance(each, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
         norm.train()
     with torch.no_grad():
-        model.backbone(model.preprocess_image([{"image": picture}]).tensor)
+        model.backbone(model.preprocess_image([{"image": image}]).tensor)
     model.eval()

@@ -1,4 +1,4 @@
-"""Time and memory of two implementations, measured in turn in one process."""
+"""Measure time and memory of two implementations, in turn, in one process."""
 
 import ctypes
 import os
@@ -16,8 +16,8 @@ class Contender:
     """One of the implementations.
 
     Attributes:
-        prepare: makes the arguments of a run, which is neither timed nor counted as memory.
-        run: what is measured; takes what ``prepare`` made.
+        prepare: makes the arguments of a run; neither its time nor its memory counts.
+        run: what is measured; takes what ``prepare`` returned.
     """
 
     prepare: Callable[[], tuple]
@@ -26,12 +26,13 @@ class Contender:
 
 @dataclass
 class Case:
-    """What is measured.
+    """Two implementations of the same computation.
 
     Attributes:
         ours, builtin: the contenders.
-        agreement: takes the results of both and returns figures by name.
-        builtin_bytes: about what the built-in needs; it is not run where there is less.
+        agreement: takes the results of both (ours first) and returns figures by name.
+        builtin_bytes: about the memory that the built-in needs; where there is less, it is not
+            run.
     """
 
     ours: Contender
@@ -42,19 +43,20 @@ class Case:
 
 @dataclass
 class Samples:
-    """What was measured of one contender: seconds of each run, and bytes of the peak."""
+    """The seconds of each run of a contender, and the bytes of its peak; None if unknown."""
 
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int | None = None
 
     @property
     def median(self) -> float:
+        """Return the median of the seconds."""
         return statistics.median(self.seconds)
 
 
 @dataclass
 class Measurement:
-    """What was measured of a case; ``builtin`` is None where it was not run, ``note`` says why."""
+    """The figures of a case; ``builtin`` is None where it was not run, and ``note`` says why."""
 
     name: str
     ours: Samples
@@ -64,11 +66,12 @@ class Measurement:
 
     @property
     def speed_up(self) -> float | None:
+        """Return how many times faster we are; None if unknown."""
         return self.builtin.median / self.ours.median if self.builtin else None
 
     @property
     def memory_ratio(self) -> float | None:
-        """Our peak as a part of the built-in's."""
+        """Return our peak as a share of the built-in's; None if unknown."""
         if self.builtin is None or not self.builtin.peak_bytes or self.ours.peak_bytes is None:
             return None
         return self.ours.peak_bytes / self.builtin.peak_bytes
@@ -82,11 +85,12 @@ def measure(
     device: torch.device,
     on_run: Callable[[], None] = lambda: None,
 ) -> Measurement:
-    """Measure both contenders: a run of each for the memory and the results, then times in turn.
+    """Measure both contenders: one run of each for memory and results, then timed runs in turn.
 
     Args:
         repeats: timed runs of each.
-        on_run: called after each of the ``2 * (repeats + 1)`` runs.
+        device: that the contenders compute on.
+        on_run: called after each of the ``2 * (repeats + 1)`` runs, those left out included.
     """
     contenders, note = {"builtin": case.builtin, "ours": case.ours}, ""
     available = available_bytes(device)
@@ -95,7 +99,7 @@ def measure(
         note = f"built-in not run: needs some {case.builtin_bytes / 2**30:.0f} GiB"
     samples = {which: Samples() for which in contenders}
     results = {}
-    for which, contender in contenders.items():  # this warms up, too
+    for which, contender in contenders.items():  # which also warms up
         arguments = contender.prepare()
         with PeakMemory(device) as peak:
             results[which] = contender.run(*arguments)
@@ -113,7 +117,10 @@ def measure(
 
 
 def seconds(contender: Contender, device: torch.device) -> float:
-    """The time of one run; on a GPU until it has finished."""
+    """Return the seconds of one run, on a GPU until it has finished.
+
+    `torch.utils.benchmark.Timer` would make two runs more before each, to warm up.
+    """
     arguments = contender.prepare()
     wait_for(device)
     start = time.perf_counter()
@@ -125,24 +132,26 @@ def seconds(contender: Contender, device: torch.device) -> float:
 
 
 def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has finished; return at once for a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class PeakMemory:
-    """The most memory that is in use within a ``with`` block, beyond what was at its beginning.
+    """Measure the most memory in use within a ``with`` block, beyond what is in use before it.
 
     On a GPU it is what PyTorch's allocator handed out. On a CPU (Linux only) it is the resident
-    set of the process, as the kernel counts it, so it holds what libraries take beside tensors.
-    Memory that was freed before but not given back would hide some of it, so it is given back
-    first.
+    set of the process, as the kernel counts it, which includes the memory of libraries. Memory
+    that was freed but not returned to the system would hide part of it and is returned first.
 
     Attributes:
-        bytes: the peak, after the block; None where it cannot be had.
+        bytes: the peak, after the block; None where the system does not tell.
     """
 
+    bytes: int | None = None
+
     def __init__(self, device: torch.device):
-        self.device, self.bytes = device, None
+        self.device = device
 
     def __enter__(self) -> "PeakMemory":
         if self.device.type == "cuda":
@@ -150,13 +159,13 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
         elif os.path.exists("/proc/self/clear_refs"):
-            give_back_freed_memory()
+            return_freed_memory()
             with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")  # makes the peak what is in use now
+                file.write("5")  # resets the peak to what is in use now
             self._before = _status("VmRSS")
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.device.type == "cuda":
             wait_for(self.device)
             self.bytes = torch.cuda.max_memory_allocated(self.device) - self._before
@@ -164,23 +173,24 @@ class PeakMemory:
             self.bytes = max(0, _status("VmHWM") - self._before)
 
 
-def give_back_freed_memory() -> None:
+def return_freed_memory() -> None:
+    """Return freed memory to the system, where the C library can."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):  # glibc
         libc.malloc_trim(0)
 
 
 def _status(name: str) -> int:
-    """Bytes that the kernel counts for this process."""
+    """Return the bytes that the kernel counts for this process."""
     with open("/proc/self/status") as file:
         for line in file:
             if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
-    raise RuntimeError(f"The kernel does not tell {name}.")
+    raise RuntimeError(f"/proc/self/status has no {name}.")
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Memory that can be had without swapping; None where nobody knows."""
+    """Return the bytes that can be allocated without swapping; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if not os.path.exists("/proc/meminfo"):

@@ -1,5 +1,6 @@
-"""Where and how cases are measured, and what they are made of."""
+"""Make what cases consist of: heads with equal weights, features, boxes and masks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,31 +16,34 @@ from ..config.adopt import adopt_config
 
 @dataclass(frozen=True)
 class Setting:
-    """
+    """Where and how cases are measured.
+
     Attributes:
-        device: that everything is on.
-        dtype: float32, or what autocast computes in.
-        seed: of all random numbers.
+        device: the device of all models and tensors.
+        dtype: float32, or the dtype of autocast.
+        seed: the seed of all random numbers.
     """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     seed: int = 0
 
-    def autocast(self):
+    def autocast(self) -> torch.autocast:
+        """Return a context in which ``dtype`` is computed in."""
         enabled = self.dtype != torch.float32
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=enabled)
 
     def generator(self) -> torch.Generator:
-        """Of random numbers on the CPU, the same for every device."""
+        """Return a seeded generator on the CPU, so that all devices get the same numbers."""
         return torch.Generator().manual_seed(self.seed)
 
     def randn(self, *shape: int, generator: torch.Generator) -> Tensor:
+        """Draw a normal tensor and put it on the device."""
         return torch.randn(*shape, generator=generator).to(self.device)
 
 
 def builtin_cfg(device: torch.device) -> CfgNode:
-    """Detectron2's defaults with the keys of its PointRend."""
+    """Return Detectron2's defaults with the keys of its PointRend."""
     cfg = get_cfg()
     add_builtin_config(cfg)
     cfg.MODEL.DEVICE = str(device)
@@ -47,7 +51,7 @@ def builtin_cfg(device: torch.device) -> CfgNode:
 
 
 def instance_cfg(device: torch.device, num_classes: int) -> CfgNode:
-    """The published recipe: 7 x 7 refined to 224 x 224 by 28 x 28 points a step."""
+    """Return the published recipe: 7 x 7 refined to 224 x 224 by 28 x 28 points a step."""
     cfg = builtin_cfg(device)
     cfg.MODEL.MASK_ON = True
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
@@ -57,11 +61,17 @@ def instance_cfg(device: torch.device, num_classes: int) -> CfgNode:
     return cfg
 
 
-def pair(build, cfg: CfgNode, setting: Setting) -> dict[str, nn.Module]:
-    """The built-in's module and ours from its config, with the same weights.
+def pair(
+    build: Callable[[CfgNode], nn.Module], cfg: CfgNode, setting: Setting
+) -> dict[str, nn.Module]:
+    """Build the built-in's module, and ours from the same config with the same weights.
 
     Args:
         build: makes a module from a config.
+        cfg: written for Detectron2's PointRend.
+
+    Returns:
+        the modules, "builtin" and "ours".
     """
     torch.manual_seed(setting.seed)
     builtin = build(cfg).to(setting.device)
@@ -73,7 +83,7 @@ def pair(build, cfg: CfgNode, setting: Setting) -> dict[str, nn.Module]:
 def semantic_pair(
     setting: Setting, num_classes: int, channels: int, num_points: int
 ) -> tuple[dict[str, nn.Module], dict[str, int]]:
-    """Semantic FPN with PointRend at stride 4, and the strides of the maps that it reads."""
+    """Build Semantic FPN with PointRend at stride 4; return it with the strides of its features."""
     cfg = builtin_cfg(setting.device)
     cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = num_classes
@@ -81,19 +91,19 @@ def semantic_pair(
     cfg.MODEL.POINT_HEAD.TRAIN_NUM_POINTS = num_points
     cfg.MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS = num_points
     strides = {f"p{k}": 2**k for k in range(2, 6)}
-    shape = {name: ShapeSpec(channels=channels, stride=s) for name, s in strides.items()}
-    return pair(lambda cfg: build_sem_seg_head(cfg, shape), cfg, setting), strides
+    input_shape = {name: ShapeSpec(channels=channels, stride=s) for name, s in strides.items()}
+    return pair(lambda cfg: build_sem_seg_head(cfg, input_shape), cfg, setting), strides
 
 
 def wake_up(mask_head: nn.Module) -> None:
-    """Make predictions differ from 0, as a trained head's do; fresh weights are all but 0."""
+    """Scale the predictors' weights: fresh ones predict almost 0, unlike those of trained heads."""
     with torch.no_grad():
-        mask_head.coarse_head.prediction.weight.mul_(100)
-        mask_head.point_head.predictor.weight.mul_(100)
+        for name in ("coarse_head.prediction.weight", "point_head.predictor.weight"):
+            mask_head.get_parameter(name).mul_(100)
 
 
 def smooth_noise(setting: Setting, channels: int, height: int, width: int) -> Tensor:
-    """Logits (1, channels, height, width) with regions, edges and a little noise."""
+    """Draw logits (1, channels, height, width) with regions, edges and a little noise."""
     generator = setting.generator()
     coarse = torch.randn(1, channels, height // 8 + 2, width // 8 + 2, generator=generator) * 3
     smooth = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
@@ -103,7 +113,7 @@ def smooth_noise(setting: Setting, channels: int, height: int, width: int) -> Te
 def random_boxes(
     number: int, size: tuple[int, int], generator: torch.Generator, smallest: int = 8
 ) -> Tensor:
-    """(number, 4), of so many pixels or more, anywhere in an image of (height, width)."""
+    """Draw boxes (number, 4) in an image of (height, width), each side ``smallest`` or more."""
     corners = torch.rand(number, 2, 2, generator=generator).sort(dim=1).values
     room = torch.tensor([size[1] - smallest, size[0] - smallest])
     boxes = (corners * room).flatten(1)

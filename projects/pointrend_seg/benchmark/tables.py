@@ -1,4 +1,4 @@
-"""A table for people, JSON for programs."""
+"""Present measurements: a table for people, JSON for programs."""
 
 import datetime
 import os
@@ -15,7 +15,7 @@ _PACKAGES = ("pointrend-seg", "detectron2", "torch", "torchvision", "numpy", "py
 
 
 def table(measurements: list[Measurement]) -> str:
-    """Markdown. Times are medians, with the fastest and the slowest run behind them."""
+    """Return a Markdown table. Times are medians, followed by the fastest and the slowest run."""
     headers = ("case", "built-in", "ours", "speed", "built-in", "ours", "memory", "agreement")
     rows = [
         (
@@ -51,7 +51,7 @@ def _ratio(value: float | None, form: str) -> str:
 
 
 def as_json(measurements: list[Measurement], options: dict) -> dict:
-    """Every sample, with what is needed to repeat it."""
+    """Return every sample, and what is needed to repeat the measurement."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "options": options,
@@ -78,7 +78,7 @@ def _version(package: str) -> tuple[str, str | None]:
 
 
 def hardware() -> dict:
-    """What this machine has."""
+    """Describe this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = {
         "cpu": _cpu_name(),

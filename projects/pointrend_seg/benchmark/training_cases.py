@@ -1,4 +1,4 @@
-"""Training: a step of each head, from the features to all gradients."""
+"""Make the cases of training: one step of each head, from the features to all gradients."""
 
 from collections.abc import Callable
 
@@ -18,21 +18,30 @@ IMAGE = (800, 1216)
 NUM_IMAGES = 2
 
 
-def training_agreement(ours, builtin) -> dict[str, float]:
-    """Of losses and gradients: the largest relative difference of a loss, and of a gradient."""
+# The losses by name, and the gradients of the features and of all parameters.
+Step = tuple[dict[str, float], tuple[Tensor, ...]]
+
+
+def training_agreement(ours: Step, builtin: Step) -> dict[str, float]:
+    """Compare steps: the largest relative difference of a loss, and of a gradient."""
     losses = [abs(ours[0][name] - loss) / abs(loss) for name, loss in builtin[0].items()]
     pairs = zip(ours[1], builtin[1], strict=True)
     gradients = [((a - b).norm() / b.norm().clamp(min=1e-12)).item() for a, b in pairs]
     return {"loss difference": max(losses), "gradient difference": max(gradients)}
 
 
-def _step(head: nn.Module, setting: Setting, features: dict[str, Tensor], losses: Callable):
-    """Losses as numbers, and gradients of the features and of all parameters."""
+def _step(
+    head: nn.Module,
+    setting: Setting,
+    features: dict[str, Tensor],
+    losses: Callable[[nn.Module], dict[str, Tensor]],
+) -> Step:
+    """Compute losses and their gradients."""
     torch.manual_seed(setting.seed)  # the same points for both
     with EventStorage(), setting.autocast():
         found = losses(head)
-    wanted = [*features.values(), *head.parameters()]
-    gradients = torch.autograd.grad(sum(found.values()), wanted)
+    inputs = [*features.values(), *head.parameters()]
+    gradients = torch.autograd.grad(torch.stack([*found.values()]).sum(), inputs)
     return {name: loss.item() for name, loss in found.items()}, gradients
 
 
@@ -45,15 +54,19 @@ def instance_training(
     image: tuple[int, int] = IMAGE,
     channels: int = 256,
 ) -> Case:
-    """The mask head on two images, with so many foreground proposals and objects each.
+    """Make the case of the mask head on two images.
 
-    Taking the masks of the proposals from those of the objects, which Detectron2 does when it
-    samples proposals, belongs to it.
+    It includes selecting the masks of the proposals from those of the objects, which Detectron2
+    does when it samples proposals.
+
+    Args:
+        num_boxes: foreground proposals of each image.
+        num_objects: labelled objects of each image.
     """
     generator = setting.generator()
-    shape = {"p2": ShapeSpec(channels=channels, stride=4)}
+    input_shape = {"p2": ShapeSpec(channels=channels, stride=4)}
     cfg = instance_cfg(setting.device, num_classes)
-    heads = pair(lambda cfg: build_mask_head(cfg, shape).train(), cfg, setting)
+    heads = pair(lambda cfg: build_mask_head(cfg, input_shape).train(), cfg, setting)
     for head in heads.values():
         wake_up(head)
     size = (image[0] // 4, image[1] // 4)
@@ -94,7 +107,7 @@ def instance_training(
 
 
 def _blobs(number: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """(number, H, W) bool, round shapes."""
+    """Draw masks (number, H, W) bool with round outlines."""
     coarse = torch.randn(number, 1, 8, 12, generator=generator)
     return F.interpolate(coarse, size=size, mode="bicubic", align_corners=False)[:, 0] > 0
 
@@ -107,7 +120,7 @@ def semantic_training(
     num_classes: int = 19,
     num_points: int = 2048,
 ) -> Case:
-    """The semantic head on two images, its coarse head included."""
+    """Make the case of the semantic head, with its coarse head, on two images."""
     generator = setting.generator()
     heads, strides = semantic_pair(setting, num_classes, channels, num_points)
     features = {
