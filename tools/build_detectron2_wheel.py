@@ -137,7 +137,7 @@ def wheel_files(source: Path) -> dict[str, bytes]:
 
 
 def record(files: dict[str, bytes]) -> bytes:
-    """The RECORD of a wheel (binary distribution format, PEP 427) with these files."""
+    """Write the RECORD of a wheel (binary distribution format, PEP 427) with these files."""
 
     def line(name: str) -> str:
         digest = base64.urlsafe_b64encode(hashlib.sha256(files[name]).digest()).rstrip(b"=")

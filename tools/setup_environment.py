@@ -61,7 +61,7 @@ def is_ready(venv: Path) -> bool:
 
 
 def is_ours(venv: Path) -> bool:
-    """Whether the environment was made here, or there is nothing yet to make it of."""
+    """Tell whether the environment was made here, or there is nothing yet to make it of."""
     if "made_here" in read_state(venv) or not venv.exists():
         return True
     return venv.is_dir() and all(name.startswith(".setup.") for name in os.listdir(venv))

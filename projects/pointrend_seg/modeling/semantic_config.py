@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a semantic head's config before anything is built."""
+"""Validate the config of the semantic head, before anything is built."""
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -8,7 +8,14 @@ from ..errors import InputError
 
 
 def steps_to_full_size(steps: int, stride: int) -> int:
-    """The subdivision steps from a stride to 1; ``steps`` must be that number or -1."""
+    """Return the number of subdivision steps from a stride to 1.
+
+    Args:
+        steps: that number, or -1 to have it found out.
+
+    Raises:
+        InputError: it is another number, or the stride is no power of two.
+    """
     needed = stride.bit_length() - 1
     if stride != 1 << needed:
         raise InputError(
@@ -25,7 +32,7 @@ def steps_to_full_size(steps: int, stride: int) -> int:
 
 
 def check_semantic_config(head: CfgNode, node: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
-    """Find what can be known to be wrong before anything is built."""
+    """Validate the config of the semantic head; raise `InputError` with the key to change."""
     known = ", ".join(input_shape)
     for key, names in (
         (f"{SEMANTIC_NODE}.IN_FEATURES", node.IN_FEATURES),

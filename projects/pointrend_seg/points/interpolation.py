@@ -59,7 +59,7 @@ _PLANES_AT_ONCE = 8
 
 
 def _better_by_planes(maps: Tensor, coords: Tensor) -> bool:
-    """Whether to read the channels of one map as if they were several maps of a few channels.
+    """Tell whether to read the channels of one map as if they were several maps of a few channels.
 
     On the CPU grid_sample shares maps among the threads, but not channels, and goes through all
     channels at each point. So it takes a half or less, since a few planes stay in the cache, and
