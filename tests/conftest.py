@@ -41,9 +41,12 @@ def cityscapes_scripts():
 @pytest.fixture(scope="session")
 def datasets() -> Path:
     """DETECTRON2_DATASETS with a synthetic tree of 128 x 256 images in the Cityscapes layout."""
-    from pointrend_seg.data.synthetic.cityscapes_layout import TreeParameters, write_cityscapes
+    from pointrend_seg.data.synthetic.cityscapes_layout import (
+        CityscapesParameters,
+        write_cityscapes,
+    )
 
-    write_cityscapes(DATASETS, TreeParameters(num_train=4, num_val=2, height=128, width=256))
+    write_cityscapes(DATASETS, CityscapesParameters(num_train=4, num_val=2, height=128, width=256))
     return DATASETS
 
 

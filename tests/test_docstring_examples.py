@@ -17,6 +17,7 @@ EXPECTED = {
     "drawing.training_input": ["draw_training_input"],
     "data.custom.class_files": ["read_class_file"],
     "data.custom.label_coding": ["LabelCoding"],
+    "data.synthetic.scenes": ["generate_scene"],
     "evaluation.boundary": ["boundary_counts", "boundary_region"],
     "evaluation.confusion": ["SemanticConfusion"],
     "evaluation.region_masks": ["encode_region_masks"],

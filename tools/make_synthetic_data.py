@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pointrend_seg.command_line.options import add_common_options
 from pointrend_seg.command_line.running import run_tool
-from pointrend_seg.data.synthetic.cityscapes_layout import TreeParameters, write_cityscapes
+from pointrend_seg.data.synthetic.cityscapes_layout import CityscapesParameters, write_cityscapes
 from pointrend_seg.data.synthetic.coco_layout import CocoParameters, write_coco
 from pointrend_seg.data.synthetic.folder_layout import FolderParameters, write_folder
 from pointrend_seg.data.synthetic.lvis_annotations import write_lvis
@@ -23,7 +23,7 @@ from pointrend_seg.errors import InputError
 
 # Per layout, its folders: name, function that writes it, type of its parameters.
 LAYOUTS: dict[str, list[tuple[str, Callable[..., bool], Callable]]] = {
-    "cityscapes": [("cityscapes", write_cityscapes, TreeParameters)],
+    "cityscapes": [("cityscapes", write_cityscapes, CityscapesParameters)],
     "coco": [("coco", write_coco, CocoParameters), ("lvis", write_lvis, CocoParameters)],
     "folder": [(".", write_folder, FolderParameters)],
 }

@@ -74,7 +74,7 @@ def test_making_data(tmp_path):
     again = tool("make_synthetic_data", "--output", tmp_path, *small)
     assert again.returncode == 0 and "is there already" in again.stdout
     other = tool("make_synthetic_data", "--output", tmp_path, *small, "--seed", 5)
-    assert "made from other parameters" in message(other)
+    assert "generated with other parameters" in message(other)
 
 
 def test_making_data_in_the_coco_layout(tmp_path):

@@ -1,4 +1,4 @@
-"""The synthetic tree: what reads Cityscapes reads it."""
+"""The Cityscapes layout: Cityscapes readers and scripts read it."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from pointrend_seg.data.synthetic import cityscapes_layout
 from pointrend_seg.data.synthetic.cityscapes_layout import (
     CITIES,
     CLASSES,
-    TreeParameters,
+    CityscapesParameters,
     label_images,
     polygon_annotation,
     write_cityscapes,
@@ -21,7 +21,7 @@ from pointrend_seg.data.synthetic.rendering import render_labels
 from pointrend_seg.data.synthetic.scenes import KINDS, generate_scene
 from pointrend_seg.errors import InputError
 
-SMALL = TreeParameters(num_train=4, num_val=2, height=128, width=256, seed=7)
+SMALL = CityscapesParameters(num_train=4, num_val=2, height=128, width=256, seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_label_images_agree_with_each_other_and_the_scene():
 
 
 def test_polygons_painted_in_their_order_give_the_labels():
-    """PIL paints pixels whose centre is near an outline too, so edges may differ."""
+    """PIL also paints pixels whose centre is near an outline, so edges may differ."""
     scene = generate_scene(4)
     annotation = polygon_annotation(scene)
     ids = {label.name: label.id for label in CLASSES.values()}
@@ -116,15 +116,15 @@ def test_detectron2_loads_its_instances(tree):
 def test_it_is_written_once_and_over_nothing_else(tree, tmp_path):
     before = digest(tree)
     assert not write_cityscapes(tree.parent, SMALL)
-    other = TreeParameters(num_train=1, num_val=1)
-    with pytest.raises(InputError, match="made from other parameters.*nothing was written"):
+    other = CityscapesParameters(num_train=1, num_val=1)
+    with pytest.raises(InputError, match="generated with other parameters.*nothing was written"):
         write_cityscapes(tree.parent, other)
     assert digest(tree) == before
 
     real = tmp_path / "cityscapes" / "leftImg8bit"
     real.mkdir(parents=True)
     (real / "precious.png").write_bytes(b"1")
-    with pytest.raises(InputError, match="no synthetic tree.*nothing was written"):
+    with pytest.raises(InputError, match="not synthetic data.*nothing was written"):
         write_cityscapes(tmp_path, SMALL)
     assert (real / "precious.png").read_bytes() == b"1"
 

@@ -1,4 +1,4 @@
-"""The synthetic scenes in the COCO layout, and LVIS's annotations of them."""
+"""The COCO layout, and LVIS annotations of its images."""
 
 import json
 import os
@@ -15,16 +15,15 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.data.datasets.lvis import load_lvis_json
 from detectron2.structures import polygons_to_bitmask
 
-from pointrend_seg.data.synthetic import lvis_annotations
-from pointrend_seg.data.synthetic import outlines as shapes
+from pointrend_seg.data.synthetic import lvis_annotations, outlines
 from pointrend_seg.data.synthetic.coco_layout import (
-    KINDS,
+    KIND_IDS,
     CocoParameters,
+    coco_scene,
     scene_annotations,
-    scene_of,
     write_coco,
 )
-from pointrend_seg.data.synthetic.lvis_annotations import LVIS_NAMES, trace, write_lvis
+from pointrend_seg.data.synthetic.lvis_annotations import LVIS_NAMES, mask_to_polygons, write_lvis
 from pointrend_seg.data.synthetic.registration import register_synthetic
 from pointrend_seg.data.synthetic.rendering import render_labels
 from pointrend_seg.data.synthetic.scenes import Scene, SceneObject, Surface
@@ -54,16 +53,16 @@ def mask_of(segmentation, height, width):
 
 
 def test_annotations_are_what_is_to_be_seen(tree):
-    """Each mask against the pixels of its object, each box and area against the mask."""
+    """Compare masks with the visible pixels, and boxes and areas with the masks."""
     exact, outlined, crowds, empty = 0, 0, 0, 0
     for number in range(PARAMETERS.num_train):
-        scene = scene_of(PARAMETERS, "train", number)
+        scene = coco_scene(PARAMETERS, "train", number)
         _, objects = render_labels(scene)
         visible = [objects == k for k in range(len(scene.objects))]
         visible = [
             mask
             for mask, item in zip(visible, scene.objects, strict=True)
-            if item.kind in KINDS and mask.sum() >= 16
+            if item.kind in KIND_IDS and mask.sum() >= 16
         ]
         items = scene_annotations(scene)
         assert len(items) == len(visible)
@@ -97,7 +96,7 @@ def test_which_objects_are_outlines():
         "star": (8, 40, 12, 44),
         "car": (20, 40, 25, 43),  # 15 pixels
     }
-    objects = [SceneObject(kind, [[shapes.box(*b)]], surface) for kind, b in boxes.items()]
+    objects = [SceneObject(kind, [[outlines.box(*b)]], surface) for kind, b in boxes.items()]
     items = scene_annotations(Scene(64, 96, objects))
     assert [item["kind"] for item in items] == ["bush", "comb", "pole", "star"]
     assert [type(item["segmentation"]) for item in items] == [list, dict, dict, list]
@@ -117,10 +116,10 @@ def test_the_same_parameters_give_the_same_bytes(tree, tmp_path):
 
 def test_a_tree_is_written_once_and_never_over_another(tree, tmp_path):
     assert not write_coco(tree, PARAMETERS)
-    with pytest.raises(InputError, match="made from other parameters"):
+    with pytest.raises(InputError, match="generated with other parameters"):
         write_coco(tree, CocoParameters(num_train=1, num_val=1))
     (tmp_path / "coco").mkdir()
-    with pytest.raises(InputError, match="is no synthetic tree"):
+    with pytest.raises(InputError, match="is not synthetic data"):
         write_coco(tmp_path, PARAMETERS)
 
 
@@ -153,23 +152,25 @@ def test_detectron2_reads_it_with_its_own_classes(tree):
     file = tree / "coco/annotations/synthetic_instances_val.json"
     records = load_coco_json(str(file), str(tree / "coco/val2017"), "pointrend_test_synthetic")
     classes = MetadataCatalog.get("pointrend_test_synthetic").thing_classes
-    assert tuple(classes) == KINDS
+    assert tuple(classes) == tuple(KIND_IDS)
     coco = content(tree, "coco/annotations/instances_val2017.json")
     assert sum(len(r["annotations"]) for r in records) == len(coco["annotations"])
 
 
 def test_the_names_are_registered():
-    """Twice does no harm, and the classes are known before the file is read."""
+    """Registering twice is allowed, and the classes are known before the file is read."""
     register_synthetic()
     register_synthetic()
     for split in ("train", "val"):
         assert f"synthetic_instances_{split}" in DatasetCatalog
         metadata = MetadataCatalog.get(f"synthetic_instances_{split}")
-        assert metadata.evaluator_type == "coco" and tuple(metadata.thing_classes) == KINDS
+        assert metadata.evaluator_type == "coco" and tuple(metadata.thing_classes) == tuple(
+            KIND_IDS
+        )
 
 
 def test_every_name_finds_its_files(tree):
-    """In a process of its own, because Detectron2 reads DETECTRON2_DATASETS when it is imported."""
+    """Runs in another process, because Detectron2 reads DETECTRON2_DATASETS on import."""
     names = ("coco_2017_train", "coco_2017_val", "lvis_v1_train", "lvis_v1_val")
     names += ("lvis_v0.5_val_cocofied", "synthetic_instances_train", "synthetic_instances_val")
     code = (
@@ -220,7 +221,7 @@ def test_nothing_in_a_crowd_counts_as_wrong_for_lvis(tree):
 
 
 def test_lvis_masks_are_what_is_to_be_seen(tree):
-    """Holes and hidden parts survive being turned into polygons."""
+    """Holes and occluded parts are preserved in the polygons."""
     coco = content(tree, "coco/annotations/instances_val2017.json")["annotations"]
     lvis = content(tree, "lvis/lvis_v1_val.json")["annotations"]
     singles = [a for a in coco if not a["iscrowd"]]
@@ -231,7 +232,7 @@ def test_lvis_masks_are_what_is_to_be_seen(tree):
 
 
 def test_lvis_has_frequent_and_rare_categories(tmp_path):
-    """Over many scenes: a long tail."""
+    """Over many scenes, there are frequent, common and rare categories."""
     write_lvis(tmp_path, CocoParameters(num_train=50, num_val=1))
     categories = content(tmp_path, "lvis/lvis_v1_train.json")["categories"]
     occurring = [category for category in categories if category["image_count"]]
@@ -266,6 +267,6 @@ def test_traced_masks_keep_their_pixels():
     cv2.circle(mask, (20, 20), 15, 1, -1)
     cv2.circle(mask, (20, 20), 6, 0, -1)  # a hole
     mask[5:12, 40:48] = 1  # a second part
-    found = polygons_to_bitmask([np.array(p) for p in trace(mask)], 40, 50)
+    found = polygons_to_bitmask([np.array(p) for p in mask_to_polygons(mask)], 40, 50)
     assert (found & (mask > 0)).sum() / (found | (mask > 0)).sum() > 0.95
-    assert trace(np.zeros((9, 9), np.uint8)) == []
+    assert mask_to_polygons(np.zeros((9, 9), np.uint8)) == []

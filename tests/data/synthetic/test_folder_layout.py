@@ -1,4 +1,4 @@
-"""The example folder: what it says of itself is so."""
+"""The folder layout: its files agree with each other."""
 
 import json
 
@@ -37,5 +37,5 @@ def test_what_is_in_it(tmp_path):
 
 
 def test_it_writes_over_nothing(tmp_path):
-    with pytest.raises(InputError, match="is no synthetic tree"):
+    with pytest.raises(InputError, match="is not synthetic data"):
         write_folder(tmp_path, SMALL)

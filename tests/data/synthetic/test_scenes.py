@@ -1,9 +1,9 @@
-"""Scenes: geometry, labels by geometry, images, seeds."""
+"""Scenes: geometry, labels, images, seeds."""
 
 import numpy as np
 import pytest
 
-from pointrend_seg.data.synthetic import outlines as shapes
+from pointrend_seg.data.synthetic import outlines
 from pointrend_seg.data.synthetic.rendering import fill, render_image, render_labels
 from pointrend_seg.data.synthetic.scenes import KINDS, generate_scene
 
@@ -34,7 +34,7 @@ def test_labels_are_the_topmost_shape_at_each_pixels_centre(seed):
 
 
 def test_filling_a_ring_leaves_its_hole():
-    shape = shapes.place(shapes.ring(10, 3), 16, 16)
+    shape = outlines.place(outlines.ring(10, 3), 16, 16)
     y, x = np.mgrid[:32, :32] + 0.5
     radius = np.hypot(x - 16, y - 16)
     got = fill(shape, 32, 32)
@@ -43,13 +43,13 @@ def test_filling_a_ring_leaves_its_hole():
 
 
 def test_pixels_whose_centre_is_on_an_edge_belong_to_one_of_two_neighbours():
-    left, right = [shapes.box(0, 0, 2.5, 4)], [shapes.box(2.5, 0, 6, 4)]
+    left, right = [outlines.box(0, 0, 2.5, 4)], [outlines.box(2.5, 0, 6, 4)]
     assert np.array_equal(fill(left, 4, 6) ^ fill(right, 4, 6), np.ones((4, 6), dtype=bool))
 
 
 def test_shapes_that_stand_out_are_cut():
-    assert fill([shapes.box(-5, -5, 20, 20)], 4, 6).all()
-    assert not fill([shapes.box(-5, -5, -1, 20)], 4, 6).any()
+    assert fill([outlines.box(-5, -5, 20, 20)], 4, 6).all()
+    assert not fill([outlines.box(-5, -5, -1, 20)], 4, 6).any()
 
 
 def test_the_same_seed_is_the_same_scene_and_another_is_not():

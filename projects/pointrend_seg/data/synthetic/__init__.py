@@ -1,1 +1,1 @@
-"""Seeded synthetic scenes, and data sets of them in several layouts."""
+"""Generate synthetic scenes from a seed, and write data sets of them in several layouts."""

@@ -1,9 +1,9 @@
-"""Synthetic scenes in the Cityscapes layout, so that whatever reads Cityscapes reads them.
+"""Write synthetic scenes in the Cityscapes layout.
 
     ROOT/cityscapes/leftImg8bit/{train,val}/CITY/CITY_SSSSSS_FFFFFF_leftImg8bit.png
     ROOT/cityscapes/gtFine/{train,val}/CITY/CITY_SSSSSS_FFFFFF_gtFine_{labelIds,labelTrainIds,
         instanceIds,color}.png and _gtFine_polygons.json
-    ROOT/cityscapes/synthetic.json      what it was made from
+    ROOT/cityscapes/synthetic.json      the parameters
 
 With ``DETECTRON2_DATASETS=ROOT``, Detectron2's own ``cityscapes_fine_*`` data sets read it.
 """
@@ -25,7 +25,7 @@ from .trees import save_picture, write_tree
 
 @dataclass(frozen=True)
 class CityscapesClass:
-    """A row of the Cityscapes label table: facts of the data set, not choices."""
+    """A row of the Cityscapes label table."""
 
     name: str
     id: int
@@ -34,8 +34,8 @@ class CityscapesClass:
     has_instances: bool = False
 
 
-# What each kind of object is labelled as. The six train ids that no kind has (wall, terrain,
-# rider, bus, train, motorcycle) do not occur, and scores leave them out.
+# The class of each kind of object. The other six classes with a train id (wall, terrain, rider,
+# bus, train, motorcycle) do not occur, so scores leave them out.
 CLASSES = {
     "ground": CityscapesClass("road", 7, 0, (128, 64, 128)),
     "path": CityscapesClass("sidewalk", 8, 1, (244, 35, 232)),
@@ -56,8 +56,8 @@ CITIES = {"train": ("aldermoor", "brackenford", "castlewick"), "val": ("dunmere"
 
 
 @dataclass(frozen=True)
-class TreeParameters:
-    """What a tree is made from; the same parameters give the same bytes."""
+class CityscapesParameters:
+    """Parameters of a data set; the same parameters give the same bytes."""
 
     num_train: int
     num_val: int
@@ -68,24 +68,24 @@ class TreeParameters:
 
 def write_cityscapes(
     root: str | os.PathLike,
-    parameters: TreeParameters,
+    parameters: CityscapesParameters,
     *,
     workers: int = 1,
     progress: bool = False,
 ) -> bool:
-    """Write a tree of synthetic scenes to ``root``/cityscapes.
-
-    It appears there under its name when it is complete, not before.
+    """Write synthetic scenes to ``root``/cityscapes, which gets its name when it is complete.
 
     Args:
-        workers: processes to use; the bytes do not depend on it.
+        root: the parent folder.
+        parameters: what to write.
+        workers: number of processes; the bytes do not depend on it.
         progress: show a progress bar.
 
     Returns:
-        False when the tree was there already, made from the same parameters.
+        False if the folder exists with the same parameters.
 
     Raises:
-        InputError: something else is there. It is left as it is.
+        InputError: the folder exists with other contents. It is not changed.
     """
     return write_tree(
         Path(root) / "cityscapes",
@@ -97,14 +97,14 @@ def write_cityscapes(
     )
 
 
-def _jobs(parameters: TreeParameters) -> Iterable[tuple[str, str, int]]:
-    """Split, city and number of each image."""
+def _jobs(parameters: CityscapesParameters) -> Iterable[tuple[str, str, int]]:
+    """Yield split, city and number of each image."""
     for split, count in (("train", parameters.num_train), ("val", parameters.num_val)):
         cities = CITIES[split]
         yield from ((split, cities[i % len(cities)], i) for i in range(count))
 
 
-def _write_image(parameters: TreeParameters, root: Path, job: tuple[str, str, int]) -> None:
+def _write_image(parameters: CityscapesParameters, root: Path, job: tuple[str, str, int]) -> None:
     split, city, number = job
     seed = (parameters.seed, list(CITIES).index(split), number)
     scene = generate_scene(seed, parameters.height, parameters.width)
@@ -120,11 +120,12 @@ def _write_image(parameters: TreeParameters, root: Path, job: tuple[str, str, in
 
 
 def label_images(scene: Scene) -> dict[str, np.ndarray]:
-    """The label images of Cityscapes.
+    """Render the label images of Cityscapes.
 
     Returns:
         labelIds and labelTrainIds, (H, W) uint8; instanceIds, (H, W) uint16: the label id, or
-        1000 times it plus the number of the instance in its class; color, (H, W, 3) uint8.
+        1000 times the label id plus the number of the instance in its class; color, (H, W, 3)
+        uint8 RGB.
     """
     kinds, objects = render_labels(scene)
     classes = [CLASSES[kind] for kind in scene.kinds]
@@ -149,15 +150,15 @@ def _instance_ids(scene: Scene) -> Iterable[int]:
 
 
 def _is_group(item: SceneObject) -> bool:
-    """A polygon file has one polygon for each instance; what needs several is a group there."""
+    """Return True for instances of several polygons: one instance has one polygon in the file."""
     return CLASSES[item.kind].has_instances and len(item.shapes) > 1
 
 
 def polygon_annotation(scene: Scene) -> dict:
-    """What a _gtFine_polygons.json holds: outlines in the order in which they are painted.
+    """Return the content of a _gtFine_polygons.json: outlines in painting order.
 
-    Cityscapes knows no holes: they are joined to the outline by a cut of no width. Corners are in
-    pixels, (0, 0) the outer corner of the first one.
+    Cityscapes has no holes: they are joined to the outline by a cut of zero width. Coordinates are
+    in pixels; (0, 0) is the outer corner of the first pixel.
     """
     objects = []
     for item in scene.objects:

@@ -1,17 +1,17 @@
-"""Synthetic scenes in the COCO layout, so that whatever reads COCO instances reads them.
+"""Write synthetic scenes in the COCO layout.
 
     ROOT/coco/{train,val}2017/NNNNNNNNNNNN.jpg
     ROOT/coco/annotations/instances_{train,val}2017.json            COCO's 80 categories
-    ROOT/coco/annotations/synthetic_instances_{train,val}.json      the nine there are
-    ROOT/coco/synthetic.json                                        what it was made from
+    ROOT/coco/annotations/synthetic_instances_{train,val}.json      only the nine that occur
+    ROOT/coco/synthetic.json                                        the parameters
 
-With ``DETECTRON2_DATASETS=ROOT``, Detectron2's own ``coco_2017_*`` data sets read it, and
-`synthetic.py` registers the second pair. `lvis_annotations.py` adds LVIS's categories.
+With ``DETECTRON2_DATASETS=ROOT``, Detectron2's own ``coco_2017_*`` data sets read the first pair of
+files. `registration.py` registers the second pair. `lvis_annotations.py` adds LVIS annotations.
 """
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from .rendering import fill, render_image, render_labels
 from .scenes import Scene, SceneObject, generate_scene
 from .trees import save_picture, write_tree
 
-# What each kind of thing is labelled as among COCO's categories; everything else is background.
+# The COCO category of each kind of object; other kinds are background.
 COCO_NAMES = {
     "star": "kite",
     "ring": "frisbee",
@@ -39,21 +39,21 @@ COCO_NAMES = {
     "car": "car",
     "bicycle": "bicycle",
 }
-KINDS = tuple(COCO_NAMES)
+KIND_IDS = {kind: category_id for category_id, kind in enumerate(COCO_NAMES, start=1)}
 SPLITS = ("train", "val")
-# Of an object that shows fewer pixels than this, nothing is to be seen.
-LEAST_PIXELS = 16
-# IoU with the visible pixels that an outline must have in pycocotools' rasterisation. That one
-# thickens and thins details by up to a pixel, which the thinnest poles do not bear.
-LEAST_AGREEMENT = 0.95
+INFO = {"description": "Synthetic scenes of pointrend_seg", "version": "1"}
+MIN_VISIBLE_PIXELS = 16  # objects with fewer visible pixels are not annotated
+# Minimum IoU of an outline in pycocotools' rasterization with the visible pixels. The rasterization
+# makes details up to a pixel wider or narrower, which changes the thinnest poles too much.
+MIN_POLYGON_IOU = 0.95
 
 
 @dataclass(frozen=True)
 class CocoParameters:
-    """What a tree is made from; the same parameters give the same bytes.
+    """Parameters of a data set; the same parameters give the same bytes.
 
     Attributes:
-        object_scale, crowds, deserted: see `generate_scene`.
+        object_scale, crowds, deserted: as in `generate_scene`.
     """
 
     num_train: int
@@ -66,8 +66,8 @@ class CocoParameters:
     deserted: float = 0.03
 
 
-def scene_of(parameters: CocoParameters, split: str, number: int) -> Scene:
-    """The scene of an image."""
+def coco_scene(parameters: CocoParameters, split: str, number: int) -> Scene:
+    """Generate the scene of an image."""
     return generate_scene(
         (parameters.seed, 2 + SPLITS.index(split), number),
         parameters.height,
@@ -78,14 +78,14 @@ def scene_of(parameters: CocoParameters, split: str, number: int) -> Scene:
     )
 
 
-def jobs_of(parameters: CocoParameters) -> list[tuple[str, int]]:
-    """Split and number of each image."""
-    counts = (parameters.num_train, parameters.num_val)
+def list_images(num_train: int, num_val: int) -> list[tuple[str, int]]:
+    """Return split and number of each image."""
+    counts = (num_train, num_val)
     return [(split, k) for split, n in zip(SPLITS, counts, strict=True) for k in range(n)]
 
 
 def image_record(parameters: CocoParameters, split: str, number: int) -> dict:
-    """The entry of an image in a COCO or LVIS file. Ids are not the same in two splits."""
+    """Return the entry of an image in a COCO or LVIS file. Ids differ between the splits."""
     image_id = 1 + number + (parameters.num_train if split == "val" else 0)
     name = f"{image_id:012d}.jpg"
     return {
@@ -98,17 +98,17 @@ def image_record(parameters: CocoParameters, split: str, number: int) -> dict:
 
 
 def scene_annotations(scene: Scene) -> list[dict]:
-    """What is to be seen of each thing: kind, bbox, area, segmentation and iscrowd as in COCO.
+    """Annotate the visible objects: kind, and bbox, area, segmentation and iscrowd as in COCO.
 
-    An object that is one outline without holes, and wholly visible, is a polygon, exact to
-    1/16 pixel, unless pycocotools draws it too differently; every other one is the run lengths
-    of its visible pixels.
+    The segmentation is a polygon, exact to 1/16 pixel, if the object is wholly visible, consists of
+    one outline without holes, and is rasterized well by pycocotools. Otherwise it is the run
+    lengths of the visible pixels.
     """
     _, objects = render_labels(scene)
     annotations = []
     for number, item in enumerate(scene.objects):
         visible = objects == number
-        if item.kind not in COCO_NAMES or visible.sum() < LEAST_PIXELS:
+        if item.kind not in COCO_NAMES or visible.sum() < MIN_VISIBLE_PIXELS:
             continue
         left, top, width, height = cv2.boundingRect(visible.astype(np.uint8))
         annotations.append(
@@ -131,8 +131,8 @@ def _polygons(item: SceneObject, visible: np.ndarray) -> list[list[float]] | Non
     ring = clip_ring(item.shapes[0][0], *visible.shape)
     polygons = [np.round(ring, 4).ravel().tolist()]
     drawn = polygons_to_bitmask([np.array(p) for p in polygons], *visible.shape)
-    agreement = (drawn & visible).sum() / (drawn | visible).sum()
-    return polygons if agreement >= LEAST_AGREEMENT else None
+    iou = (drawn & visible).sum() / (drawn | visible).sum()
+    return polygons if iou >= MIN_POLYGON_IOU else None
 
 
 def _run_lengths(mask: np.ndarray) -> dict:
@@ -147,15 +147,15 @@ def write_coco(
     workers: int = 1,
     progress: bool = False,
 ) -> bool:
-    """Write a tree of synthetic scenes to ``root``/coco.
+    """Write synthetic scenes to ``root``/coco.
 
-    Arguments, result and errors are those of `write_cityscapes`.
+    Arguments, return value and errors are those of `write_cityscapes`.
     """
     return write_tree(
         Path(root) / "coco",
         asdict(parameters),
         partial(_write_image, parameters),
-        jobs_of(parameters),
+        list_images(parameters.num_train, parameters.num_val),
         finish=partial(_write_annotations, parameters),
         workers=workers,
         progress=progress,
@@ -164,7 +164,7 @@ def write_coco(
 
 def _write_image(parameters: CocoParameters, root: Path, job: tuple[str, int]) -> list[dict]:
     split, number = job
-    scene = scene_of(parameters, split, number)
+    scene = coco_scene(parameters, split, number)
     folder = root / f"{split}2017"
     folder.mkdir(exist_ok=True)
     name = image_record(parameters, split, number)["file_name"]
@@ -172,47 +172,60 @@ def _write_image(parameters: CocoParameters, root: Path, job: tuple[str, int]) -
     return scene_annotations(scene)
 
 
-def _write_annotations(parameters: CocoParameters, root: Path, found: list[list[dict]]) -> None:
-    ids = {c["name"]: c["id"] for c in COCO_CATEGORIES}
-    coco = [
-        {"id": c["id"], "name": c["name"], "supercategory": "thing"}
-        for c in COCO_CATEGORIES
-        if c["isthing"]
-    ]
-    own = [
-        {"id": k, "name": kind, "supercategory": "thing"} for k, kind in enumerate(KINDS, start=1)
-    ]
+def _write_annotations(parameters: CocoParameters, root: Path, items: list[list[dict]]) -> None:
+    coco_ids = {c["name"]: c["id"] for c in COCO_CATEGORIES if c["isthing"]}
     (root / "annotations").mkdir()
     for split in SPLITS:
         (root / f"{split}2017").mkdir(exist_ok=True)
-        for name, categories, id_of in (
-            (f"instances_{split}2017", coco, lambda kind: ids[COCO_NAMES[kind]]),
-            (f"synthetic_instances_{split}", own, lambda kind: 1 + KINDS.index(kind)),
+        for name, names_and_ids, ids_by_kind in (
+            (f"instances_{split}2017", coco_ids, {k: coco_ids[n] for k, n in COCO_NAMES.items()}),
+            (f"synthetic_instances_{split}", KIND_IDS, KIND_IDS),
         ):
-            content = _coco_file(parameters, split, found, categories, id_of)
+            images: list[dict] = []
+            annotations: list[dict] = []
+            for number, image_items in items_in_split(
+                parameters.num_train, parameters.num_val, split, items
+            ):
+                images.append(image_record(parameters, split, number))
+                append_annotations(annotations, image_items, images[-1]["id"], ids_by_kind)
+            content = {
+                "info": INFO,
+                "licenses": [],
+                "images": images,
+                "annotations": annotations,
+                "categories": [
+                    {"id": category_id, "name": name, "supercategory": "thing"}
+                    for name, category_id in names_and_ids.items()
+                ],
+            }
             (root / "annotations" / f"{name}.json").write_text(json.dumps(content))
 
 
-def _coco_file(parameters, split: str, found: list[list[dict]], categories, id_of) -> dict:
-    images, annotations = [], []
-    for (of_split, number), items in zip(jobs_of(parameters), found, strict=True):
-        if of_split != split:
-            continue
-        images.append(image_record(parameters, split, number))
-        for item in numbered(items, images[-1]["id"], id_of):
-            annotations.append({"id": len(annotations) + 1, **item})
-    info = {"description": "Synthetic scenes of pointrend_seg", "version": "1"}
-    return {
-        "info": info,
-        "licenses": [],
-        "images": images,
-        "annotations": annotations,
-        "categories": categories,
-    }
+def items_in_split(
+    num_train: int, num_val: int, split: str, items: list[list[dict]]
+) -> list[tuple[int, list[dict]]]:
+    """Return number and items of each image in a split.
+
+    Args:
+        items: a list of `scene_annotations` for each of `list_images`.
+    """
+    images = zip(list_images(num_train, num_val), items, strict=True)
+    return [(number, image_items) for (name, number), image_items in images if name == split]
 
 
-def numbered(items: list[dict], image_id: int, id_of) -> Iterable[dict]:
-    """Annotations with ``image_id`` and ``category_id`` in place of the kind."""
+def append_annotations(
+    annotations: list[dict], items: list[dict], image_id: int, category_ids: Mapping[str, int]
+) -> None:
+    """Append an image's items to a file's annotations, with ids in place of the kind.
+
+    Args:
+        items: as `scene_annotations` returns them.
+        category_ids: by kind.
+    """
     for item in items:
-        rest = {key: value for key, value in item.items() if key != "kind"}
-        yield {"image_id": image_id, "category_id": id_of(item["kind"]), **rest}
+        ids = {
+            "id": len(annotations) + 1,
+            "image_id": image_id,
+            "category_id": category_ids[item["kind"]],
+        }
+        annotations.append(ids | {key: item[key] for key in item if key != "kind"})

@@ -1,12 +1,12 @@
-"""Synthetic scenes as a folder of images and labels, such as one makes for a project of one's own.
+"""Write synthetic scenes as a folder of images and labels, like a user's own data.
 
     ROOT/images/{train,val}/NNNN.jpg
-    ROOT/labels/{train,val}/NNNN.png        a class number for each pixel, 255 for none
-    ROOT/classes.txt                        names and colours of these classes, in their order
-    ROOT/objects_{train,val}.json           things one by one, in COCO's format
-    ROOT/synthetic.json                     what it was made from
+    ROOT/labels/{train,val}/NNNN.png        the class index of each pixel, 255 for unlabelled ones
+    ROOT/classes.txt                        names and colours of these classes
+    ROOT/objects_{train,val}.json           instances, in COCO format
+    ROOT/synthetic.json                     the parameters
 
-Nothing registers it: docs/custom-dataset.md goes through it as a user would.
+It is not registered: docs/custom-dataset.md uses it as a user would.
 """
 
 import json
@@ -18,12 +18,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .coco_layout import KINDS, SPLITS, numbered, scene_annotations
+from .coco_layout import (
+    KIND_IDS,
+    SPLITS,
+    append_annotations,
+    items_in_split,
+    list_images,
+    scene_annotations,
+)
 from .rendering import render_image, render_labels
 from .scenes import Scene, generate_scene
 from .trees import save_picture, write_tree
 
-# Name, colour and kinds of the classes of pixels. What has none of these kinds has no class.
+# Name, colour and kinds of the semantic classes. Other kinds are unlabelled.
 CLASSES = (
     ("sky", (70, 130, 180), ("sky",)),
     ("ground", (128, 64, 128), ("ground", "path")),
@@ -33,15 +40,15 @@ CLASSES = (
     ("sign", (220, 40, 60), ("ring", "letter", "star")),
     ("vehicle", (40, 60, 200), ("car", "gear", "bicycle")),
 )
-NO_CLASS = 255
+UNLABELLED = 255
 
 
 @dataclass(frozen=True)
 class FolderParameters:
-    """What a folder is made from; the same parameters give the same bytes.
+    """Parameters of a data set; the same parameters give the same bytes.
 
     Attributes:
-        object_scale: see `generate_scene`.
+        object_scale: as in `generate_scene`.
     """
 
     num_train: int
@@ -59,24 +66,19 @@ def write_folder(
     workers: int = 1,
     progress: bool = False,
 ) -> bool:
-    """Write synthetic scenes to ``root``, which must not be there.
+    """Write synthetic scenes to ``root``.
 
-    Arguments, result and errors are those of `write_cityscapes`.
+    Arguments, return value and errors are those of `write_cityscapes`.
     """
     return write_tree(
         Path(root),
         asdict(parameters),
         partial(_write_image, parameters),
-        _jobs(parameters),
+        list_images(parameters.num_train, parameters.num_val),
         finish=partial(_write_files, parameters),
         workers=workers,
         progress=progress,
     )
-
-
-def _jobs(parameters: FolderParameters) -> list[tuple[str, int]]:
-    counts = (parameters.num_train, parameters.num_val)
-    return [(split, k) for split, n in zip(SPLITS, counts, strict=True) for k in range(n)]
 
 
 def _write_image(parameters: FolderParameters, root: Path, job: tuple[str, int]) -> list[dict]:
@@ -94,28 +96,24 @@ def _write_image(parameters: FolderParameters, root: Path, job: tuple[str, int])
 
 
 def label_image(scene: Scene) -> np.ndarray:
-    """The class of each pixel: (H, W) uint8, a place in `CLASSES` or `NO_CLASS`."""
-    class_of = {kind: k for k, (_, _, kinds) in enumerate(CLASSES) for kind in kinds}
-    table = [class_of.get(kind, NO_CLASS) for kind in scene.kinds]
+    """Return the class of each pixel: (H, W) uint8, an index of `CLASSES`, or `UNLABELLED`."""
+    classes = {kind: k for k, (_, _, kinds) in enumerate(CLASSES) for kind in kinds}
+    table = [classes.get(kind, UNLABELLED) for kind in scene.kinds]
     return np.array(table, dtype=np.uint8)[render_labels(scene)[0]]
 
 
-def _write_files(parameters: FolderParameters, root: Path, found: list[list[dict]]) -> None:
+def _write_files(parameters: FolderParameters, root: Path, items: list[list[dict]]) -> None:
     lines = [f"{name} #{bytes(color).hex()}\n" for name, color, _ in CLASSES]
     (root / "classes.txt").write_text("".join(lines))
     for split in SPLITS:
-        content = _objects(parameters, split, found)
+        images: list[dict] = []
+        annotations: list[dict] = []
+        for number, image_items in items_in_split(
+            parameters.num_train, parameters.num_val, split, items
+        ):
+            size = {"height": parameters.height, "width": parameters.width}
+            images.append({"id": number, "file_name": f"{number:04d}.jpg", **size})
+            append_annotations(annotations, image_items, number, KIND_IDS)
+        categories = [{"id": category_id, "name": kind} for kind, category_id in KIND_IDS.items()]
+        content = {"images": images, "annotations": annotations, "categories": categories}
         (root / f"objects_{split}.json").write_text(json.dumps(content))
-
-
-def _objects(parameters: FolderParameters, split: str, found: list[list[dict]]) -> dict:
-    images, annotations = [], []
-    for (of_split, number), items in zip(_jobs(parameters), found, strict=True):
-        if of_split != split:
-            continue
-        size = {"height": parameters.height, "width": parameters.width}
-        images.append({"id": number, "file_name": f"{number:04d}.jpg", **size})
-        for item in numbered(items, number, lambda kind: 1 + KINDS.index(kind)):
-            annotations.append({"id": len(annotations) + 1, **item})
-    categories = [{"id": k, "name": kind} for k, kind in enumerate(KINDS, start=1)]
-    return {"images": images, "annotations": annotations, "categories": categories}

@@ -1,20 +1,21 @@
-"""LVIS-style annotations of the synthetic scenes: many categories, some of them rare.
+"""Write LVIS annotations of the synthetic scenes: many categories, some of them rare.
 
-    ROOT/lvis/lvis_v1_{train,val}.json          LVIS's 1203 categories, of which some 36 occur
+    ROOT/lvis/lvis_v1_{train,val}.json          the 1203 categories of LVIS, of which up to 36 occur
     ROOT/lvis/lvis_v0.5_val_cocofied.json       the validation images in COCO's categories, for AP*
-    ROOT/lvis/synthetic.json                    what it was made from
+    ROOT/lvis/synthetic.json                    the parameters
 
-The images are those of `coco_layout.py`, made from the same parameters. Detectron2's own
-``lvis_v1_*`` and ``lvis_v0.5_val_cocofied`` data sets read them.
+The images are those of `coco_layout.py` with the same parameters. Detectron2's own ``lvis_v1_*``
+and ``lvis_v0.5_val_cocofied`` data sets read the files.
 
-A thing's category depends on its kind and on how large it is in the image; the largest are the
-rarest. A crowd is not annotated, as in LVIS: no category of its kind is
+An object's category depends on its kind and on its size in the image; the largest objects have the
+rarest categories. As in LVIS, crowds are not annotated, and the categories of their kind are not
 exhaustive in that image.
 """
 
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -28,17 +29,19 @@ from detectron2.data.datasets.lvis_v1_categories import LVIS_CATEGORIES
 
 from .coco_layout import (
     COCO_NAMES,
+    INFO,
     CocoParameters,
+    append_annotations,
+    coco_scene,
     image_record,
-    jobs_of,
-    numbered,
+    items_in_split,
+    list_images,
     scene_annotations,
-    scene_of,
 )
 from .outlines import join_holes
 from .trees import write_tree
 
-# What a kind is called from small to large.
+# The categories of each kind, from small to large objects.
 LVIS_NAMES = {
     "star": ("kite", "starfish", "banner", "pinwheel"),
     "ring": ("ring", "bracelet", "necklace", "tiara"),
@@ -50,10 +53,10 @@ LVIS_NAMES = {
     "car": ("car_(automobile)", "cab_(taxi)", "minivan", "convertible_(automobile)"),
     "bicycle": ("bicycle", "motor_scooter", "tricycle", "dirt_bike"),
 }
-# The longer side of the box, as a part of the image's longer side, from which on the second, the
-# third and the fourth name hold.
-_STEPS = (0.16, 0.25, 0.32)
-_ENLARGE = 4
+# Above these sizes, objects have the second, third and fourth category. The size is the longer side
+# of the box as a fraction of the image's longer side.
+_SIZE_STEPS = (0.16, 0.25, 0.32)
+_ENLARGEMENT = 4
 
 
 class Vocabulary(NamedTuple):
@@ -61,17 +64,19 @@ class Vocabulary(NamedTuple):
 
     Attributes:
         categories: dicts with id, name, synset, synonyms and def.
-        names: what a kind is called from small to large, or whatever its size.
+        names: the category names of each kind, from small to large; one name for any size.
     """
 
     categories: list[dict]
-    names: dict[str, tuple[str, ...]]
+    names: Mapping[str, tuple[str, ...]]
 
     def name(self, item: dict) -> str:
+        """Return the category name of an item with ``kind`` and ``step``."""
         names = self.names[item["kind"]]
         return names[min(item["step"], len(names) - 1)]
 
     def ids(self) -> dict[str, int]:
+        """Return the category ids by name."""
         return {category["name"]: category["id"] for category in self.categories}
 
 
@@ -95,13 +100,13 @@ def write_lvis(
 ) -> bool:
     """Write the annotations to ``root``/lvis.
 
-    Arguments, result and errors are those of `write_coco`.
+    Arguments, return value and errors are those of `write_cityscapes`.
     """
     return write_tree(
         Path(root) / "lvis",
         asdict(parameters),
         partial(_annotate, parameters),
-        jobs_of(parameters),
+        list_images(parameters.num_train, parameters.num_val),
         finish=partial(_write_files, parameters),
         workers=workers,
         progress=progress,
@@ -109,27 +114,30 @@ def write_lvis(
 
 
 def _annotate(parameters: CocoParameters, root: Path, job: tuple[str, int]) -> list[dict]:
-    items = scene_annotations(scene_of(parameters, *job))
+    items = scene_annotations(coco_scene(parameters, *job))
     for item in items:
         extent = max(item["bbox"][2:]) / max(parameters.height, parameters.width)
-        item["step"] = sum(extent > step for step in _STEPS)
+        item["step"] = sum(extent > step for step in _SIZE_STEPS)
         if not isinstance(item["segmentation"], list):
-            item["segmentation"] = trace(mask_util.decode(item["segmentation"]))
+            item["segmentation"] = mask_to_polygons(mask_util.decode(item["segmentation"]))
     return items
 
 
-def trace(mask: np.ndarray) -> list[list[float]]:
-    """Polygons around the parts of a mask; holes are joined to the outline by a cut of no width.
+def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
+    """Convert a mask to polygons, because LVIS files have no run lengths.
 
-    LVIS knows no run lengths, and Detectron2 reads none from it.
+    Holes are joined to the outline by a cut of zero width.
 
     Args:
         mask: (H, W), uint8, 0 and 1.
+
+    Returns:
+        a list x, y, x, y, … for each connected part.
     """
-    # Contours run through pixel centres; those of the enlarged mask are near the pixels' edges.
-    large = mask.repeat(_ENLARGE, axis=0).repeat(_ENLARGE, axis=1)
+    # OpenCV's contours go through pixel centres; enlarging the mask moves them near pixel edges.
+    large = mask.repeat(_ENLARGEMENT, axis=0).repeat(_ENLARGEMENT, axis=1)
     contours, tree = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    rings = [(ring[:, 0] + 0.5) / _ENLARGE for ring in contours]
+    rings = [(ring[:, 0] + 0.5) / _ENLARGEMENT for ring in contours]
     polygons = []
     for k, ring in enumerate(rings):
         if tree[0][k][3] < 0:  # no parent: an outline
@@ -138,29 +146,31 @@ def trace(mask: np.ndarray) -> list[list[float]]:
     return [polygon for polygon in polygons if len(polygon) >= 6]
 
 
-def _write_files(parameters: CocoParameters, root: Path, found: list[list[dict]]) -> None:
+def _write_files(parameters: CocoParameters, root: Path, items: list[list[dict]]) -> None:
     for name, split, vocabulary in (
         ("lvis_v1_train", "train", _LVIS),
         ("lvis_v1_val", "val", _LVIS),
         ("lvis_v0.5_val_cocofied", "val", _COCO),
     ):
         content = {
-            "info": {"description": "Synthetic scenes of pointrend_seg", "version": "1"},
+            "info": INFO,
             "licenses": [],
-            **_images_and_annotations(parameters, split, found, vocabulary),
-            "categories": _categories(parameters, found, vocabulary),
+            **_images_and_annotations(parameters, split, items, vocabulary),
+            "categories": _categories(parameters, items, vocabulary),
         }
         (root / f"{name}.json").write_text(json.dumps(content))
 
 
-def _categories(parameters: CocoParameters, found, vocabulary: Vocabulary) -> list[dict]:
-    """With how frequent each is: counted in the training images, for both splits."""
-    images, instances = Counter(), Counter()
-    for (split, _), items in zip(jobs_of(parameters), found, strict=True):
-        if split == "train":
-            names = [vocabulary.name(item) for item in items if not item["iscrowd"]]
-            instances.update(names)
-            images.update(set(names))
+def _categories(
+    parameters: CocoParameters, items: list[list[dict]], vocabulary: Vocabulary
+) -> list[dict]:
+    """Return the categories with their frequency in the training images."""
+    images: Counter[str] = Counter()
+    instances: Counter[str] = Counter()
+    for _, image_items in items_in_split(parameters.num_train, parameters.num_val, "train", items):
+        names = [vocabulary.name(item) for item in image_items if not item["iscrowd"]]
+        instances.update(names)
+        images.update(set(names))
     return [
         {
             **category,
@@ -176,15 +186,18 @@ def _frequency(images: int) -> str:
     return "r" if images <= 10 else "c" if images <= 100 else "f"
 
 
-def _images_and_annotations(parameters, split: str, found, vocabulary: Vocabulary) -> dict:
+def _images_and_annotations(
+    parameters: CocoParameters, split: str, items: list[list[dict]], vocabulary: Vocabulary
+) -> dict[str, list[dict]]:
     ids = vocabulary.ids()
-    occurring = {ids[vocabulary.name(item)] for items in found for item in items}
-    images, annotations = [], []
-    for (of_split, number), items in zip(jobs_of(parameters), found, strict=True):
-        if of_split != split:
-            continue
-        singles = [item for item in items if not item["iscrowd"]]
-        crowds = {item["kind"] for item in items if item["iscrowd"]}
+    occurring = {ids[vocabulary.name(item)] for image_items in items for item in image_items}
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for number, image_items in items_in_split(
+        parameters.num_train, parameters.num_val, split, items
+    ):
+        singles = [item for item in image_items if not item["iscrowd"]]
+        crowds = {item["kind"] for item in image_items if item["iscrowd"]}
         present = {ids[vocabulary.name(item)] for item in singles}
         crowded = {ids[name] for kind in crowds for name in vocabulary.names[kind]}
         record = image_record(parameters, split, number)
@@ -192,7 +205,7 @@ def _images_and_annotations(parameters, split: str, found, vocabulary: Vocabular
         record["not_exhaustive_category_ids"] = sorted(crowded)
         images.append(record)
         named = [{**item, "kind": vocabulary.name(item)} for item in singles]
-        for item in numbered(named, record["id"], ids.__getitem__):
+        for item in named:
             del item["step"], item["iscrowd"]
-            annotations.append({"id": len(annotations) + 1, **item})
+        append_annotations(annotations, named, record["id"], ids)
     return {"images": images, "annotations": annotations}

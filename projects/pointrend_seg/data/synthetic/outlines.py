@@ -1,20 +1,21 @@
-"""Outlines of the synthetic shapes: exact polygons, all of them with edges that are hard to get.
+"""Exact polygons of synthetic shapes, whose edges are hard to segment.
 
-A shape is a list of rings, each an (N, 2) float array of (x, y); a point is inside when a ray from
-it crosses the rings an odd number of times, so a ring within a ring is a hole. Lengths are in
-pixels of the image, and pixel (row i, column j) has its centre at (j + 0.5, i + 0.5).
+A shape is a list of rings, each an (N, 2) float array of (x, y). A point is inside if a ray from it
+crosses the rings an odd number of times, so a ring within a ring is a hole. Lengths are in pixels
+of the image, and pixel (row i, column j) has its centre at (j + 0.5, i + 0.5).
 
-The functions draw around the origin; `place` turns and moves a shape. Widths of the details (teeth,
-strokes, gaps) are arguments, so that scenes decide how fine they are.
+Shapes are created around the origin; `place` rotates and moves them. Widths of details (teeth,
+strokes, gaps) are arguments.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Shape = list[np.ndarray]
 
 
 def circle(radius: float, squeeze: float = 1.0, points: int = 48) -> np.ndarray:
-    """A ring on an ellipse whose vertical radius is ``squeeze`` times the horizontal one."""
+    """Return a ring on an ellipse with vertical radius ``squeeze`` * ``radius``."""
     angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
     return np.stack((radius * np.cos(angle), radius * squeeze * np.sin(angle)), axis=1)
 
@@ -23,16 +24,16 @@ def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=float)
 
 
-def stroke(start, end, width: float) -> np.ndarray:
-    """A straight line of some width with square ends."""
-    start, end = np.asarray(start, dtype=float), np.asarray(end, dtype=float)
-    along = (end - start) / max(np.linalg.norm(end - start), 1e-6)
+def stroke(start: ArrayLike, end: ArrayLike, width: float) -> np.ndarray:
+    """Return the ring of a straight line with square ends."""
+    first, last = np.asarray(start, dtype=float), np.asarray(end, dtype=float)
+    along = (last - first) / max(np.linalg.norm(last - first), 1e-6)
     side = np.array([-along[1], along[0]]) * width / 2
-    return np.stack((start + side, end + side, end - side, start - side))
+    return np.stack((first + side, last + side, last - side, first - side))
 
 
 def star(radius: float, spikes: int, depth: float) -> Shape:
-    """Thin spikes; ``depth`` is the part of the radius that the notches reach in."""
+    """Return a star; ``depth`` is the depth of the notches as a fraction of the radius."""
     angle = np.pi * np.arange(2 * spikes) / spikes
     radii = np.where(np.arange(2 * spikes) % 2, radius * (1 - depth), radius)
     return [np.stack((radii * np.cos(angle), radii * np.sin(angle)), axis=1)]
@@ -43,7 +44,7 @@ def ring(radius: float, width: float) -> Shape:
 
 
 def gear(radius: float, teeth: int, tooth: float, hole: float) -> Shape:
-    """Square teeth of length ``tooth`` around a disc with a hole of radius ``hole``."""
+    """Return a disc with square teeth of length ``tooth`` and a hole of radius ``hole``."""
     steps = np.arange(4 * teeth)
     angle = 2 * np.pi * (steps + 0.5 * (steps % 2)) / (4 * teeth)
     radii = np.where((steps // 2) % 2, radius - tooth, radius)
@@ -51,7 +52,7 @@ def gear(radius: float, teeth: int, tooth: float, hole: float) -> Shape:
 
 
 def comb(teeth: int, tooth: float, gap: float, height: float, rail: float) -> Shape:
-    """A fence: teeth with gaps between them, joined by a rail; centred."""
+    """Return a centred fence: teeth with gaps between them, joined by a rail."""
     width = teeth * tooth + (teeth - 1) * gap
     left = -width / 2 + np.arange(teeth) * (tooth + gap)
     low, high = height / 2 - rail, -height / 2
@@ -63,7 +64,7 @@ def comb(teeth: int, tooth: float, gap: float, height: float, rail: float) -> Sh
 
 
 def pole(height: float, width: float, arms: int) -> Shape:
-    """A thin mast with crossarms that get shorter downwards, as one outline; its foot at y = 0."""
+    """Return a thin mast with crossarms, as one outline, with its foot at y = 0."""
     right = [(width / 2, 0.0)]
     for k in range(arms):
         reach = height * (0.08 + 0.05 * k)
@@ -71,12 +72,12 @@ def pole(height: float, width: float, arms: int) -> Shape:
         right += [(width / 2, y + width / 2), (reach, y + width / 2)]
         right += [(reach, y - width / 2), (width / 2, y - width / 2)]
     right += [(width / 2, -height)]
-    right = np.array(right)
-    return [np.concatenate((right, right[::-1] * (-1, 1)))]
+    right_side = np.array(right)
+    return [np.concatenate((right_side, right_side[::-1] * (-1, 1)))]
 
 
 def bush(radius: float, spikes: int, rng: np.random.Generator) -> Shape:
-    """An irregular spiked blob."""
+    """Return an irregular spiked blob."""
     angle = 2 * np.pi * (np.arange(2 * spikes) + rng.uniform(-0.3, 0.3, 2 * spikes))
     angle /= 2 * spikes
     outer = rng.uniform(0.75, 1.0, 2 * spikes)
@@ -84,7 +85,7 @@ def bush(radius: float, spikes: int, rng: np.random.Generator) -> Shape:
     return [np.stack((radii * np.cos(angle), radii * np.sin(angle)), axis=1)]
 
 
-# Letters of strokes on a 2 x 4 grid of places, x to the right and y down.
+# Strokes of letters in a box of 2 x 4 units, x to the right and y down.
 _LETTERS = (
     (((0, 4), (0, 0)), ((0, 0), (2, 0)), ((0, 2), (2, 2))),
     (((0, 4), (1, 0)), ((1, 0), (2, 4)), ((0.5, 2.5), (1.5, 2.5))),
@@ -96,11 +97,8 @@ _LETTERS = (
 
 
 def letter(height: float, width: float, rng: np.random.Generator) -> list[Shape]:
-    """A text-like sign of strokes of some width.
+    """Return a random letter as one shape for each stroke; the letter is their union."""
 
-    Returns:
-        one shape for each stroke, since strokes overlap: the sign is the union of them.
-    """
     unit = height / 4
     offset = np.array([1.0, 2.0])
     lines = _LETTERS[rng.integers(len(_LETTERS))]
@@ -111,7 +109,7 @@ def letter(height: float, width: float, rng: np.random.Generator) -> list[Shape]
 
 
 def bicycle(wheel: float, width: float) -> list[Shape]:
-    """Two thin wheels and a frame, facing right; one shape for each part, the union is meant."""
+    """Return two thin wheels and a frame as one shape for each part; the bicycle is their union."""
     left, right = np.array([-1.25 * wheel, 0]), np.array([1.25 * wheel, 0])
     seat, bar = np.array([-0.45 * wheel, -1.15 * wheel]), np.array([0.8 * wheel, -1.25 * wheel])
     wheels = [[each + hub for each in ring(wheel, width)] for hub in (left, right)]
@@ -120,7 +118,7 @@ def bicycle(wheel: float, width: float) -> list[Shape]:
 
 
 def car(length: float, squeeze: float, gap: float) -> Shape:
-    """A rounded body with a window, and notches of width ``gap`` for the wheels."""
+    """Return a rounded body with a window and with wheel notches of half-width ``gap``."""
     body = circle(length / 2, squeeze, 64)
     floor = length * squeeze * 0.36
     body[:, 1] = np.minimum(body[:, 1], floor)
@@ -132,10 +130,9 @@ def car(length: float, squeeze: float, gap: float) -> Shape:
 
 
 def skyline(left: float, right: float, top: float, bottom: float, tooth: float) -> Shape:
-    """A block with battlements of width ``tooth`` along its top."""
-    edge = np.arange(left, right, tooth)
+    """Return a block with battlements of width ``tooth`` along its top."""
     outline = [(left, bottom)]
-    for k, x in enumerate(edge):
+    for k, x in enumerate(np.arange(left, right, tooth).tolist()):
         y = top if k % 2 else top + tooth * 1.2
         outline += [(x, y), (min(x + tooth, right), y)]
     outline.append((right, bottom))
@@ -143,16 +140,16 @@ def skyline(left: float, right: float, top: float, bottom: float, tooth: float) 
 
 
 def place(shape: Shape, x: float, y: float, angle: float = 0.0) -> Shape:
-    """Turn by an angle in radians and move, to coordinates that are multiples of 1/16 pixel.
+    """Rotate a shape by an angle in radians, move it, and round it to multiples of 1/16 pixel.
 
-    Numbers that binary fractions hold exactly mean the same in every file format.
+    Such numbers are exact in every file format.
     """
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return [np.round((points @ turn + (x, y)) * 16) / 16 for points in shape]
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return [np.round((points @ rotation + (x, y)) * 16) / 16 for points in shape]
 
 
 def clip_ring(ring: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The part of a ring within the image (Sutherland and Hodgman 1974)."""
+    """Return the part of a ring within the image (Sutherland and Hodgman, 1974)."""
     for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
         depth = sign * (ring[:, axis] - limit)
         kept = []
@@ -167,7 +164,7 @@ def clip_ring(ring: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def join_holes(rings: list[np.ndarray]) -> np.ndarray:
-    """One outline from an outer ring and its holes, by a cut from each hole to what is nearest."""
+    """Join an outer ring and its holes to one outline, by cuts at the nearest points."""
     outline = rings[0]
     for hole in rings[1:]:
         distance = np.linalg.norm(outline[:, None] - hole[None], axis=2)

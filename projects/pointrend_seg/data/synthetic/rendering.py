@@ -1,6 +1,6 @@
-"""From a scene to pixels: exact labels by geometry, and an image that is anti-aliased.
+"""Render a scene: exact labels from its geometry, and an anti-aliased image.
 
-Shapes and their frame are those of `shapes.py`.
+Shapes and their coordinates are those of `outlines.py`.
 """
 
 import cv2
@@ -13,11 +13,12 @@ SUPERSAMPLING = 4
 
 
 def fill(shape: Shape, height: int, width: int, scale: int = 1) -> np.ndarray:
-    """Which pixel centres lie inside a shape, by the even-odd rule; no rounding of outlines.
+    """Return which pixel centres are inside a shape by the even-odd rule, without rounding it.
 
     Args:
         shape: rings in image coordinates.
-        scale: samples per pixel and direction; the result is of height * scale rows then.
+        height, width: size of the image in pixels.
+        scale: number of samples per pixel in each direction.
 
     Returns:
         (height * scale, width * scale) bool.
@@ -25,10 +26,10 @@ def fill(shape: Shape, height: int, width: int, scale: int = 1) -> np.ndarray:
     rows, columns = height * scale, width * scale
     crossings = np.zeros((rows, columns + 1), dtype=np.int32)
     for points in shape:
-        ends = points * scale - 0.5  # sample (row i, column j) is at (j, i) now
+        ends = points * scale - 0.5  # now sample (row i, column j) is at (j, i)
         (x0, y0), (x1, y1) = ends.T, np.roll(ends, -1, axis=0).T
         row = np.arange(rows)[:, None]
-        # Half-open in y, so that a vertex between two edges counts once.
+        # Edges are half-open in y, so that a vertex between two edges counts once.
         hit = (np.minimum(y0, y1) <= row) & (row < np.maximum(y0, y1))
         i, edge = np.nonzero(hit)
         slope = (x1 - x0)[edge] / (y1 - y0)[edge]
@@ -39,7 +40,7 @@ def fill(shape: Shape, height: int, width: int, scale: int = 1) -> np.ndarray:
 
 
 def render_labels(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """The topmost object at each pixel's centre.
+    """Find the topmost object at each pixel centre.
 
     Returns:
         kinds: (H, W) uint8, index into ``scene.kinds``.
@@ -48,7 +49,7 @@ def render_labels(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     kinds = np.zeros((scene.height, scene.width), dtype=np.uint8)
     objects = np.zeros((scene.height, scene.width), dtype=np.int32)
     for number, item in enumerate(scene.objects):
-        window, shapes = _cut_out(item, scene)
+        window, shapes = _crop(item, scene)
         inside = np.zeros(kinds[window].shape, dtype=bool)
         for shape in shapes:
             inside |= fill(shape, *inside.shape)
@@ -58,42 +59,42 @@ def render_labels(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 
 def render_image(scene: Scene) -> np.ndarray:
-    """(H, W, 3) uint8 RGB: surfaces, light, a little blur and noise.
+    """Render surfaces, light, blur and noise: (H, W, 3) uint8 RGB.
 
-    The edges are averages over SUPERSAMPLING² samples for each pixel.
+    Edges are averages over SUPERSAMPLING² samples per pixel.
     """
     rng = np.random.default_rng(scene.noise_seed)
-    canvas = np.zeros((scene.height, scene.width, 3), dtype=np.float32)
+    canvas: np.ndarray = np.zeros((scene.height, scene.width, 3), dtype=np.float32)
     for item in scene.objects:
-        window, shapes = _cut_out(item, scene)
+        window, shapes = _crop(item, scene)
         height, width = canvas[window].shape[:2]
         inside = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), dtype=bool)
         for shape in shapes:
             inside |= fill(shape, height, width, SUPERSAMPLING)
-        cover = cv2.resize(
+        coverage = cv2.resize(
             inside.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
         )[..., None]
         colors = _paint(item.surface, window, rng)
-        canvas[window] += cover * (colors - canvas[window])
+        canvas[window] += coverage * (colors - canvas[window])
     light = np.linspace(scene.light[0], scene.light[1], scene.width, dtype=np.float32)
     canvas = cv2.GaussianBlur(canvas * light[None, :, None], (0, 0), scene.blur)
-    canvas += rng.normal(0, scene.noise, canvas.shape).astype(np.float32)
-    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    noise = rng.normal(0, scene.noise, (scene.height, scene.width, 3))
+    return np.clip(np.rint(canvas + noise.astype(np.float32)), 0, 255).astype(np.uint8)
 
 
-def _cut_out(item: SceneObject, scene: Scene) -> tuple[tuple[slice, slice], list[Shape]]:
-    """The pixels around an object, and its shapes in their frame."""
+def _crop(item: SceneObject, scene: Scene) -> tuple[tuple[slice, slice], list[Shape]]:
+    """Return the window of pixels around an object, and its shapes relative to the window."""
     points = np.concatenate([ring for shape in item.shapes for ring in shape])
     left, top = np.clip(np.floor(points.min(0)).astype(int), 0, (scene.width, scene.height))
     right, bottom = np.clip(np.ceil(points.max(0)).astype(int), 0, (scene.width, scene.height))
     shapes = [[ring - (left, top) for ring in shape] for shape in item.shapes]
-    # At least a pixel, so that an object outside of the image is an empty one, not an error.
+    # The window has at least one pixel, also for an object outside the image.
     left, top = min(left, scene.width - 1), min(top, scene.height - 1)
     return (slice(top, max(bottom, top + 1)), slice(left, max(right, left + 1))), shapes
 
 
 def _paint(surface: Surface, window: tuple[slice, slice], rng: np.random.Generator) -> np.ndarray:
-    """(h, w, 3) float32 colours of a surface: two of them in a pattern, with coarse grain."""
+    """Return the colours of a surface, (h, w, 3) float: two in a pattern, with coarse grain."""
     y, x = np.mgrid[window].astype(np.float32)
     along = x * np.cos(surface.angle) + y * np.sin(surface.angle)
     across = y * np.cos(surface.angle) - x * np.sin(surface.angle)
@@ -105,6 +106,6 @@ def _paint(surface: Surface, window: tuple[slice, slice], rng: np.random.Generat
     else:
         second = np.zeros_like(x, dtype=bool)
     first, other = (np.asarray(c, dtype=np.float32) for c in (surface.color, surface.second))
-    grain = rng.normal(0, surface.grain, (y.shape[0] // 4 + 1, y.shape[1] // 4 + 1))
+    grain: np.ndarray = rng.normal(0, surface.grain, (y.shape[0] // 4 + 1, y.shape[1] // 4 + 1))
     grain = cv2.resize(grain.astype(np.float32), (y.shape[1], y.shape[0]))
     return np.where(second[..., None], other, first) + grain[..., None]

@@ -1,4 +1,4 @@
-"""Writing a folder of many files whole or not at all, and knowing it again."""
+"""Write a folder of many files completely or not at all, and recognize it later."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ MANIFEST = "synthetic.json"
 
 def write_tree(
     target: Path,
-    made_from: dict,
+    parameters: dict,
     write: Callable[[Path, object], object],
     jobs: list,
     *,
@@ -26,24 +26,25 @@ def write_tree(
     workers: int = 1,
     progress: bool = False,
 ) -> bool:
-    """Write a folder; it appears under its name when it is complete, not before.
+    """Write a folder, which gets its name when it is complete.
 
     Args:
-        made_from: what determines the contents; kept in the folder, as JSON.
-        write: takes the unfinished folder and a job, returns what ``finish`` needs of it. It is
-            run in other processes.
-        finish: takes the unfinished folder and what ``write`` returned, in the jobs' order.
-        workers: processes to use.
+        target: the folder.
+        parameters: parameters of the contents; saved in the folder as JSON.
+        write: a function of the unfinished folder and a job, run in other processes.
+        jobs: arguments of ``write``.
+        finish: a function of the unfinished folder and the results of ``write`` in order.
+        workers: number of processes.
         progress: show a progress bar.
 
     Returns:
-        False when the folder was there already, made from the same.
+        False if the folder exists with the same parameters.
 
     Raises:
-        InputError: something else is there. It is left as it is.
+        InputError: the folder exists with other contents. It is not changed.
     """
     if target.exists():
-        _check_same(target, made_from)
+        _check_same(target, parameters)
         return False
     unfinished = target.with_name(f"{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -57,31 +58,33 @@ def write_tree(
         results = list(bar(map(write, jobs)))
     if finish is not None:
         finish(unfinished, results)
-    (unfinished / MANIFEST).write_text(json.dumps(made_from, indent=2) + "\n")
+    (unfinished / MANIFEST).write_text(json.dumps(parameters, indent=2) + "\n")
     unfinished.rename(target)
     return True
 
 
-def _check_same(target: Path, made_from: dict) -> None:
+def _check_same(target: Path, parameters: dict) -> None:
     manifest = target / MANIFEST
     if not manifest.exists():
         raise InputError(
-            f"{target} exists and is no synthetic tree (it has no {MANIFEST}): nothing was "
+            f"{target} exists but is not synthetic data (it has no {MANIFEST}): nothing was "
             "written. Choose another output folder."
         )
-    found = json.loads(manifest.read_text())
-    if found != made_from:
+    existing = json.loads(manifest.read_text())
+    if existing != parameters:
         raise InputError(
-            f"{target} was made from other parameters ({found}): nothing was written. Delete "
-            "it, or choose another output folder."
+            f"{target} was generated with other parameters ({existing}): nothing was written. "
+            "Delete it or choose another output folder."
         )
 
 
 def save_picture(path: Path, picture: np.ndarray, options: tuple[int, ...] = ()) -> None:
-    """Write an image, (H, W) or RGB (H, W, 3), by the file name's ending.
+    """Write an image in the format of the file's extension.
 
     Args:
-        options: of `cv2.imwrite`.
+        path: path of the file.
+        picture: (H, W), or RGB (H, W, 3).
+        options: options of `cv2.imwrite`.
     """
     picture = picture[:, :, ::-1] if picture.ndim == 3 else picture  # OpenCV writes BGR
     if not cv2.imwrite(str(path), picture, options):
