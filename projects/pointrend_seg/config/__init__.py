@@ -1,4 +1,4 @@
-"""Config keys, and configs that are written for Detectron2's PointRend."""
+"""Add the config keys of this package, and adopt configs of Detectron2's PointRend."""
 
 from .adopt import adopt_config
 from .keys import add_pointrend_config

@@ -13,16 +13,16 @@ def check_pairs(opts: list[str]) -> None:
     for word in opts[::2]:
         if str(word).startswith("-"):
             raise InputError(
-                f"{word} stands among the pairs of KEY VALUE. Options go before them, directly "
-                "behind --config-file FILE, and a KEY has one VALUE (a list needs quotes)."
+                f"{word} stands among the pairs of KEY VALUE. Options go before them, right after "
+                "--config-file FILE, and each KEY has one VALUE (a list needs quotes)."
             )
         if "=" in str(word):
             key, _, value = str(word).partition("=")
             raise InputError(f"Write {key} {value} instead of {word}: KEY VALUE with a space.")
     if len(opts) % 2:
         raise InputError(
-            f"The pairs of KEY VALUE do not come out: {opts[-1]} has no value. Lists need quotes, "
-            "as in DATASETS.TRAIN \"('coco_2017_train',)\"."
+            f"{opts[-1]} has no value: pairs of KEY VALUE follow the options. A list needs "
+            "quotes, as in DATASETS.TRAIN \"('coco_2017_train',)\"."
         )
 
 
@@ -42,7 +42,7 @@ def config_error(error: Exception, cfg: CfgNode, config_file: str) -> InputError
         near = did_you_mean(key, all_keys(cfg))
         return InputError(
             f"There is no config key {key} (in {where}).{near} docs/configuration.md lists the "
-            "keys of this package; for those of another package, call what adds them first."
+            "keys of this package; keys of another package must be added first, by its function."
         )
     mismatch = re.search(r"with values \((.*?) vs\. (.*)\) for config key: (\S+)", text, re.DOTALL)
     if mismatch:
@@ -51,6 +51,6 @@ def config_error(error: Exception, cfg: CfgNode, config_file: str) -> InputError
         kind = type(had).__name__
         return InputError(
             f"{key} must be of type {kind}, as its default {had!r} is, but in {where} it is "
-            f"{mismatch.group(2)}. Correct the value (1e-4 in YAML is a text: write 0.0001)."
+            f"{mismatch.group(2)}. Correct the value (in YAML, 1e-4 is a string: write 0.0001)."
         )
     return InputError(f"The config does not load: {text} (in {where}). Correct it.")

@@ -1,4 +1,4 @@
-"""Every config key of this package in one table, from which docs/configuration.md is written."""
+"""List every config key of this package in one table; docs/configuration.md is written from it."""
 
 import math
 from copy import copy
@@ -33,7 +33,7 @@ class Key:
 
     @property
     def allowed(self) -> str:
-        """The allowed values in words; "" where the type is the only limit."""
+        """Return the allowed values in words; "" where the type is the only limit."""
         if self.least is None:
             return " or ".join(map(repr, self.choices))
         return f"{self.least} or more" if self.most == math.inf else f"{self.least} to {self.most}"

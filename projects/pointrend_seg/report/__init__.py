@@ -1,4 +1,4 @@
-"""What an evaluation wrote, to be looked at: a page of scores and pictures. No model is run."""
+"""Turn what an evaluation wrote into a page of scores and pictures. No model is run."""
 
 from .writing import write_report
 
