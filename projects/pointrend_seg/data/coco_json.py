@@ -18,6 +18,7 @@ from ..errors import InputError
 from .annotations import (
     Annotation,
     CheckedAnnotation,
+    Size,
     annotation_name,
     box_problem,
     is_degenerate,
@@ -183,33 +184,11 @@ class CocoJson(NamedTuple):
             if problem:
                 problems.append(problem)
             if masks and not (is_train and annotation.get("iscrowd", 0)):
-                problem = self.mask_problem(annotation, is_train=is_train)
+                segmentation, size = annotation.get("segmentation"), stated_size(image)
+                problem = file_mask_problem(segmentation, size, lvis=self.lvis, is_train=is_train)
                 if problem:
                     problems.append(problem)
             yield CheckedAnnotation(annotation, number, problems)
-
-    def mask_problem(self, annotation: Annotation, *, is_train: bool) -> Problem | None:
-        """Find what is wrong with the mask of an annotation whose image is in the file.
-
-        Args:
-            is_train: whether it is trained on. Otherwise pycocotools reads it, too, which stops at
-                masks that Detectron2's loader leaves out.
-        """
-        segmentation = annotation.get("segmentation")
-        image = self.images[annotation["image_id"]]
-        size = stated_size(image)
-        if self.lvis and isinstance(segmentation, dict):
-            return _NOT_FOR_LVIS
-        if self.lvis or not segmentation or not isinstance(segmentation, list):
-            return mask_problem(segmentation, size)
-        kept = [polygon for polygon in segmentation if not is_degenerate(polygon)]
-        problem = mask_problem(kept, size) if kept else None
-        if problem or len(kept) == len(segmentation):
-            return problem
-        # pycocotools takes the first polygon's length for all, and 4 numbers for a box
-        if not is_train and is_degenerate(segmentation[0]) and len(segmentation[0]) <= 4:
-            return _STOPS_EVALUATION
-        return _SOME_DEGENERATE if kept else _ALL_DEGENERATE
 
     def annotation_name(self, checked: CheckedAnnotation) -> str:
         """Return what messages call an annotation of the file."""
@@ -218,6 +197,31 @@ class CocoJson(NamedTuple):
         path = image["coco_url" if self.lvis else "file_name"] if image else "(unknown)"
         record = {"image_id": image_id, "file_name": path}
         return f"{annotation_name(checked.annotation, checked.number, record)}, in {self.file},"
+
+
+def file_mask_problem(
+    segmentation: Any, size: Size | None, *, lvis: bool = False, is_train: bool
+) -> Problem | None:
+    """Find what is wrong with a `segmentation` of a JSON file.
+
+    Args:
+        segmentation, size: as `mask_problem` takes them.
+        lvis: whether Detectron2's LVIS loader reads it, which stops at more than COCO's.
+        is_train: whether only Detectron2 reads it. In evaluation pycocotools does, too, which stops
+            at masks that Detectron2's loader leaves out.
+    """
+    if lvis and isinstance(segmentation, dict):
+        return _NOT_FOR_LVIS
+    if lvis or not segmentation or not isinstance(segmentation, list):
+        return mask_problem(segmentation, size)
+    kept = [polygon for polygon in segmentation if not is_degenerate(polygon)]
+    problem = mask_problem(kept, size) if kept else None
+    if problem or len(kept) == len(segmentation):
+        return problem
+    # pycocotools takes the first polygon's length for all, and 4 numbers for a box
+    if not is_train and is_degenerate(segmentation[0]) and len(segmentation[0]) <= 4:
+        return _STOPS_EVALUATION
+    return _SOME_DEGENERATE if kept else _ALL_DEGENERATE
 
 
 def check_annotations(

@@ -153,11 +153,14 @@ def _in_annotated_images(dataset: dict, detections: list[dict]) -> list[dict]:
 def _renumber(dataset: dict, numbers: dict) -> dict:
     """Return a copy with image ids from ``numbers`` and annotation ids from 1.
 
+    Annotations of images that the data set does not have are left out.
+
     faster-coco-eval needs integer image ids. Both back ends read annotation id 0 as "unmatched".
     """
     annotations = [
         {"iscrowd": 0, **annotation, "id": k, "image_id": numbers[annotation["image_id"]]}
         for k, annotation in enumerate(dataset["annotations"], start=1)
+        if annotation["image_id"] in numbers
     ]
     images = [{**image, "id": numbers[image["id"]]} for image in dataset["images"]]
     return {"info": {}, **dataset, "images": images, "annotations": annotations}

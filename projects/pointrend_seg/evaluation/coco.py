@@ -24,6 +24,8 @@ from detectron2.utils.logger import create_small_table
 from pycocotools.coco import COCO
 from tabulate import tabulate
 
+from ..data.annotations import stated_size
+from ..data.coco_json import file_mask_problem
 from ..errors import InputError
 from ..structures.box_masks import BoxMasks
 from .average_precision import IOU_TYPES, Curves, installed_backend, mean_percent, precision_recall
@@ -90,7 +92,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
         self._curves: dict[str, Curves] = {}
         self._dataset_name = dataset_name
         self._backend = backend or installed_backend()
-        self._without_mask = _complete_annotations(self._coco_api)
+        self._mask_problem = _complete_annotations(self._coco_api)
         self._category_ids = {i: category for category, i in self._contiguous_ids().items()}
 
     def _contiguous_ids(self) -> dict[int, int]:
@@ -233,8 +235,8 @@ class CocoInstanceEvaluator(COCOEvaluator):
             return "the model made no predictions."
         if task != "bbox" and not all("segmentation" in d for d in detections):
             return "the model predicts no masks (is MODEL.MASK_ON False?)."
-        if task != "bbox" and self._without_mask:
-            return f"{self._metadata.json_file}: {self._without_mask}"
+        if task != "bbox" and self._mask_problem:
+            return f"{self._metadata.json_file}: {self._mask_problem}"
         return ""
 
     def _limited(self, detections: list[dict]) -> list[dict]:
@@ -309,23 +311,20 @@ def encode_masks(masks: torch.Tensor) -> list[dict]:
 
 
 def _complete_annotations(coco_api: COCO) -> str:
-    """Add missing areas. Return a message if an annotation has no mask, else ""."""
-    without_mask = ""
+    """Add missing areas. Return a message if a mask cannot be scored, else ""."""
+    message = ""
     for annotation in coco_api.dataset.get("annotations", ()):
-        if not annotation.get("segmentation"):
-            without_mask = without_mask or (
-                f"annotation {annotation.get('id')} of image {annotation['image_id']} has no "
-                "'segmentation'."
-            )
-        if "area" not in annotation:
-            annotation["area"] = _area(coco_api, annotation)
-    return without_mask
-
-
-def _area(coco_api: COCO, annotation: dict) -> float:
-    if annotation.get("segmentation"):
-        return float(mask_util.area(coco_api.annToRLE(annotation)))
-    return annotation["bbox"][2] * annotation["bbox"][3]
+        size = stated_size(coco_api.imgs.get(annotation["image_id"], {}))
+        problem = file_mask_problem(annotation.get("segmentation"), size, is_train=False)
+        has_mask = problem is None or not problem.stops
+        if problem and not has_mask and not message:
+            name = f"annotation {annotation.get('id')} of image {annotation['image_id']}"
+            message = f"{name} {problem}"
+        if "area" not in annotation and has_mask:
+            annotation["area"] = float(mask_util.area(coco_api.annToRLE(annotation)))
+        elif "area" not in annotation:
+            annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+    return message
 
 
 def _no_curves(categories: int, limits: int) -> Curves:
