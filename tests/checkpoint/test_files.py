@@ -70,7 +70,9 @@ def test_what_the_checkpointer_writes(model, tmp_path):
 def test_a_state_dict_alone(model, tmp_path, new):
     path = tmp_path / "m.pt"
     torch.save(model.state_dict(), path, _use_new_zipfile_serialization=new)
-    same_weights(read_checkpoint(path), model)
+    file = read_checkpoint(path)
+    same_weights(file, model)
+    assert file.details == {} and file.others == []
 
 
 def test_a_backbone_of_caffe2(tmp_path):
@@ -101,6 +103,7 @@ def zip_file():
         ("m.pkl", [1], "m.pkl contains a list, but a checkpoint is a dict"),
         ("m.pkl", {"model": {"w": np.ones(1)}}, "has 'model' but not '__author__'"),
         ("m.pkl", {"model": [1], "__author__": "x"}, "has a list under 'model'"),
+        ("m.pkl", {"w": np.ones(1), "__author__": "x"}, "'__author__' is a str, not an array"),
         ("m.pkl", {"w": 3}, "m.pkl is not a checkpoint: 'w' is an int, not an array"),
         ("m.pkl", {3: np.ones(1)}, "m.pkl is not a checkpoint: '3' is"),
         ("m.pkl", {}, "m.pkl contains no weights"),

@@ -28,10 +28,28 @@ def load(model, path, **how):
     load_weights(Checkpointer(model), path, **{"resume": False, "complete": True, **how})
 
 
-def test_weights_that_fit(model, tmp_path):
+def test_weights_that_fit(model, tmp_path, caplog):
     other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
-    load(model, saved(tmp_path, other.state_dict()))
+    with caplog.at_level("INFO"):
+        load(model, saved(tmp_path, other.state_dict()))
     assert torch.equal(model[1].weight, other[1].weight)
+    assert "older format" not in caplog.text
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize(
+    ("resume", "there", "expected"), [(True, True, 8), (True, False, 9), (False, True, 9)]
+)
+def test_which_file_is_loaded(model, tmp_path, complete, resume, there, expected):
+    """The last checkpoint (of 8) where one is to be gone on from and is there, else the path."""
+    checkpointer = Checkpointer(model, str(tmp_path / "out"))
+    (tmp_path / "out").mkdir()
+    if there:
+        nn.init.constant_(model[1].bias, 8)
+        checkpointer.save("model_0000001")
+    path = saved(tmp_path, {k: torch.full_like(v, 9) for k, v in model.state_dict().items()})
+    load_weights(checkpointer, path, resume=resume, complete=complete)
+    assert model[1].bias.eq(expected).all()
 
 
 def test_no_such_file(model, tmp_path):
@@ -94,6 +112,10 @@ def test_shapes_are_told(model, tmp_path):
 def test_weights_of_something_else(model, tmp_path):
     with pytest.raises(InputError, match="does not fit this model.*and 1 more"):
         load(model, saved(tmp_path, {"conv.weight": torch.ones(2)}), complete=False)
+    state = {"0.weight": model[0].weight}
+    with pytest.raises(InputError, match="does not fit this model") as caught:
+        load(model, saved(tmp_path, state))
+    assert "1.weight" in str(caught.value) and "more" not in str(caught.value)  # three, all named
 
 
 def test_nothing_to_evaluate(model):

@@ -350,6 +350,18 @@ def test_lvis(lvis, caplog):
     assert "has 5 classes (kind 1, kind 2, kind 3, ...)" in message("checked_lvis", num_classes=80)
 
 
+def test_lvis_classes_are_numbered_from_1_or_as_the_metadata_say(lvis):
+    check_instance_dataset(lvis(category_id=5), 5, True)
+    numbers = {3: 0, 2: 1, 6: 2, 4: 3, 5: 4}
+    for category, known in ((6, True), (1, False)):
+        name = lvis(f"checked_lvis_{category}", category_id=category)
+        MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id = numbers
+        if known:
+            check_instance_dataset(name, 5, True)
+        else:
+            assert "has category_id 1, which LVIS has not" in message(name, 5)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -148,6 +148,61 @@ def test_scores_of_objects(instance):
     assert counts[0, 0, 0] == pytest.approx(2 * 19 / (2 * 76 - 2 * 19))
 
 
+def changed(folder, change):
+    """Changes the predictions of an evaluation."""
+    file = folder / "coco_instances_results.json"
+    results = json.loads(file.read_text())
+    change(results)
+    file.write_text(json.dumps(results))
+
+
+def test_which_objects_are_compared(instance):
+    """Those of a score of 0.5 with a mask; of the labels those with a mask that are no crowd."""
+    cfg, folder = instance
+
+    def change(results):
+        results[0]["score"], results[1]["score"] = 0.5, 0.49
+        results.append({**results[0], "score": 0.9})
+        del results[-1]["segmentation"]
+
+    changed(folder, change)
+    comparison = open_comparison(cfg, DATASET, folder)
+    labelled, predicted = comparison.objects(0)
+    assert (len(labelled), predicted.classes.tolist(), predicted.scores.tolist()) == (2, [0], [0.5])
+    first, second = comparison.records[0]["annotations"]
+    first["iscrowd"], second["segmentation"] = 1, []
+    assert len(comparison.objects(0)[0]) == 0
+    assert comparison.score(0).iou == 0  # one is invented
+    changed(folder, list.clear)
+    comparison = open_comparison(cfg, DATASET, folder)
+    assert comparison.score(0).iou == 0  # both are missed
+    comparison.records[0]["annotations"].clear()
+    assert np.isnan([comparison.score(0).iou, comparison.score(0).boundary_iou]).all()
+
+
+def test_objects_of_one_class_are_added_up(instance):
+    cfg, folder = instance
+
+    def change(results):
+        results[0]["segmentation"] = rle(square(5, 5))
+        results[2] |= {"category_id": 3, "score": 0.7}
+
+    changed(folder, change)
+    comparison = open_comparison(cfg, DATASET, folder)
+    for annotation in comparison.records[0]["annotations"]:
+        annotation["category_id"] = 0
+    assert comparison.width_counts(0, (1, 4))[..., 0].tolist() == [[2, 2], [2, 2]]
+
+
+def test_images_without_predictions_are_left_out(semantic):
+    cfg, folder = semantic
+    file = folder / "sem_seg_predictions.json"
+    segments = json.loads(file.read_text())
+    file.write_text(json.dumps([s for s in segments if s["file_name"].endswith("a.png")]))
+    (record,) = open_comparison(cfg, DATASET, folder).records
+    assert record["file_name"].endswith("a.png")
+
+
 def test_the_most_certain_chooses_first():
     true = np.stack([square(5, 5), square(5, 8)])
     found = np.stack([square(5, 7), square(5, 8)])

@@ -79,6 +79,14 @@ def test_cityscapes(cityscapes, monkeypatch):
         assert f"1 of 2 {suffix} files are missing" in message(name, num_classes=8)
 
 
+@pytest.mark.parametrize("suffix", ["instanceIds.png", "polygons.json"])
+def test_cityscapes_files_of_zero_bytes(cityscapes, suffix):
+    root, name = cityscapes
+    path = root / f"gtFine/train/aa/aa_000000_000001_gtFine_{suffix}"
+    path.write_bytes(b"")
+    assert f"files of zero bytes, 1 or more: {path}" in message(name, num_classes=8)
+
+
 @pytest.fixture
 def dicts(folder, register):
     """Returns the dicts of a registered data set, to be changed."""
@@ -120,6 +128,29 @@ def test_dicts(changes, said, dicts):
     assert f"Annotation number 0 (from 0) of image (id 8) {dicts[1]['file_name']} has" in text
     assert said in text
     dicts[1]["annotations"][0]["iscrowd"] = 1
+    check_instance_dataset("checked_dicts", 2, True)
+    assert said in message("checked_dicts", is_train=False)  # crowds matter there
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"evaluator_type": "own", "json_file": "gone.json", "image_root": "gone"},
+        {"evaluator_type": "coco", "json_file": "gone.json"},
+        {"evaluator_type": "coco", "image_root": "gone"},
+    ],
+)
+def test_dicts_whose_metadata_are_not_of_a_json(metadata, dicts):
+    """A JSON is read where the evaluator reads it; what its images are called must be known."""
+    MetadataCatalog.get("checked_dicts").set(**metadata)
+    check_instance_dataset("checked_dicts", 2, True)
+    dicts[1]["annotations"][0]["category_id"] = 2
+    assert "has category_id 2" in message("checked_dicts")
+
+
+@pytest.mark.parametrize("key", ["height", "width"])
+def test_dicts_with_one_side_of_the_size(key, dicts):
+    del dicts[0][key]
     check_instance_dataset("checked_dicts", 2, True)
 
 

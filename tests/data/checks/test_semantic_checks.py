@@ -2,6 +2,7 @@ import importlib.metadata
 import logging
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,6 +185,14 @@ def test_files_of_zero_bytes(cityscapes):
     assert str(path) in text
 
 
+def test_polygons_of_zero_bytes(cityscapes):
+    """Evaluation reads them."""
+    root, name = cityscapes
+    path = root / f"gtFine/train/aa/{STEM}_gtFine_polygons.json"
+    path.write_bytes(b"")
+    assert str(path) in message(name)
+
+
 def test_label_without_image(folder_pair):
     root, name = folder_pair
     for i in range(1, 3):
@@ -310,6 +319,58 @@ def test_masks_of_0_and_255_are_told_of(folder_pair, caplog):
     save(root / "labels/3.png", mask)
     check_sem_seg_dataset(name, 1, 255)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "ignore_value", "levels", "told"),
+    [
+        (1, 255, (0, 255), True),
+        (2, 255, (0, 255), True),
+        (2, 255, (255, 255), True),
+        (3, 255, (0, 255), False),
+        (1, 7, (0, 255), False),  # another check's matter
+        (1, 255, (0, 0), False),
+        (1, 255, (1, 255), False),
+    ],
+)
+def test_which_masks_are_told_of(folder_pair, caplog, num_classes, ignore_value, levels, told):
+    root, name = folder_pair
+    MetadataCatalog.pop(name)
+    MetadataCatalog.get(name).set(image_root=f"{root}/images", sem_seg_root=f"{root}/labels")
+    for i in range(4):
+        save(root / f"labels/{i}.png", np.resize(np.array(levels, np.uint8), (8, 8)))
+    check_sem_seg_dataset(name, num_classes, ignore_value)
+    assert ("nothing is foreground" in caplog.text) is told
+
+
+@pytest.fixture
+def loaded(tmp_path, register):
+    """Records that only a loader knows, all whole, and the name of their data set."""
+    records = []
+    for k in range(2):
+        files = {"file_name": tmp_path / f"{k}.png", "sem_seg_file_name": tmp_path / f"{k}_l.png"}
+        for file in files.values():
+            save(file, np.zeros((8, 8), np.uint8))
+        records.append({key: str(file) for key, file in files.items()})
+    return records, register(lambda: records)
+
+
+@pytest.mark.parametrize("kind", ["file_name", "sem_seg_file_name"])
+def test_loaded_files_are_there_and_not_empty(loaded, kind):
+    records, name = loaded
+    check_sem_seg_dataset(name, 5, 255)
+    Path(records[1][kind]).write_bytes(b"")
+    assert Path(records[1][kind]).name in message(name)
+    Path(records[1][kind]).unlink()
+    what = "images" if kind == "file_name" else "label files"
+    assert f"1 of 2 {what} are missing: {records[1][kind]}" in message(name)
+
+
+@pytest.mark.parametrize("root", ["image_root", "sem_seg_root"])
+def test_one_root_alone_is_no_pair_of_folders(loaded, root):
+    records, name = loaded
+    MetadataCatalog.get(name).set(**{root: "gone"})
+    check_sem_seg_dataset(name, 5, 255)
 
 
 def test_large_sets_are_listed_not_looked_at_file_by_file(folder_pair, monkeypatch):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pointrend_seg.data.checks.semantic import check_sem_seg_dataset
 from pointrend_seg.data.custom.class_files import read_class_file
-from pointrend_seg.data.custom.registration import register_custom
+from pointrend_seg.data.custom.registration import check_same_classes, register_custom
 from pointrend_seg.data.labels import read_record_labels
 from pointrend_seg.data.mappers.semantic import SemanticMapper
 from pointrend_seg.engine import find_task
@@ -207,6 +207,109 @@ def test_instance_labels_for_a_semantic_config(coco):
     cfg = register(entry(coco, "objects.json"))
     with pytest.raises(InputError, match="is a COCO instance file, but this is a semantic config"):
         find_task(cfg).take_classes_from_data(cfg)
+
+
+def test_a_saved_config_knows_the_objects_without_the_data(coco):
+    cfg = register(entry(coco, "objects.json"), cfg=small_instance_cfg())
+    assert "ignore_value" not in cfg.DATASETS.CUSTOM[0]
+    saved = small_instance_cfg()
+    saved.merge_from_other_cfg(type(saved).load_cfg(cfg.dump()))
+    DatasetCatalog.remove(NAME)
+    MetadataCatalog.remove(NAME)
+    (coco / "objects.json").unlink()
+    register_custom(saved)
+    classes = find_task(saved).classes(saved, NAME)
+    assert (classes.names, classes.ids) == (("apple", "pear"), (3, 7))
+    assert classes.colors.tolist() == [[1, 2, 3], [9, 8, 7]]
+    assert saved.DATASETS.CUSTOM == cfg.DATASETS.CUSTOM
+
+
+def test_what_a_saved_entry_has(folder):
+    write_labels(folder, values(0, 1))
+    cfg = register(entry(folder, classes=["sky", "road"], ignore_color="#808080"))
+    (saved,) = cfg.DATASETS.CUSTOM
+    assert [each["id"] for each in saved["classes"]] == [0, 1]
+    assert (saved["ignore_value"], saved["ignore_color"]) == (255, "#808080")
+    (folder / "labels/a.png").unlink()
+    (folder / "labels").rename(folder / "elsewhere")  # where a palette may have been
+    cfg.freeze()
+    before = MetadataCatalog.get(NAME)
+    register_custom(cfg)
+    assert MetadataCatalog.get(NAME) is not before  # registered anew, as it is said now
+    before = MetadataCatalog.get(NAME)
+    register_custom(cfg)
+    assert MetadataCatalog.get(NAME) is before  # the same entry stays
+    DatasetCatalog.remove(NAME)
+    register_custom(cfg)
+    assert NAME in DatasetCatalog
+
+
+def test_what_evaluators_and_checks_are_told(coco):
+    cfg = small_instance_cfg()
+    register(entry(coco, "objects.json"), cfg=cfg)
+    metadata = MetadataCatalog.get(NAME)
+    assert metadata.json_file == str(coco / "objects.json")
+    assert metadata.image_root == str(coco / "images") and metadata.evaluator_type == "coco"
+    write_labels(coco, values(0, 1))
+    register(entry(coco, classes=["sky", "road"]), cfg=cfg)
+    metadata = MetadataCatalog.get(NAME)
+    assert (metadata.evaluator_type, metadata.ignore_label) == ("sem_seg", 255)
+
+
+@pytest.mark.parametrize(("count", "ignored"), [(255, 255), (256, 65535)])
+def test_the_ignored_label_of_many_classes_is_none_of_them(folder, count, ignored):
+    register(entry(folder, "images", classes=[f"class {k}" for k in range(count)]))
+    assert MetadataCatalog.get(NAME).ignore_label == ignored
+
+
+def test_palettes_that_do_not_name_every_class(folder):
+    write_labels(folder, values(0, 1), putpalette=[1, 2, 3, 200, 100, 50])
+    for classes in (["a", "b", "c"], [{"name": "a", "id": 0}, {"name": "b", "id": 2}]):
+        cfg = register(entry(folder, classes=classes))
+        colors = find_task(cfg).classes(cfg, NAME).colors
+        assert colors.shape == (len(classes), 3) and colors[0].tolist() != [1, 2, 3]
+
+
+@pytest.mark.parametrize("semantic", [True, False])
+def test_data_that_is_not_there_or_of_the_other_kind(coco, semantic):
+    write_labels(coco, values(0, 1))
+    make = small_semantic_cfg if semantic else small_instance_cfg
+    ours = entry(coco, classes=["a", "b"]) if semantic else entry(coco, "objects.json")
+    other = entry(coco, "objects.json") if semantic else entry(coco, classes=["a", "b"])
+    cfg = register(ours, cfg=make(2))
+    find_task(cfg).check_dataset(cfg, NAME, is_train=True)
+    (coco / "images").rename(coco / "moved")
+    with pytest.raises(InputError, match="images of data set .*images does not exist"):
+        find_task(cfg).check_dataset(cfg, NAME)
+    (coco / "moved").rename(coco / "images")
+    cfg = register(other, cfg=make(2))
+    wrong = "objects.json is .* this is a sem" if semantic else "labels is .* this is an inst"
+    with pytest.raises(InputError, match=wrong):
+        find_task(cfg).check_dataset(cfg, NAME)
+    cfg = register(ours | {"annotations": str(coco / "gone.json")}, cfg=make(2))
+    with pytest.raises(InputError, match="annotations of data set .*gone.json does not exist"):
+        find_task(cfg).check_dataset(cfg, NAME)
+
+
+def test_masks_of_0_and_255_whose_255_is_ignored(folder, caplog):
+    write_labels(folder, values(0, 255))
+    register(entry(folder, classes=["background", "cell"]))
+    check_sem_seg_dataset(NAME, 2, 255)
+    assert "nothing is foreground" in caplog.text
+
+
+@pytest.mark.parametrize("known_first", [True, False])
+def test_classes_that_are_not_known_yet_agree_with_all(folder, known_first):
+    """Those of a JSON that is not there."""
+    known = entry(folder, "images", classes=["sky"])
+    unknown = entry(folder, "gone.json") | {"name": f"{NAME}_val"}
+    names = [NAME, f"{NAME}_val"] if known_first else [f"{NAME}_val", NAME]
+    register(known, unknown)
+    try:
+        check_same_classes(names)
+    finally:
+        DatasetCatalog.remove(f"{NAME}_val")
+        MetadataCatalog.remove(f"{NAME}_val")
 
 
 def test_training_and_evaluation_number_classes_alike(folder):

@@ -64,6 +64,16 @@ def test_hue_and_saturation_against_colorsys(image_format):
         assert np.abs(np.array(expected) * 255 - after).max() <= 4  # OpenCV rounds H, S, V
 
 
+def test_each_change_alone(image):
+    """Arguments that are left out change nothing."""
+    assert (ColorJitterTransform("BGR").apply_image(image) == image).all()
+    changes = {"brightness": 20, "contrast": 1.5, "saturation": 0.5, "hue": 18}
+    results = [image]
+    for name, value in changes.items():
+        results.append(ColorJitterTransform("BGR", **{name: value}).apply_image(image))
+        assert all((results[-1] != other).any() for other in results[:-1])
+
+
 def test_contrast_order_matters_only_with_clipping_or_hsv(image):
     first = ColorJitterTransform("BGR", contrast=1.4, saturation=1.5)
     last = ColorJitterTransform("BGR", contrast=1.4, saturation=1.5, contrast_last=True)
@@ -153,6 +163,33 @@ def test_crop_larger_than_the_image_is_padded(image, labels):
     assert (padded[40:] == np.rint(cfg.MODEL.PIXEL_MEAN)).all()
 
 
+@pytest.mark.parametrize("size", [(40, 60), (30, 80), (50, 20), (30, 20)])
+def test_larger_sides_are_not_padded(image, size):
+    padded = PadToSize(size, (0, 0, 0), 255).get_transform(image).apply_image(image)
+    assert padded.shape == (max(size[0], 40), max(size[1], 60), 3)
+    assert (padded[:40, :60] == image).all()
+
+
+@pytest.mark.parametrize(
+    ("enabled", "kind", "size"),
+    [
+        (False, "absolute", [64, 96]),
+        (True, "absolute_range", [64, 96]),
+        (True, "relative", [0.5, 1.0]),
+        (True, "relative_range", [1, 0.5]),
+        (True, "absolute_range", [1, 1]),
+    ],
+)
+def test_other_crops_are_not_padded(image, labels, enabled, kind, size):
+    cfg = make_cfg(
+        MIN_SIZE_TRAIN=(40,), CROP_ENABLED=enabled, CROP_TYPE=kind, CROP_SIZE=size, FORMAT="RGB",
+        COLOR_AUG_SSD=True,
+    )  # fmt: skip
+    cropped, cropped_labels = augment(cfg, image, labels)
+    assert cropped.shape[:2] == cropped_labels.shape and (cropped_labels < 5).all()
+    assert cropped.shape[0] <= 40 and cropped.shape[1] <= 60
+
+
 def test_padding_is_not_colour_jittered(image, labels):
     cfg = make_cfg(COLOR_AUG_SSD=True, CROP_ENABLED=True, CROP_TYPE="absolute", CROP_SIZE=[64, 96])
     for seed in range(6):
@@ -193,8 +230,16 @@ def test_jitter_needs_a_colour_format():
     ("kind", "size", "message"),
     [
         ("centre", [4, 4], "INPUT.CROP.TYPE is 'centre'; known are 'relative'"),
-        ("relative", [512, 1024], r"takes two fractions above 0 and up to 1"),
-        ("absolute", [0.5, 0.5], r"takes two whole numbers of pixels"),
+        *(
+            (kind, size, "takes two fractions above 0 and up to 1")
+            for kind in ("relative", "relative_range")
+            for size in ([512, 1024], [0, 0.5], [0.5, 1.1], [0.5], [0.5, 0.5, 0.5])
+        ),
+        *(
+            (kind, size, "takes two whole numbers of pixels")
+            for kind in ("absolute", "absolute_range")
+            for size in ([0.5, 0.5], [0, 64], [64, -1], [64.5, 64], [64], [64, 64, 64])
+        ),
     ],
 )
 def test_impossible_crops_are_refused(kind, size, message):

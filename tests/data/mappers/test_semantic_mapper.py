@@ -111,6 +111,14 @@ def test_labels_of_16_bits(cfg, record):
     assert found[:, 10:].unique().tolist() == [899]
 
 
+@pytest.mark.parametrize("highest", [254, 256])
+def test_no_label_is_cut_to_8_bits(cfg, record, highest):
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 300
+    labels = np.full((40, 60), highest, np.uint16)
+    write_labels(record, labels)
+    assert SemanticMapper(cfg, is_train=True)(record)["sem_seg"].unique().tolist() == [highest]
+
+
 def test_missing_files(cfg, record):
     for key, what in (("file_name", "image"), ("sem_seg_file_name", "label file")):
         text = message(cfg, record | {key: "/nowhere/x.png"})
