@@ -12,6 +12,7 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 # What users call has an example; names of modules and what is in them.
 EXPECTED = {
     "checkpoint.names": ["upgrade_names"],
+    "report": ["write_report"],
     "drawing.predictions": ["draw_classes", "draw_instances"],
     "drawing.primitives": ["color_classes", "densest_window", "draw_masks", "draw_points", "tile"],
     "drawing.training_input": ["draw_training_input"],

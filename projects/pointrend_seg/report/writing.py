@@ -41,6 +41,13 @@ def write_report(
 
     Returns:
         the path of the report.
+
+    Example:
+        >>> from detectron2.config import get_cfg
+        >>> cfg = get_cfg()
+        >>> cfg.OUTPUT_DIR = "output"
+        >>> write_report(cfg, "my_data").as_posix()
+        'output/inference/my_data/report.html'
     """
     folder = Path(folder or Path(cfg.OUTPUT_DIR) / "inference" / dataset_name)
     history = read_history(Path(cfg.OUTPUT_DIR) / "metrics.json")
