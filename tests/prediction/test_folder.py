@@ -161,6 +161,7 @@ def test_a_video(predict, tmp_path):
     reader = cv2.VideoCapture(str(tmp_path / "out/pictures/clip.mp4"))
     assert int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) == 3
     assert (reader.get(3), reader.get(4)) == (64, 48)
+    assert reader.get(cv2.CAP_PROP_FPS) == 10 and files(tmp_path / "out/pictures") == ["clip.mp4"]
     _, out, _ = predict("semantic", "--skip-existing", source=path)
     assert "0 predicted, 1 were there already" in out
     (tmp_path / "broken.mp4").write_text("none")
@@ -226,6 +227,29 @@ def test_no_stage_runs_far_ahead_of_the_next(models, images, tmp_path, monkeypat
     assert read.most <= 2 * (2 + 2) and predicted.most <= 2 * (2 + 2)
 
 
+def test_what_is_done_and_left_out(models, images, tmp_path):
+    """An image is done when its result and each picture that is asked for are there."""
+    predictor = Predictor(str(models["semantic"][1]), models["semantic"][3])
+    predictor.model = lambda inputs: [{"sem_seg": torch.zeros(3, 40, 60)} for _ in inputs]
+    output = OutputFolder(tmp_path / "out", predictor.classes, semantic=True, contiguous=True)
+    sources = find_sources([str(images)])
+    seen = []
+    for overlay, skip_existing in ((0, 1), (0, 1), (1, 1), (1, 1), (1, 0)):
+        visualizations = Visualizations(overlay=bool(overlay))
+        how = {"visualizations": visualizations, "skip_existing": bool(skip_existing)}
+        outcome = predict_images(predictor, sources, output, **how)
+        seen.append((outcome.predicted, outcome.skipped))
+    assert seen == [(2, 0), (0, 2), (2, 0), (0, 2), (2, 0)]
+    pictures = tmp_path / "out/pictures"
+    for file in files(pictures):
+        (pictures / file).unlink()
+    (pictures / "a.png").mkdir()  # which no picture can replace
+    output.result_path("a").unlink()
+    with pytest.raises(OSError):
+        predict_images(predictor, sources, output, visualizations=Visualizations())
+    assert not output.result_path("a").exists()  # it is written last
+
+
 @pytest.mark.parametrize("count", [1, 20])
 def test_what_cannot_be_written_stops_the_run(models, images, tmp_path, monkeypatch, count):
     predictor = Predictor(str(models["semantic"][1]), models["semantic"][3])
@@ -244,10 +268,11 @@ def test_what_cannot_be_written_stops_the_run(models, images, tmp_path, monkeypa
     assert len(written) < 15  # it does not go on to the end first
 
 
-def test_what_is_found(images, monkeypatch):
-    def names(*inputs):
-        return [source.name for source in find_sources([str(each) for each in inputs])]
+def names(*inputs):
+    return [source.name for source in find_sources([str(each) for each in inputs])]
 
+
+def test_what_is_found(images, monkeypatch):
     assert names(images) == ["a", "sub/a"]
     assert names(images / "sub") == ["a"]
     assert names(images / "**/*.jpg") == ["a"]
@@ -258,6 +283,18 @@ def test_what_is_found(images, monkeypatch):
     assert names("a.png") == ["a"] and names("*/*.jpg") == ["a"]
     with pytest.raises(InputError, match="--input nothing/.: no image or video there"):
         names("a.png", "nothing/*")
+
+
+def test_what_a_folder_holds_and_what_is_named(images):
+    assert names(images / "sub", images / "sub/a.jpg") == ["a"]  # once
+    folder = (images / "sub").rename(images / "[s]")  # not a pattern
+    (folder / "notes.txt").write_text("")
+    (folder / "folder.png").mkdir()
+    Image.new("RGB", (3, 4)).save(folder / "[b].PNG")
+    assert names(folder) == names(folder / "[b].PNG", folder) == ["[b]", "a"]
+    assert names(folder / "notes.txt") == ["notes"]  # reading tells
+    (images / "a.png").unlink()
+    assert names(images) == ["[s]/[b]", "[s]/a"]  # below the folder that was named
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""The files of predictions: values of label images, objects, what says that an image is done."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+
+from pointrend_seg.data.classes import Classes, palette
+from pointrend_seg.errors import InputError
+from pointrend_seg.prediction.outputs import OutputFolder, to_cpu
+from pointrend_seg.prediction.visualizations import Visualizations, draw_overlay
+
+
+def classes_with(*ids):
+    return Classes(tuple(f"class {k}" for k in ids), palette(len(ids)), ids)
+
+
+def semantic(folder, *ids, contiguous=False):
+    return OutputFolder(folder, classes_with(*ids), semantic=True, contiguous=contiguous)
+
+
+@pytest.mark.parametrize(
+    ("ids", "dtype"),
+    [
+        ((0, 255), np.uint8),
+        ((0, 256), np.uint16),
+        ((7, 65535), np.uint16),
+    ],
+)
+def test_values_of_label_images(tmp_path, ids, dtype):
+    output = semantic(tmp_path / "new/folder", *ids)
+    output.write("sub/a", "sub/a.jpg", {"classes": np.array([[0, 1, 1]])})
+    path = tmp_path / "new/folder/labels/sub/a.png"
+    assert output.result_path("sub/a") == path and not list(path.parent.glob("*.part"))
+    written = np.asarray(Image.open(path))
+    assert written.tolist() == [[ids[0], ids[1], ids[1]]]
+    assert written.dtype == dtype or (dtype == np.uint16 and written.max() > 255)
+
+
+@pytest.mark.parametrize("ids", [(0, 65536), (-1, 3)])
+def test_values_that_no_png_holds(tmp_path, ids):
+    with pytest.raises(InputError, match="do not fit into a PNG.*--label-ids contiguous"):
+        semantic(tmp_path, *ids)
+    output = semantic(tmp_path, *ids, contiguous=True)
+    output.write("a", "a.jpg", {"classes": np.array([[0, 1]])})
+    assert np.asarray(Image.open(output.result_path("a"))).tolist() == [[0, 1]]
+    OutputFolder(tmp_path, classes_with(*ids), semantic=False, contiguous=False)
+
+
+def instances():
+    found = Instances((4, 6), pred_boxes=Boxes(torch.tensor([[-1.0, 1, 3, 9], [2, 0, 4, 2]])))
+    found.scores, found.pred_classes = torch.tensor([0.9, 0.6]), torch.tensor([1, 0])
+    return found
+
+
+def test_objects_without_masks(tmp_path):
+    output = OutputFolder(tmp_path, classes_with(-5, 70000), semantic=False, contiguous=False)
+    output.write("b", "b.jpg", {"instances": instances()})
+    output.write("a", "a.jpg", {"instances": instances()[:0]})
+    assert output.result_path("b") == tmp_path / "objects/b.json"
+    content = json.loads(output.write_summary().read_text())
+    assert [(each["id"], each["file_name"]) for each in content["images"]] == [
+        (1, "a.jpg"),
+        (2, "b.jpg"),
+    ]
+    assert content["annotations"] == [
+        {"id": 1, "image_id": 2, "category_id": 70000, "bbox": [-1, 1, 4, 8],
+         "score": pytest.approx(0.9)},
+        {"id": 2, "image_id": 2, "category_id": -5, "bbox": [2, 0, 2, 2],
+         "score": pytest.approx(0.6)},
+    ]  # fmt: skip
+    assert [each["id"] for each in content["categories"]] == [-5, 70000]
+
+
+def test_boxes_are_drawn_where_there_are_no_masks():
+    image = np.full((120, 160, 3), 90, np.uint8)
+    found = Instances((120, 160), pred_boxes=Boxes(torch.tensor([[-8.0, 60, 40, 999]])))
+    found.scores, found.pred_classes = torch.tensor([0.9]), torch.tensor([0])
+    changed = (draw_overlay(image, {"instances": found}, classes_with(0)) != image).any(axis=2)
+    assert changed[64:, :36].mean() > 0.9 and not changed[:40].any()
+
+
+def test_classes_of_logits():
+    logits = torch.tensor([[[-1.0, 0.0, 2.0]]])
+    assert to_cpu({"sem_seg": logits})["classes"].tolist() == [[0, 0, 1]]  # one logit: foreground
+    logits = torch.cat([logits, -logits])
+    assert to_cpu({"sem_seg": logits})["classes"].tolist() == [[1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        ({}, ["a.png"]),
+        ({"overlay": False}, []),
+        ({"points": True}, ["a.png", "a.points-1.png"]),
+        ({"overlay": False, "steps": True, "compare": True}, ["a.step-0.png", "a.compare.png"]),
+    ],
+)
+def test_pictures_that_an_image_has_when_it_is_done(tmp_path, chosen, names):
+    files = Visualizations(**chosen).files(semantic(tmp_path, 0, 1), "a")
+    assert files == [tmp_path / "pictures" / name for name in names]
