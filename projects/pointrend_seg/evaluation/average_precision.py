@@ -114,13 +114,12 @@ def precision_recall(
     Raises:
         InputError: unknown ``iou_type`` or ``backend``.
     """
-    run = {"faster_coco_eval": _run_faster_coco_eval, "pycocotools": _run_pycocotools}
+    build = {"faster_coco_eval": _faster_evaluation, "pycocotools": _pycocotools_evaluation}
     backend = backend or installed_backend()
-    for what, value, known in [("task", iou_type, IOU_TYPES), ("back end", backend, tuple(run))]:
+    for what, value, known in [("task", iou_type, IOU_TYPES), ("back end", backend, tuple(build))]:
         if value not in known:
             raise InputError(f"AP has no {what} '{value}': use one of {', '.join(known)}.")
     numbers = {i: k for k, i in enumerate(sorted(image["id"] for image in dataset["images"]))}
-    images = None if image_ids is None else [numbers[i] for i in image_ids]
     if federated:
         detections = _in_annotated_images(dataset, detections)
     dataset = _renumber(dataset, numbers)
@@ -135,8 +134,14 @@ def precision_recall(
         }
         for detection in detections
     ]
-    curves = run[backend](dataset, detections, iou_type, list(max_dets), federated, images)
-    return Curves(precision=curves["precision"][..., -1], recall=curves["recall"])
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        evaluation = build[backend](dataset, detections, iou_type, federated)
+        evaluation.params.maxDets = list(max_dets)
+        if image_ids is not None:
+            evaluation.params.imgIds = [numbers[image_id] for image_id in image_ids]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return Curves(evaluation.eval["precision"][..., -1], evaluation.eval["recall"])
 
 
 def _in_annotated_images(dataset: dict, detections: list[dict]) -> list[dict]:
@@ -153,7 +158,7 @@ def _in_annotated_images(dataset: dict, detections: list[dict]) -> list[dict]:
 def _renumber(dataset: dict, numbers: dict) -> dict:
     """Return a copy with image ids from ``numbers`` and annotation ids from 1.
 
-    Annotations of images that the data set does not have are left out.
+    Annotations of images that are not in the data set are dropped.
 
     faster-coco-eval needs integer image ids. Both back ends read annotation id 0 as "unmatched".
     """
@@ -166,14 +171,9 @@ def _renumber(dataset: dict, numbers: dict) -> dict:
     return {"info": {}, **dataset, "images": images, "annotations": annotations}
 
 
-def _run_faster_coco_eval(
-    dataset: dict,
-    detections: list[dict],
-    iou_type: str,
-    max_dets: list[int],
-    federated: bool,
-    image_ids: list[int] | None,
-) -> dict[str, np.ndarray]:
+def _faster_evaluation(
+    dataset: dict, detections: list[dict], iou_type: str, federated: bool
+) -> Any:
     from faster_coco_eval import COCO, COCOeval_faster
 
     # Its own Boundary IoU takes five times as long and rounds the width differently.
@@ -188,29 +188,21 @@ def _run_faster_coco_eval(
         categories = [{"frequency": "f", **category} for category in dataset["categories"]]
         dataset = {**dataset, "categories": categories}
     truth, empty = COCO(dataset), {**dataset, "annotations": []}
-    evaluation = (BoundaryEvaluation if iou_type == "boundary" else COCOeval_faster)(
+    return (BoundaryEvaluation if iou_type == "boundary" else COCOeval_faster)(
         truth,
         truth.loadRes(detections) if detections else COCO(empty),
         "bbox" if iou_type == "bbox" else "segm",
         lvis_style=federated,
         print_function=lambda *_: None,
     )
-    return _run(evaluation, max_dets, image_ids)
 
 
-def _run_pycocotools(
-    dataset: dict,
-    detections: list[dict],
-    iou_type: str,
-    max_dets: list[int],
-    federated: bool,
-    image_ids: list[int] | None,
-) -> dict[str, np.ndarray]:
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        truth, empty = _coco_api(dataset), {**dataset, "annotations": []}
-        found = truth.loadRes(detections) if detections else _coco_api(empty)
-        evaluation = _Evaluation(truth, found, iou_type, federated)
-        return _run(evaluation, max_dets, image_ids)
+def _pycocotools_evaluation(
+    dataset: dict, detections: list[dict], iou_type: str, federated: bool
+) -> COCOeval:
+    truth, empty = _coco_api(dataset), {**dataset, "annotations": []}
+    found = truth.loadRes(detections) if detections else _coco_api(empty)
+    return _Evaluation(truth, found, iou_type, federated)
 
 
 def _coco_api(dataset: dict) -> COCO:
@@ -218,17 +210,6 @@ def _coco_api(dataset: dict) -> COCO:
     api.dataset = dataset
     api.createIndex()
     return api
-
-
-def _run(
-    evaluation: Any, max_dets: list[int], image_ids: list[int] | None
-) -> dict[str, np.ndarray]:
-    evaluation.params.maxDets = max_dets
-    if image_ids is not None:
-        evaluation.params.imgIds = image_ids
-    evaluation.evaluate()
-    evaluation.accumulate()
-    return evaluation.eval
 
 
 class _Evaluation(COCOeval):

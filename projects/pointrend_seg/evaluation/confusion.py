@@ -132,7 +132,7 @@ def _percent(part: np.ndarray, whole: np.ndarray, valid: np.ndarray) -> np.ndarr
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean without NaN values, NaN (and no warning) if there are no others."""
+    """Return the mean of the values that are not NaN, NaN (without a warning) if all are NaN."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")
 

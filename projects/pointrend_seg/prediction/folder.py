@@ -114,7 +114,7 @@ def _is_done(source: Source, output: OutputFolder, visualizations: Visualization
 
 def _submit_in_order(
     pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
-) -> Iterator["Future[R]"]:
+) -> Iterator[Future[R]]:
     """Yield a future per item, in order, with at most ``ahead`` of them submitted and not taken."""
     iterator = iter(items)
     waiting = deque(pool.submit(function, item) for item in islice(iterator, ahead))
@@ -123,7 +123,7 @@ def _submit_in_order(
         waiting.extend(pool.submit(function, item) for item in islice(iterator, 1))
 
 
-def _readable(futures: Iterable["Future[T]"], outcome: Outcome) -> Iterator[T]:
+def _readable(futures: Iterable[Future[T]], outcome: Outcome) -> Iterator[T]:
     """Yield the results; add the messages of `InputError` to the outcome."""
     for future in futures:
         try:

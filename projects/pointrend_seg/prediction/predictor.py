@@ -32,6 +32,7 @@ class Predictor:
     Attributes:
         cfg, model, metadata, aug, input_format: as in `DefaultPredictor`.
         classes: names, colours and ids of the classes (`Classes`).
+        task: the model's task, semantic or instance.
 
     Example:
         >>> predictor = Predictor("output/config.yaml", "model_final.pth")  # doctest: +SKIP
@@ -91,7 +92,7 @@ class Predictor:
 
     @property
     def is_semantic(self) -> bool:
-        """Whether results are classes of pixels ("sem_seg"), not objects ("instances")."""
+        """True if results are "sem_seg" (semantic), False if they are "instances"."""
         return self.task.is_semantic
 
     @overload

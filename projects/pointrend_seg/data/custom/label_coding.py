@@ -43,10 +43,11 @@ class LabelCoding:
             label_file: path of the image, for error messages.
 
         Returns:
-            The class indices, H x W, uint8, or uint16 for more than 255 classes; values and
-            colours that are not classes become ``decoded_ignore``. If the values are class indices
-            already (``is_plain``), they are returned unchanged and unchecked. None if the file has
-            colours and the classes have none. And what is wrong with the label image, or None.
+            labels: H x W, uint8, or uint16 for more than 255 classes; values and colours that are
+                not classes become ``decoded_ignore``. If the values are class indices already
+                (``is_plain``), they are returned unchanged and unchecked. None if the file has
+                colours and the classes have none.
+            problem: the problem of the label image, or None.
         """
         if labels.ndim == 3 and labels.shape[2] == 2:
             labels = labels[..., 0]

@@ -49,15 +49,21 @@ MIN_POLYGON_IOU = 0.95
 
 
 @dataclass(frozen=True)
-class CocoParameters:
+class SplitSizes:
+    """Numbers of images in the splits."""
+
+    num_train: int
+    num_val: int
+
+
+@dataclass(frozen=True)
+class CocoParameters(SplitSizes):
     """Parameters of a data set; the same parameters give the same bytes.
 
     Attributes:
         object_scale, crowds, deserted: as in `generate_scene`.
     """
 
-    num_train: int
-    num_val: int
     height: int = 320
     width: int = 480
     seed: int = 0
@@ -78,9 +84,9 @@ def coco_scene(parameters: CocoParameters, split: str, number: int) -> Scene:
     )
 
 
-def list_images(num_train: int, num_val: int) -> list[tuple[str, int]]:
+def list_images(sizes: SplitSizes) -> list[tuple[str, int]]:
     """Return split and number of each image."""
-    counts = (num_train, num_val)
+    counts = (sizes.num_train, sizes.num_val)
     return [(split, k) for split, n in zip(SPLITS, counts, strict=True) for k in range(n)]
 
 
@@ -155,7 +161,7 @@ def write_coco(
         Path(root) / "coco",
         asdict(parameters),
         partial(_write_image, parameters),
-        list_images(parameters.num_train, parameters.num_val),
+        list_images(parameters),
         finish=partial(_write_annotations, parameters),
         workers=workers,
         progress=progress,
@@ -183,9 +189,7 @@ def _write_annotations(parameters: CocoParameters, root: Path, items: list[list[
         ):
             images: list[dict] = []
             annotations: list[dict] = []
-            for number, image_items in items_in_split(
-                parameters.num_train, parameters.num_val, split, items
-            ):
+            for number, image_items in items_in_split(parameters, split, items):
                 images.append(image_record(parameters, split, number))
                 append_annotations(annotations, image_items, images[-1]["id"], ids_by_kind)
             content = {
@@ -202,14 +206,14 @@ def _write_annotations(parameters: CocoParameters, root: Path, items: list[list[
 
 
 def items_in_split(
-    num_train: int, num_val: int, split: str, items: list[list[dict]]
+    sizes: SplitSizes, split: str, items: list[list[dict]]
 ) -> list[tuple[int, list[dict]]]:
     """Return number and items of each image in a split.
 
     Args:
         items: a list of `scene_annotations` for each of `list_images`.
     """
-    images = zip(list_images(num_train, num_val), items, strict=True)
+    images = zip(list_images(sizes), items, strict=True)
     return [(number, image_items) for (name, number), image_items in images if name == split]
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from .coco_layout import (
     KIND_IDS,
     SPLITS,
+    SplitSizes,
     append_annotations,
     items_in_split,
     list_images,
@@ -44,15 +45,13 @@ UNLABELLED = 255
 
 
 @dataclass(frozen=True)
-class FolderParameters:
+class FolderParameters(SplitSizes):
     """Parameters of a data set; the same parameters give the same bytes.
 
     Attributes:
         object_scale: as in `generate_scene`.
     """
 
-    num_train: int
-    num_val: int
     height: int = 256
     width: int = 384
     seed: int = 0
@@ -74,7 +73,7 @@ def write_folder(
         Path(root),
         asdict(parameters),
         partial(_write_image, parameters),
-        list_images(parameters.num_train, parameters.num_val),
+        list_images(parameters),
         finish=partial(_write_files, parameters),
         workers=workers,
         progress=progress,
@@ -108,9 +107,7 @@ def _write_files(parameters: FolderParameters, root: Path, items: list[list[dict
     for split in SPLITS:
         images: list[dict] = []
         annotations: list[dict] = []
-        for number, image_items in items_in_split(
-            parameters.num_train, parameters.num_val, split, items
-        ):
+        for number, image_items in items_in_split(parameters, split, items):
             size = {"height": parameters.height, "width": parameters.width}
             images.append({"id": number, "file_name": f"{number:04d}.jpg", **size})
             append_annotations(annotations, image_items, number, KIND_IDS)

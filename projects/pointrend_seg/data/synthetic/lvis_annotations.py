@@ -106,7 +106,7 @@ def write_lvis(
         Path(root) / "lvis",
         asdict(parameters),
         partial(_annotate, parameters),
-        list_images(parameters.num_train, parameters.num_val),
+        list_images(parameters),
         finish=partial(_write_files, parameters),
         workers=workers,
         progress=progress,
@@ -167,7 +167,7 @@ def _categories(
     """Return the categories with their frequency in the training images."""
     images: Counter[str] = Counter()
     instances: Counter[str] = Counter()
-    for _, image_items in items_in_split(parameters.num_train, parameters.num_val, "train", items):
+    for _, image_items in items_in_split(parameters, "train", items):
         names = [vocabulary.name(item) for item in image_items if not item["iscrowd"]]
         instances.update(names)
         images.update(set(names))
@@ -193,9 +193,7 @@ def _images_and_annotations(
     occurring = {ids[vocabulary.name(item)] for image_items in items for item in image_items}
     images: list[dict] = []
     annotations: list[dict] = []
-    for number, image_items in items_in_split(
-        parameters.num_train, parameters.num_val, split, items
-    ):
+    for number, image_items in items_in_split(parameters, split, items):
         singles = [item for item in image_items if not item["iscrowd"]]
         crowds = {item["kind"] for item in image_items if item["iscrowd"]}
         present = {ids[vocabulary.name(item)] for item in singles}
