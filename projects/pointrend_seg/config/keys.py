@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from detectron2.config import CfgNode as CN
 
 from ..errors import InputError
+from .tree import value_of
 
 # The config nodes of the point heads.
 INSTANCE_NODE, SEMANTIC_NODE = "MODEL.POINT_HEAD", "MODEL.SEM_SEG_POINT_HEAD"
@@ -140,6 +141,13 @@ _ROWS = (
 )
 # fmt: on
 KEYS = {key.name: key for key in _ROWS}
+
+
+def check_node(cfg: CN, node: str) -> None:
+    """Raise `InputError` where a value in a node, such as ``MODEL.POINT_HEAD``, is out of range."""
+    for name, key in KEYS.items():
+        if name.startswith(f"{node}."):
+            key.check(value_of(cfg, name))
 
 
 def add_pointrend_config(cfg: CN) -> None:

@@ -3,7 +3,7 @@
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 
-from ..config.keys import INSTANCE_NODE
+from ..config.keys import INSTANCE_NODE, check_node
 from ..errors import InputError
 from .box_subdivision import BoxSubdivision
 from .readers import ReadSettings
@@ -33,23 +33,16 @@ def check_mask_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
     for key, value, least in (
         ("MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS.NUM_CLASSES, 1),
         ("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", head.POOLER_RESOLUTION, 2),
-        ("MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION", head.OUTPUT_SIDE_RESOLUTION, 1),
-        (f"{INSTANCE_NODE}.TRAIN_NUM_POINTS", node.TRAIN_NUM_POINTS, 1),
-        (f"{INSTANCE_NODE}.SUBDIVISION_STEPS", node.SUBDIVISION_STEPS, 0),
-        (f"{INSTANCE_NODE}.SUBDIVISION_NUM_POINTS", node.SUBDIVISION_NUM_POINTS, 1),
-        (f"{INSTANCE_NODE}.MASK_RESOLUTION", node.MASK_RESOLUTION, -1),
     ):
         if value < least:
             raise InputError(f"{key} is {value}; it is {least} or more.")
+    check_node(cfg, "MODEL.ROI_MASK_HEAD")
+    check_node(cfg, INSTANCE_NODE)
     if node.MASK_RESOLUTION and head.NAME == "PointRendInstanceHead" and not head.POINT_HEAD_ON:
         raise InputError(
             f"{INSTANCE_NODE}.MASK_RESOLUTION is {node.MASK_RESOLUTION}, but MODEL.ROI_MASK_HEAD."
             "POINT_HEAD_ON is False, so that masks stay coarse. Set it to True, or "
             f"{INSTANCE_NODE}.MASK_RESOLUTION to 0."
-        )
-    if node.PADDING_MODE not in ("zeros", "border"):
-        raise InputError(
-            f"{INSTANCE_NODE}.PADDING_MODE is '{node.PADDING_MODE}'; it is 'zeros' or 'border'."
         )
 
 

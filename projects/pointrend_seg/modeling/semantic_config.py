@@ -3,7 +3,7 @@
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 
-from ..config.keys import SEMANTIC_NODE
+from ..config.keys import SEMANTIC_NODE, check_node
 from ..errors import InputError
 
 
@@ -31,9 +31,9 @@ def steps_to_full_size(steps: int, stride: int) -> int:
     return needed
 
 
-def check_semantic_config(head: CfgNode, node: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
+def check_semantic_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
     """Validate the config of the semantic head; raise `InputError` with the key to change."""
-    known = ", ".join(input_shape)
+    head, node, known = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.SEM_SEG_POINT_HEAD, ", ".join(input_shape)
     for key, names in (
         (f"{SEMANTIC_NODE}.IN_FEATURES", node.IN_FEATURES),
         ("MODEL.SEM_SEG_HEAD.IN_FEATURES", head.IN_FEATURES),
@@ -52,10 +52,7 @@ def check_semantic_config(head: CfgNode, node: CfgNode, input_shape: dict[str, S
             "segmentation: set it to False (for a binary model set "
             "MODEL.SEM_SEG_HEAD.NUM_CLASSES to 1)."
         )
-    if node.PADDING_MODE not in ("zeros", "border"):
-        raise InputError(
-            f"{SEMANTIC_NODE}.PADDING_MODE is '{node.PADDING_MODE}'; it is 'zeros' or 'border'."
-        )
+    check_node(cfg, SEMANTIC_NODE)
     wanted = max(2, head.NUM_CLASSES)
     if len(head.CLASS_WEIGHTS) not in (0, wanted):
         raise InputError(

@@ -117,7 +117,7 @@ class PointRendSemanticHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         head, node = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.SEM_SEG_POINT_HEAD
-        check_semantic_config(head, node, input_shape)
+        check_semantic_config(cfg, input_shape)
         strides = {name: input_shape[name].stride for name in node.IN_FEATURES}
         in_channels = sum(input_shape[name].channels for name in node.IN_FEATURES)
         coarse_head = build_coarse_head(cfg, input_shape, name=node.COARSE_SEM_SEG_HEAD_NAME)
