@@ -82,7 +82,7 @@ def test_instance_models(name, classes):
         assert contents.facts["fine feature channels"] == 32 * len(cfg.MODEL.POINT_HEAD.IN_FEATURES)
 
 
-def test_the_implicit_function_is_found_from_its_number_of_parameters():
+def test_the_implicit_mlp_is_inferred_from_its_number_of_parameters():
     contents = told(small_instance_cfg(opts=INSTANCE["implicit, deeper"]))
     assert contents.settings[f"{POINTS}.FC_DIM"] == 56
     assert contents.settings[f"{POINTS}.NUM_FC"] == 4
@@ -93,7 +93,7 @@ def test_the_implicit_function_is_found_from_its_number_of_parameters():
     assert f"{POINTS}.FC_DIM" not in several.settings
 
 
-def test_what_shapes_do_not_tell_is_left_out():
+def test_ambiguous_settings_are_left_out():
     """The coarse head may predict 4 classes of 7 x 7 or one of 14 x 14."""
     contents = told(small_instance_cfg(4, opts=INSTANCE["without points"]))
     assert f"{HEAD}.OUTPUT_SIDE_RESOLUTION" not in contents.settings

@@ -54,7 +54,7 @@ def test_a_pickle_of_the_zoo(model, tmp_path):
     assert file.details == {"__author__": "Somebody", "matching_heuristics": False}
 
 
-def test_what_the_checkpointer_writes(model, tmp_path):
+def test_checkpoints_of_the_checkpointer(model, tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     model(torch.rand(5, 3)).sum().backward()
     optimizer.step()
@@ -67,7 +67,7 @@ def test_what_the_checkpointer_writes(model, tmp_path):
 
 
 @pytest.mark.parametrize("new", [True, False])
-def test_a_state_dict_alone(model, tmp_path, new):
+def test_a_plain_state_dict(model, tmp_path, new):
     path = tmp_path / "m.pt"
     torch.save(model.state_dict(), path, _use_new_zipfile_serialization=new)
     file = read_checkpoint(path)
@@ -112,7 +112,7 @@ def zip_file():
         ("m.pth", nn.Linear(1, 2), "it needs torch.nn.modules.linear.Linear, which PyTorch"),
     ],
 )  # fmt: skip
-def test_what_is_refused(tmp_path, name, content, message):
+def test_invalid_files(tmp_path, name, content, message):
     with pytest.raises(InputError, match=message):
         read_checkpoint(written(tmp_path, name, content))
 
@@ -125,7 +125,7 @@ def test_no_file(tmp_path):
 
 
 @pytest.mark.parametrize("new", [True, False])
-def test_a_torch_file_that_is_cut_off(model, tmp_path, new):
+def test_truncated_torch_file(model, tmp_path, new):
     path = tmp_path / "m.pth"
     torch.save(model.state_dict(), path, _use_new_zipfile_serialization=new)
     content = path.read_bytes()
@@ -174,7 +174,7 @@ def test_fit_of_a_model(tmp_path):
     assert result.loaded == len(model.state_dict()) - 2
 
 
-def test_fit_of_a_backbone_with_names_of_its_own(tmp_path):
+def test_fit_of_a_backbone_with_other_names(tmp_path):
     """With `matching_heuristics` in the file, names are matched by their ends."""
     model = Trainer.build_model(small_semantic_cfg())
     backbone = model.backbone.bottom_up

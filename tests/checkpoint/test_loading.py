@@ -57,7 +57,7 @@ def test_no_such_file(model, tmp_path):
         load(model, str(tmp_path / "gone.pth"))
 
 
-def test_an_address_that_cannot_be_reached(model, tmp_path, monkeypatch):
+def test_failed_download(model, tmp_path, monkeypatch):
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
 
     def refuse(*args, **kwargs):
@@ -69,7 +69,7 @@ def test_an_address_that_cannot_be_reached(model, tmp_path, monkeypatch):
         load(model, "https://example.invalid/R-50.pkl")
 
 
-def test_a_file_that_is_cut_off(model, tmp_path):
+def test_truncated_file(model, tmp_path):
     path = saved(tmp_path, model.state_dict())
     content = Path(path).read_bytes()
     Path(path).write_bytes(content[: len(content) // 2])
@@ -88,7 +88,7 @@ def test_evaluation_needs_every_weight(model, tmp_path):
     load(model, saved(tmp_path, state), complete=False)
 
 
-def test_going_on_needs_every_weight_and_starting_does_not(model, tmp_path):
+def test_resuming_needs_every_weight_but_starting_does_not(model, tmp_path):
     checkpointer = Checkpointer(model, str(tmp_path))
     checkpointer.save("model_0000001")
     file = tmp_path / "model_0000001.pth"
@@ -101,7 +101,7 @@ def test_going_on_needs_every_weight_and_starting_does_not(model, tmp_path):
     load_weights(Checkpointer(model, "none"), str(file), resume=True, complete=False)
 
 
-def test_shapes_are_told(model, tmp_path):
+def test_wrong_shapes_are_named(model, tmp_path):
     state = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 9)).state_dict()
     with pytest.raises(
         InputError, match=r"1.weight has shape \(9, 4\) in the file, \(2, 4\) in .*CLASSES"
@@ -109,7 +109,7 @@ def test_shapes_are_told(model, tmp_path):
         load(model, saved(tmp_path, state))
 
 
-def test_weights_of_something_else(model, tmp_path):
+def test_weights_of_another_model(model, tmp_path):
     with pytest.raises(InputError, match="does not fit this model.*and 1 more"):
         load(model, saved(tmp_path, {"conv.weight": torch.ones(2)}), complete=False)
     state = {"0.weight": model[0].weight}

@@ -33,7 +33,7 @@ def test_old_names(old, present, prefix):
 
 
 @pytest.mark.parametrize("name", PRESENT)
-def test_present_names_stay(name):
+def test_current_names_are_unchanged(name):
     assert dict(upgrade_names({name: 1})) == {name: 1}
 
 
@@ -60,7 +60,7 @@ def test_both_names_at_once():
         upgrade_names(state)
 
 
-def test_as_detectron2_converts_them():
+def test_names_equal_the_conversion_of_detectron2():
     shape = ShapeSpec(channels=8, height=4, width=4)
     head = ConvFCHead(shape, conv_dim=4, fc_dims=[6, 6], output_shape=(2, 3, 3))
     new = {name: torch.rand_like(value) for name, value in head.state_dict().items()}

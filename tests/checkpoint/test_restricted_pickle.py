@@ -67,7 +67,7 @@ def test_plain_values(tmp_path, protocol):
 
 
 @pytest.mark.parametrize("core", ["numpy.core", "numpy._core"])
-def test_both_numpys(tmp_path, core):
+def test_numpy_1_and_2(tmp_path, core):
     data = pickle.dumps(ARRAYS["two dimensions"], 0)
     for other in (b"numpy._core", b"numpy.core"):
         data = data.replace(other, core.encode())
@@ -171,7 +171,7 @@ def test_the_attacks_are_real(marker, name):
         (np.ndarray, ((3,),), "to call numpy.ndarray"),
     ],
 )
-def test_the_name_is_told(tmp_path, function, args, named):
+def test_the_refused_name_is_in_the_message(tmp_path, function, args, named):
     with pytest.raises(InputError, match=f"weights.pkl was not loaded: it needs {named}, which"):
         load(tmp_path, pickle.dumps(Call(function, *args), 4))
 
@@ -184,7 +184,7 @@ def test_globals_cannot_be_changed(tmp_path):
         load(tmp_path, b"\x80\x02ccollections\nOrderedDict\n)R}X\x04\x00\x00\x00keysK\x01sb.")
 
 
-def test_extensions_do_not_pass_the_gate(marker, tmp_path):
+def test_extensions_are_refused(marker, tmp_path):
     """A used extension is in a cache and does not pass through `find_class`."""
     copyreg.add_extension("posix", "system", 99)
     try:
@@ -207,7 +207,7 @@ def array_of(shape) -> bytes:
 
 
 @pytest.mark.parametrize("shape", [(3,), (-2, -1), (2**62, 4), (1,)])
-def test_arrays_that_are_not_what_they_say(tmp_path, shape):
+def test_arrays_with_wrong_shapes(tmp_path, shape):
     assert load(tmp_path, array_of((2,))).tensor.tolist() == [0, 0]
     with pytest.raises(InputError, match="is not a valid pickle of weights"):
         load(tmp_path, array_of(shape))
@@ -223,7 +223,7 @@ def test_arrays_that_are_not_what_they_say(tmp_path, shape):
         (1, (2,), (-1,)),
     ],
 )
-def test_tensors_outside_of_their_storage(tmp_path, offset, size, stride):
+def test_tensors_outside_their_storage(tmp_path, offset, size, stride):
     rebuild, (storage, *_) = torch.ones(6).__reduce_ex__(2)
     good = load(tmp_path, pickle.dumps(Call(rebuild, storage, 1, (2,), (3,), False, {}), 2))
     assert good.tensor.shape == (2,)
@@ -245,13 +245,13 @@ def test_tensors_outside_of_their_storage(tmp_path, offset, size, stride):
         b"\x80\x09.",
     ],
 )
-def test_damaged(tmp_path, data):
+def test_damaged_pickles(tmp_path, data):
     """Wrong lengths and memo indices do not allocate memory either."""
     with pytest.raises(InputError, match="weights.pkl is not a valid pickle of weights"):
         load(tmp_path, data)
 
 
-def test_cut_off_anywhere(tmp_path):
+def test_truncated_pickles(tmp_path):
     data = pickle.dumps({"model": {"w": np.ones(3)}, "__author__": "x"}, 2)
     for length in range(1, len(data)):
         with pytest.raises(InputError, match="not a valid pickle of weights"):

@@ -56,7 +56,7 @@ def test_debug_shows_the_traceback_too(capsys, monkeypatch):
         (OSError(28, "No space left on device"), "no space left"),
     ],
 )
-def test_what_users_meet_often_is_one_message_too(error, advice, capsys):
+def test_common_errors_are_one_message(error, advice, capsys):
     status, text = end(error, capsys)
     assert status == 2 and advice in text and "Traceback" not in text
 
@@ -74,7 +74,7 @@ def test_what_users_meet_often_is_one_message_too(error, advice, capsys):
         FileNotFoundError(None, None, "a defect"),
     ],
 )
-def test_a_fault_of_ours_has_traceback_and_versions(error, capsys):
+def test_bugs_have_traceback_and_versions(error, capsys):
     status, text = end(error, capsys)
     assert status == 70
     assert "Traceback" in text and "a defect" in text
@@ -82,7 +82,7 @@ def test_a_fault_of_ours_has_traceback_and_versions(error, capsys):
         assert name in text
 
 
-def test_the_training_loop_logs_the_traceback_of_faults_alone(capsys):
+def test_the_training_loop_logs_only_tracebacks_of_bugs(capsys):
     """Detectron2's loop logs whatever stops it; what has an explanation is shown once."""
     loop = logging.getLogger("detectron2.engine.train_loop")
     seen = []
@@ -105,7 +105,7 @@ def test_the_training_loop_logs_the_traceback_of_faults_alone(capsys):
     assert seen == ["no error", "stopped by RuntimeError('a defect')"]
 
 
-def test_findings_and_interruption(capsys):
+def test_found_problems_and_interruption(capsys):
     assert end(FoundProblems("3 files were passed over."), capsys) == (
         1,
         "3 files were passed over.\n",

@@ -103,7 +103,7 @@ def test_precision_and_recall_by_hand(backend):
         assert curves.recall[:, 0, 0] == pytest.approx(np.array([[1 / 3, 2 / 3, 2 / 3]] * 10))
 
 
-def test_a_crowd_takes_what_is_in_it_and_counts_for_nothing(backend):
+def test_crowds_absorb_detections_and_are_ignored(backend):
     """A crowd's boundary is not an object's: compared by it, the small squares would be wrong."""
     dataset = one_image((5, square(0, 0, 20)), (5, square(30, 30, 60), ("iscrowd", 1)))
     in_crowd = [detection(1, 5, square(40, left, 15), 0.95) for left in (40, 60)]
@@ -112,7 +112,7 @@ def test_a_crowd_takes_what_is_in_it_and_counts_for_nothing(backend):
         assert metrics(dataset, detections, iou_type, backend)["AP"] == pytest.approx(100)
 
 
-def test_a_hole_costs_boundary_ap_more_than_mask_ap(backend):
+def test_a_hole_lowers_boundary_ap_more_than_mask_ap(backend):
     ring = square(20, 20, 60) & ~square(45, 45, 6)
     dataset = one_image((5, ring))
     detections = [detection(1, 5, square(20, 20, 60), 0.9)]
@@ -121,13 +121,13 @@ def test_a_hole_costs_boundary_ap_more_than_mask_ap(backend):
     assert 50 < ap["boundary"] < 100
 
 
-def test_no_detections_find_nothing(backend):
+def test_no_detections_give_zero_precision(backend):
     """Objects that are not found give precision 0. Only the evaluators return NaN."""
     curves = precision_recall(one_image((5, square(0, 0, 20))), [], "segm", backend=backend)
     assert curves.metrics()["AP"] == 0 and np.isnan(curves.average_precision([1]))
 
 
-def test_the_inputs_are_not_changed(backend):
+def test_inputs_are_not_modified(backend):
     dataset, detections = random_detections(0)
     before = copy.deepcopy(detections)
     for iou_type in IOU_TYPES:
@@ -152,7 +152,7 @@ def test_the_back_ends_agree(seed, iou_type):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_boundary_ap_is_that_of_faster_coco_eval(seed):
+def test_boundary_ap_equals_that_of_faster_coco_eval(seed):
     """Its own boundaries are computed differently."""
     package = pytest.importorskip("faster_coco_eval")
     dataset, detections = random_detections(seed)
@@ -164,7 +164,7 @@ def test_boundary_ap_is_that_of_faster_coco_eval(seed):
     np.testing.assert_allclose(ours, theirs.eval["precision"][..., -1], rtol=0, atol=1e-9)
 
 
-def test_the_width_is_that_of_boundary_ious_authors(backend):
+def test_boundary_width_matches_the_reference_code(backend):
     """For 45 x 60 pixels, 0.02 of the diagonal is 1.5, which they round to the even 2;
     faster-coco-eval by itself takes 1. A frame of 2 of 20 pixels is 144 pixels; of one aside,
     19 x 4 + 2 x 16 are shared: 108 / 180 = 0.6, three thresholds."""
@@ -175,7 +175,7 @@ def test_the_width_is_that_of_boundary_ious_authors(backend):
     assert metrics(dataset, detections, "boundary", backend)["AP"] == pytest.approx(30)
 
 
-def test_images_can_be_chosen(backend):
+def test_evaluating_some_images(backend):
     dataset, detections = random_detections(1)
     chosen = [dataset["images"][0]["id"]]
     part = [d for d in detections if d["image_id"] in chosen]
@@ -228,7 +228,7 @@ def federated_set(seed):
 
 @pytest.mark.parametrize("iou_type", IOU_TYPES)
 @pytest.mark.parametrize("seed", range(4))
-def test_the_back_ends_agree_by_lvis_rules(seed, iou_type):
+def test_the_back_ends_agree_with_lvis_rules(seed, iou_type):
     pytest.importorskip("faster_coco_eval")
     dataset, detections = federated_set(seed)
     one, other = (
@@ -243,7 +243,7 @@ def test_the_back_ends_agree_by_lvis_rules(seed, iou_type):
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 @pytest.mark.parametrize("seed", range(4))
-def test_lvis_rules_are_those_of_the_lvis_package(seed, iou_type, backend, tmp_path, monkeypatch):
+def test_lvis_rules_match_the_lvis_package(seed, iou_type, backend, tmp_path, monkeypatch):
     lvis = pytest.importorskip("lvis")
     if not hasattr(np, "float"):  # which it calls and NumPy removed
         monkeypatch.setattr(np, "float", float, raising=False)
@@ -270,11 +270,11 @@ def test_lvis_rules_are_those_of_the_lvis_package(seed, iou_type, backend, tmp_p
         ({"iou_type": "segm", "backend": "mine"}, "no back end 'mine': use one of fast"),
     ],
 )
-def test_names_that_are_not_known(options, text):
+def test_unknown_names(options, text):
     with pytest.raises(InputError, match=text):
         precision_recall({}, [], **options)
 
 
-def test_pycocotools_serves_where_the_other_is_not_installed(monkeypatch):
+def test_pycocotools_is_the_fallback(monkeypatch):
     monkeypatch.setattr(average_precision, "find_spec", lambda name: None)
     assert average_precision.installed_backend() == "pycocotools"

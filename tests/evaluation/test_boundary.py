@@ -50,13 +50,13 @@ distances = st.integers(1, 12)
 
 @settings(max_examples=80, deadline=None)
 @given(arrays(bool, shapes), distances)
-def test_region_is_the_definition(mask, distance):
+def test_boundary_region_matches_the_definition(mask, distance):
     np.testing.assert_array_equal(boundary_region(mask, distance), slow_region(mask, distance))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), shapes, distances)
-def test_counts_are_the_definition(data, shape, distance):
+def test_boundary_counts_match_the_definition(data, shape, distance):
     prediction = data.draw(arrays(np.int64, shape, elements=st.integers(0, 3)))
     labels = data.draw(arrays(np.int64, shape, elements=st.sampled_from([0, 1, 2, 3, IGNORE])))
     counts = boundary_counts(prediction, labels, 4, distance, IGNORE)
@@ -66,7 +66,7 @@ def test_counts_are_the_definition(data, shape, distance):
 
 @settings(max_examples=40, deadline=None)
 @given(arrays(np.uint8, shapes, elements=st.integers(0, 4)), distances)
-def test_class_boundaries_are_the_union_of_the_binary_ones(labels, distance):
+def test_class_boundaries_are_the_union_of_binary_boundaries(labels, distance):
     union = class_boundaries(labels, distance)
     for c in range(5):
         np.testing.assert_array_equal(
@@ -86,7 +86,7 @@ def test_ignored_pixels_do_not_matter(data, shape, distance):
     np.testing.assert_array_equal(union, truth)
 
 
-def test_the_edge_of_an_ignored_area_is_no_contour():
+def test_the_edge_of_an_ignored_area_is_not_a_contour():
     labels = np.zeros((20, 20), dtype=np.uint8)
     labels[8:12, 8:12] = IGNORE
     region = class_boundaries(labels, 2, labels == IGNORE)
@@ -102,7 +102,7 @@ def test_a_thin_ignored_band_does_not_hide_the_contour_behind_it():
     ]
 
 
-def test_equals_repeated_erosion_inside_a_border_of_one_pixel():
+def test_boundary_region_equals_repeated_erosion():
     """The form in which the paper's authors compute it."""
     mask = (np.random.default_rng(0).random((90, 130)) > 0.002).astype(np.uint8)
     for distance in (1, 2, 5, 60):
@@ -133,7 +133,7 @@ def test_everything_ignored():
     assert not counts.any()
 
 
-def test_more_classes_than_a_byte_holds():
+def test_more_than_256_classes():
     """0 and 256, 253 and 254 must stay different classes."""
     labels = np.repeat([0, 256, 253, 254, 255, 1202], 8)[None].repeat(48, axis=0)
     expected = slow_region(labels == 0, 2)

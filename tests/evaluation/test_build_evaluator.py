@@ -25,13 +25,13 @@ class Says(DatasetEvaluator):
         return self.results
 
 
-def test_metrics_of_one_task_stand_side_by_side():
+def test_metrics_of_one_task_are_merged():
     merged = MergedEvaluators([Says({"sem_seg": {"IoU": 1}}), Says({"sem_seg": {"mIoU": 2}})])
     assert merged.evaluate() == {"sem_seg": {"IoU": 1, "mIoU": 2}}
     assert MergedEvaluators([Says(None), Says(None)]).evaluate() == {}  # not the main process
 
 
-def test_an_evaluator_type_that_is_not_known():
+def test_unknown_evaluator_type():
     name = "pointrend_test_unknown_type"
     DatasetCatalog.register(name, list)
     MetadataCatalog.get(name).evaluator_type = "keypoints"
@@ -67,7 +67,7 @@ def test_cityscapes_instances():
     assert type(evaluator) is CityscapesInstanceEvaluator
 
 
-def test_cityscapes_labels_need_scripts_that_run(monkeypatch):
+def test_cityscapes_evaluation_needs_working_scripts(monkeypatch):
     scripts = find_spec("cityscapesscripts")
     if scripts is None:
         pytest.skip("the Cityscapes evaluation scripts are not installed")

@@ -54,7 +54,7 @@ def predicted(**options):
     return {"instances": instances(HEIGHT, WIDTH, masks, [0, 1], [0.9, 0.8], **options)}
 
 
-def test_perfect_predictions_are_perfect_and_leave_no_file(evaluator, tmp_path):
+def test_perfect_predictions_score_100_and_leave_no_files(evaluator, tmp_path):
     before = {path.name for path in tmp_path.rglob("*")}
     assert run(evaluator, records(), [predicted()] * 2) == {
         "segm": {"AP": pytest.approx(100), "AP50": pytest.approx(100)}
@@ -71,12 +71,12 @@ def test_a_missed_object(evaluator):
     assert 45 < results["segm"]["AP"] < 80 and results["segm"]["AP"] == results["segm"]["AP50"]
 
 
-def test_a_class_that_cityscapes_has_not(tmp_path):
+def test_a_class_missing_in_cityscapes(tmp_path):
     with pytest.raises(InputError, match="not know class 'zebra' .* knows person, rider, car"):
         make(tmp_path, ["person", "zebra"])
 
 
-def test_a_class_that_the_data_set_has_not(evaluator):
+def test_a_class_missing_in_the_data_set(evaluator):
     output = predicted()
     output["instances"].pred_classes[0] = 2
     with pytest.raises(InputError, match=r"predicts class 2, but .* has 2 classes \(0 to 1\)"):

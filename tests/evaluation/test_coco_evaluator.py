@@ -35,7 +35,7 @@ def same(results, expected):
     )
 
 
-def test_perfect_predictions_are_perfect(tmp_path, backend):
+def test_perfect_predictions_score_100(tmp_path, backend):
     dataset, masks = random_set()
     name = register(tmp_path, dataset)
     evaluator = CocoInstanceEvaluator(name, output_dir=str(tmp_path), backend=backend)
@@ -47,7 +47,7 @@ def test_perfect_predictions_are_perfect(tmp_path, backend):
         assert all(value == pytest.approx(100) for value in results[task].values())
 
 
-def test_blurred_outlines_cost_boundary_ap_most(tmp_path):
+def test_blurred_outlines_lower_boundary_ap_most(tmp_path):
     dataset, masks = random_set(1)
     grown = predictions(dataset, masks, lambda mask, _: mask | np.roll(mask, 3, axis=1))
     results = run(CocoInstanceEvaluator(register(tmp_path, dataset)), *grown)
@@ -56,7 +56,7 @@ def test_blurred_outlines_cost_boundary_ap_most(tmp_path):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("limit", [None, 3, 200])
-def test_box_and_mask_ap_are_detectron2s(tmp_path, backend, seed, limit):
+def test_box_and_mask_ap_equal_detectron2(tmp_path, backend, seed, limit):
     dataset, masks = random_set(seed)
     name = register(tmp_path, dataset)
     inputs, outputs = random_predictions(dataset, masks, seed)
@@ -69,7 +69,7 @@ def test_box_and_mask_ap_are_detectron2s(tmp_path, backend, seed, limit):
         assert 1 < ours[task]["AP"] < 99
 
 
-def test_the_files_are_detectron2s(tmp_path):
+def test_files_equal_those_of_detectron2(tmp_path):
     dataset, masks = random_set(2)
     inputs, outputs = random_predictions(dataset, masks)
     written = []
@@ -84,7 +84,7 @@ def test_the_files_are_detectron2s(tmp_path):
     assert len(truth.loadRes(str(folder / "coco_instances_results.json")).anns) == len(ours)
 
 
-def test_the_curves_that_are_written_have_the_average_precision(tmp_path):
+def test_written_curves_have_the_average_precision(tmp_path):
     dataset, masks = random_set(2)
     evaluator = CocoInstanceEvaluator(register(tmp_path, dataset), output_dir=str(tmp_path))
     results = run(evaluator, *random_predictions(dataset, masks))
@@ -96,7 +96,7 @@ def test_the_curves_that_are_written_have_the_average_precision(tmp_path):
         assert content["scores"]["AP"] == results[task]["AP"]
 
 
-def test_two_ranks_give_what_one_gives(tmp_path, monkeypatch):
+def test_two_ranks_give_the_result_of_one(tmp_path, monkeypatch):
     dataset, masks = random_set(3)
     name = register(tmp_path, dataset)
     inputs, outputs = random_predictions(dataset, masks)
@@ -123,7 +123,7 @@ def all_nan(scores, keys=KEYS):
     return list(scores) == keys and all(map(math.isnan, scores.values()))
 
 
-def test_without_predictions_it_says_so(tmp_path, caplog):
+def test_missing_predictions_are_logged(tmp_path, caplog):
     dataset, _ = random_set()
     evaluator = CocoInstanceEvaluator(register(tmp_path, dataset))
     outputs = [
@@ -187,7 +187,7 @@ def test_empty_masks_match_nothing(tmp_path, backend):
 
 
 @pytest.mark.parametrize("lacking", ["iscrowd", "area", "info"])
-def test_what_annotations_may_lack(tmp_path, backend, lacking):
+def test_optional_keys_of_annotations(tmp_path, backend, lacking):
     dataset, masks = random_set(crowds=False)
     inputs, outputs = random_predictions(dataset, masks)
     options = {"backend": backend}
@@ -199,7 +199,7 @@ def test_what_annotations_may_lack(tmp_path, backend, lacking):
     assert same(results, expected)
 
 
-def test_boxes_alone_may_lack_areas(tmp_path, backend):
+def test_areas_are_optional_for_boxes(tmp_path, backend):
     dataset, masks = random_set(crowds=False)
     for annotation in dataset["annotations"]:
         annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
@@ -224,7 +224,7 @@ def test_annotation_ids_may_start_at_zero(tmp_path, backend):
     assert all(results[task]["AP"] == pytest.approx(100) for task in TASKS)
 
 
-def test_without_metadata_categories_count_as_detectron2_counts_them(tmp_path):
+def test_class_indices_without_metadata(tmp_path):
     dataset, masks = random_set()
     name = register(tmp_path, dataset)
     MetadataCatalog.remove(name)
@@ -257,7 +257,7 @@ def test_records_without_a_json_file(tmp_path):
         assert math.isnan(results["segm"]["AP-a"])
 
 
-def test_a_class_that_the_data_set_has_not(tmp_path):
+def test_a_class_missing_in_the_data_set(tmp_path):
     dataset, masks = random_set()
     evaluator = CocoInstanceEvaluator(register(tmp_path, dataset))
     inputs, outputs = predictions(dataset, masks)
@@ -266,7 +266,7 @@ def test_a_class_that_the_data_set_has_not(tmp_path):
         run(evaluator, inputs, outputs)
 
 
-def test_an_image_that_the_data_set_has_not(tmp_path):
+def test_an_image_missing_in_the_data_set(tmp_path):
     dataset, masks = random_set()
     inputs, outputs = predictions(dataset, masks)
     inputs[1]["image_id"] = 999
@@ -282,7 +282,7 @@ def test_masks_of_another_size(tmp_path):
         run(CocoInstanceEvaluator(register(tmp_path, dataset)), inputs, outputs)
 
 
-def test_a_task_that_is_not_known(tmp_path):
+def test_an_unknown_task(tmp_path):
     name = register(tmp_path, random_set()[0])
     with pytest.raises(InputError, match="tasks are bbox, segm, boundary, got keypoints"):
         CocoInstanceEvaluator(name, ("bbox", "keypoints"))
@@ -299,7 +299,7 @@ def test_a_data_set_without_annotations_writes_results_only(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("shape", [(0, 5, 7), (3, 1, 1), (4, 1, 9), (4, 9, 1), (5, 33, 20)])
-def test_masks_are_encoded_as_pycocotools_does(shape):
+def test_encoded_masks_equal_pycocotools(shape):
     masks = torch.rand(shape, generator=torch.Generator().manual_seed(0)) > 0.5
     for given in (masks, masks.transpose(1, 2).contiguous().transpose(1, 2), masks.to(torch.uint8)):
         rles = encode_masks(given)
@@ -310,7 +310,7 @@ def test_masks_are_encoded_as_pycocotools_does(shape):
             assert rle == coco_sets.mask_rle(mask)
 
 
-def test_masks_of_a_few_pixels_are_encoded_as_pycocotools_does():
+def test_encoded_small_masks_equal_pycocotools():
     """Empty, full, and each single pixel, row and column."""
     places = [np.s_[:0], np.s_[:], *np.ndindex(4, 5), *np.ndindex(4)]
     places += [(slice(None), x) for x in range(5)]

@@ -51,7 +51,7 @@ def register_lvis(folder, dataset):
     return name
 
 
-def test_perfect_predictions_are_perfect(tmp_path, backend):
+def test_perfect_predictions_score_100(tmp_path, backend):
     dataset, masks = lvis_set()
     name = register_lvis(tmp_path, dataset)
     evaluator = LvisInstanceEvaluator(name, output_dir=str(tmp_path), backend=backend)
@@ -67,7 +67,7 @@ def test_perfect_predictions_are_perfect(tmp_path, backend):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("limit", [None, 4])
-def test_box_and_mask_ap_are_detectron2s(tmp_path, backend, seed, limit, monkeypatch):
+def test_box_and_mask_ap_equal_detectron2(tmp_path, backend, seed, limit, monkeypatch):
     pytest.importorskip("lvis")
     if not hasattr(np, "float"):  # which lvis calls and NumPy removed
         monkeypatch.setattr(np, "float", float, raising=False)
@@ -109,7 +109,7 @@ def test_categories_without_a_frequency(tmp_path, backend, caplog):
     assert "APr, APc and APf cannot be computed and are NaN: category 'class7' in" in caplog.text
 
 
-def test_a_class_that_the_data_set_has_not(tmp_path):
+def test_a_class_missing_in_the_data_set(tmp_path):
     dataset, masks = lvis_set()
     inputs, outputs = predictions(dataset, masks)
     outputs[0]["instances"].pred_classes[0] = 3

@@ -52,7 +52,7 @@ def expected(masks, boxes, height, width, threshold=0.5):
 
 @pytest.mark.parametrize("size", [1, 2, 7, 28, 224])
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_what_pasting_and_encoding_gives(kind, size):
+def test_equals_pasting_and_encoding(kind, size):
     boxes = torch.tensor(list(EDGES.values()))
     masks = probabilities(kind, len(boxes), size)
     ours = encode_region_masks(masks, boxes, HEIGHT, WIDTH)
@@ -91,7 +91,7 @@ def test_any_boxes(seed, height, width, size, kind, grid):
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
 @pytest.mark.parametrize("distance", [0.0, 1e-7, 1e-6, 1e-5, 1e-4])
-def test_values_that_rounding_may_move_across_the_threshold(threshold, distance):
+def test_values_near_the_threshold(threshold, distance):
     generator = torch.Generator().manual_seed(1)
     sides = torch.rand(20, 5, 5, generator=generator).round() * 2 - 1
     masks = threshold + distance * sides.repeat_interleave(8, 1).repeat_interleave(8, 2)
@@ -118,7 +118,7 @@ def test_other_layouts_and_precisions():
         assert ours == expected(rounded.float(), boxes, HEIGHT, WIDTH) != result
 
 
-def test_nothing_that_is_given_changes():
+def test_arguments_are_not_modified():
     boxes = torch.tensor(list(EDGES.values()))
     masks = probabilities("blobs", len(boxes), 28)
     copies = masks.clone(), boxes.clone()
@@ -126,7 +126,7 @@ def test_nothing_that_is_given_changes():
     assert torch.equal(masks, copies[0]) and torch.equal(boxes, copies[1])
 
 
-def test_what_is_not_a_number_is_outside():
+def test_nan_is_outside():
     masks = probabilities("full", 1, 8)
     masks[:, :4] = float("nan")
     boxes = torch.tensor([[5.0, 5, 50, 50]])

@@ -12,7 +12,7 @@ from pointrend_seg.evaluation.run_lengths import decode_columns, encode_columns
 
 @pytest.mark.parametrize("y0, y1", [(0, 20), (0, 19), (1, 20), (5, 12), (19, 20), (0, 1), (4, 4)])
 @pytest.mark.parametrize("x0, x1", [(0, 30), (0, 29), (1, 30), (7, 8), (29, 30), (6, 6)])
-def test_runs_may_go_on_into_the_next_column(x0, x1, y0, y1):
+def test_runs_that_continue_in_the_next_column(x0, x1, y0, y1):
     rng = np.random.default_rng(0)
     for density in (0.0, 0.5, 0.9, 1.0):
         mask = np.zeros((20, 30), bool)
@@ -73,7 +73,7 @@ def test_long_runs():
 @pytest.mark.parametrize(
     "counts", [[5, 3, 0, 2, 10], [0, 2, 0, 0, 18], [4, 0, 0, 16], [20], [0, 20], [0, 0, 20]]
 )
-def test_runs_of_no_pixels(counts):
+def test_empty_runs(counts):
     """Other encoders may write them."""
     rle = mask_util.frPyObjects({"size": [4, 5], "counts": counts}, 4, 5)
     np.testing.assert_array_equal(decoded(rle), mask_util.decode(rle))

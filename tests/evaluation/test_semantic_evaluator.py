@@ -59,7 +59,7 @@ def random_set(seed, count=4, values=(0, 1, 2, 255)):
 
 
 @pytest.mark.parametrize("values", [(0, 1, 2, 255), (0, 2, 255), (1,)])
-def test_every_key_but_the_boundary_ones_equals_detectron2s(tmp_path, values):
+def test_all_but_boundary_metrics_equal_detectron2(tmp_path, values):
     labels, outputs = random_set(0, values=values)
     name, records = register(tmp_path, labels)
     reference = SemSegEvaluator(
@@ -75,7 +75,7 @@ def test_every_key_but_the_boundary_ones_equals_detectron2s(tmp_path, values):
         assert scores[key] == pytest.approx(expected[key], rel=1e-12, nan_ok=True), key
 
 
-def test_a_wholly_mislabelled_image_does_not_score(tmp_path):
+def test_a_completely_wrong_image_scores_zero(tmp_path):
     """Detectron2's Boundary IoU is 100 for class 0, though none of its pixels is found."""
     labels = np.ones((200, 200), dtype=np.uint8)
     labels[60:120, 60:120] = 0
@@ -127,7 +127,7 @@ def test_boundary_ratio_is_of_the_diagonal():
     assert scores[1.0] == pytest.approx(100 * 18 / 20)
 
 
-def test_classes_without_labels_are_nan_and_in_no_mean(tmp_path):
+def test_classes_without_labels_are_nan_and_not_averaged(tmp_path):
     labels = np.zeros((20, 20), np.uint8)
     prediction = np.zeros((20, 20), int)
     prediction[:, 10:] = 2
@@ -253,7 +253,7 @@ def register_existing(folder, count, name="pointrend_test_ranks"):
     return name, records
 
 
-def test_ranks_that_hold_parts_of_the_set(tmp_path):
+def test_ranks_with_parts_of_the_set(tmp_path):
     labels, outputs = random_set(8)
     name, records = register(tmp_path, labels)
     expected = run(SemanticSegmentationEvaluator(name, distributed=False), records, outputs)
@@ -265,7 +265,7 @@ def test_ranks_that_hold_parts_of_the_set(tmp_path):
     assert {segment["file_name"] for segment in written} == {r["file_name"] for r in records}
 
 
-def test_merged_parts_are_the_whole():
+def test_merged_parts_equal_the_whole():
     rng = np.random.default_rng(0)
     maps = rng.integers(0, 3, (4, 2, 15, 18))
     whole, first, second = (SemanticConfusion(3) for _ in range(3))
@@ -285,19 +285,19 @@ def evaluate_one(tmp_path, labels, sem_seg, **metadata):
     return run(evaluator, records, [{"sem_seg": sem_seg}])
 
 
-def test_sizes_that_differ(tmp_path):
+def test_different_sizes(tmp_path):
     with pytest.raises(InputError, match=r"0\.png: the prediction is 8 x 9 but .* are 10 x 12"):
         evaluate_one(tmp_path, np.zeros((10, 12), np.uint8), torch.zeros(3, 8, 9))
 
 
 @pytest.mark.parametrize("value", [3, 254])
-def test_label_that_is_no_class(tmp_path, value):
+def test_label_that_is_not_a_class(tmp_path, value):
     labels = np.array([[0, 1], [255, value]], np.uint8)
     with pytest.raises(InputError, match=rf"0\.png: value {value} in the labels, .*\(0 to 2\)"):
         evaluate_one(tmp_path, labels, torch.zeros(3, 2, 2))
 
 
-def test_a_refused_image_leaves_the_counts_as_they_were():
+def test_a_refused_image_does_not_change_the_counts():
     confusion = SemanticConfusion(3)
     with pytest.raises(InputError, match="value -1 in the labels"):
         confusion.update(np.zeros((2, 2), int), np.array([[0, 1], [0, -1]]))
@@ -307,7 +307,7 @@ def test_a_refused_image_leaves_the_counts_as_they_were():
 
 
 @pytest.mark.parametrize("channels", [1, 2, 19])
-def test_class_count_of_the_model(tmp_path, channels):
+def test_model_with_another_number_of_classes(tmp_path, channels):
     message = rf"predicts {channels} classes but .* has 3: set .*NUM_CLASSES to 3\."
     with pytest.raises(InputError, match=message):
         evaluate_one(tmp_path, np.zeros((4, 4), np.uint8), torch.zeros(channels, 4, 4))

@@ -138,7 +138,7 @@ def test_another_mask_head(inspect, old):
     assert "\nwith these values it fits: " in result.stdout
 
 
-def test_what_to_set_is_not_always_enough(inspect, old, tmp_path):
+def test_settings_may_not_be_enough(inspect, old, tmp_path):
     """Shapes do not tell how a Mask R-CNN pools its features."""
     cfg = load_config(str(REPOSITORY / "configs/quick/mask_rcnn_R_18_FPN.yaml"))
     cfg.MODEL.DEVICE = "cpu"
@@ -155,7 +155,7 @@ def test_a_config_without_a_model(inspect, old):
     assert "error: no model can be built from configs/quick/" in result.stderr
 
 
-def test_code_in_it_does_not_run(tmp_path):
+def test_code_in_the_file_does_not_run(tmp_path):
     marker = tmp_path / "marker"
     call = f"cposix\nsystem\n(S'touch {marker}'\ntR.".encode()
     pickle.loads(call)
@@ -188,7 +188,7 @@ def test_names_do_not_reach_the_terminal_raw(inspect, tmp_path):
         (("gone.pkl", "MODEL.MASK_ON", True), "give --config-file too"),
     ],
 )
-def test_what_the_user_can_put_right(inspect, args, text):
+def test_mistakes(inspect, args, text):
     result = inspect(*args)
     assert result.returncode == 2 and text in result.stderr and "Traceback" not in result.stderr
 

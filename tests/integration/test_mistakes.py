@@ -73,6 +73,6 @@ def test_instance_labels_for_a_semantic_config(mistake, instance_datasets):
     )
 
 
-def test_a_config_file_that_is_not_there(mistake):
+def test_missing_config_file(mistake):
     text = mistake("--config-file", "configs/quick/pointrend_rcnn_R18_FPN.yaml")
     assert "R18_FPN.yaml does not exist. Did you mean configs/quick/pointrend_rcnn_R_18_FPN" in text

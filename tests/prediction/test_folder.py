@@ -66,7 +66,7 @@ def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_label_images_in_the_values_of_the_data_set(predict, models, images, tmp_path):
+def test_label_images_have_the_values_of_the_data_set(predict, models, images, tmp_path):
     status, out, _ = predict("semantic")
     assert status == 0 and "2 predicted" in out
     names = ["a.png", "sub/a.png"]
@@ -80,7 +80,7 @@ def test_label_images_in_the_values_of_the_data_set(predict, models, images, tmp
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out/labels/a.png")), expected)
 
 
-def test_objects_in_cocos_format(predict, models, images, tmp_path):
+def test_objects_in_coco_format(predict, models, images, tmp_path):
     status, _, _ = predict("instance")
     assert status == 0
     coco = COCO(tmp_path / "out/predictions.json")
@@ -98,7 +98,7 @@ def test_objects_in_cocos_format(predict, models, images, tmp_path):
     assert coco.loadRes(coco.dataset["annotations"]).anns
 
 
-def test_a_broken_file_is_passed_over(predict, images, tmp_path):
+def test_unreadable_files_are_skipped(predict, images, tmp_path):
     (images / "b.png").write_bytes((images / "a.png").read_bytes()[:200])
     (images / "c.jpg").write_text("no image")
     status, out, err = predict("semantic", "--no-pictures")
@@ -109,7 +109,7 @@ def test_a_broken_file_is_passed_over(predict, images, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["semantic", "instance"])
-def test_a_second_run_goes_on(predict, tmp_path, kind):
+def test_a_second_run_continues(predict, tmp_path, kind):
     predict(kind)
     result = tmp_path / "out" / ("labels/a.png" if kind == "semantic" else "objects/a.json")
     kept = sorted((tmp_path / "out").rglob("sub/a.*"))
@@ -141,7 +141,7 @@ def test_points_steps_and_comparison(predict, images, tmp_path, kind):
     assert len(set(pictures)) > 1
 
 
-def test_steps_of_a_model_that_has_none(predict):
+def test_steps_of_a_model_without_points(predict):
     opts = ("MODEL.ROI_MASK_HEAD.POINT_HEAD_ON", "False")
     status, _, err = predict("instance", "--steps", *opts)
     assert status == 2
@@ -251,7 +251,7 @@ def test_what_is_done_and_left_out(models, images, tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 20])
-def test_what_cannot_be_written_stops_the_run(models, images, tmp_path, monkeypatch, count):
+def test_write_errors_stop_the_run(models, images, tmp_path, monkeypatch, count):
     predictor = Predictor(str(models["semantic"][1]), models["semantic"][3])
     output = OutputFolder(tmp_path / "out", predictor.classes, semantic=True, contiguous=True)
     written = []
@@ -272,7 +272,7 @@ def names(*inputs):
     return [source.name for source in find_sources([str(each) for each in inputs])]
 
 
-def test_what_is_found(images, monkeypatch):
+def test_found_sources(images, monkeypatch):
     assert names(images) == ["a", "sub/a"]
     assert names(images / "sub") == ["a"]
     assert names(images / "**/*.jpg") == ["a"]

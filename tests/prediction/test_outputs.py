@@ -41,7 +41,7 @@ def test_values_of_label_images(tmp_path, ids, dtype):
 
 
 @pytest.mark.parametrize("ids", [(0, 65536), (-1, 3)])
-def test_values_that_no_png_holds(tmp_path, ids):
+def test_values_that_do_not_fit_in_a_png(tmp_path, ids):
     with pytest.raises(InputError, match="do not fit into a PNG.*--label-ids contiguous"):
         semantic(tmp_path, *ids)
     output = semantic(tmp_path, *ids, contiguous=True)
@@ -75,7 +75,7 @@ def test_objects_without_masks(tmp_path):
     assert [each["id"] for each in content["categories"]] == [-5, 70000]
 
 
-def test_boxes_are_drawn_where_there_are_no_masks():
+def test_boxes_are_drawn_without_masks():
     image = np.full((120, 160, 3), 90, np.uint8)
     found = Instances((120, 160), pred_boxes=Boxes(torch.tensor([[-8.0, 60, 40, 999]])))
     found.scores, found.pred_classes = torch.tensor([0.9]), torch.tensor([0])
@@ -99,6 +99,6 @@ def test_classes_of_logits():
         ({"overlay": False, "steps": True, "compare": True}, ["a.step-0.png", "a.compare.png"]),
     ],
 )
-def test_pictures_that_an_image_has_when_it_is_done(tmp_path, chosen, names):
+def test_expected_pictures(tmp_path, chosen, names):
     files = Visualizations(**chosen).files(semantic(tmp_path, 0, 1), "a")
     assert files == [tmp_path / "pictures" / name for name in names]

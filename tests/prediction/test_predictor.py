@@ -47,7 +47,7 @@ def same(a, b):
 
 @pytest.mark.parametrize("name", ["semantic", "instance"])
 @pytest.mark.parametrize("order", ["BGR", "RGB"])
-def test_it_replaces_the_default_predictor(configs, image, name, order):
+def test_results_equal_the_default_predictor(configs, image, name, order):
     """The model is trained on `order`; both predictors get BGR."""
     cfg = configs[name].clone()
     cfg.INPUT.FORMAT = order
@@ -59,7 +59,7 @@ def test_it_replaces_the_default_predictor(configs, image, name, order):
 
 
 @pytest.mark.parametrize("name", ["semantic", "instance"])
-def test_every_form_of_an_image_is_the_same_image(configs, image, name, tmp_path):
+def test_all_image_types_give_the_same_result(configs, image, name, tmp_path):
     predictor = Predictor(configs[name])
     expected = predictor(image)
     rgb = np.ascontiguousarray(image[:, :, ::-1])
@@ -86,7 +86,7 @@ def test_gray_images(configs, image):
         assert same(predictor(form), expected)
 
 
-def test_the_orientation_that_a_camera_noted(configs, image, tmp_path):
+def test_exif_orientation(configs, image, tmp_path):
     turned = Image.fromarray(image)
     exif = turned.getexif()
     exif[0x0112] = 6  # a quarter turn
@@ -137,7 +137,7 @@ def test_options(configs, image):
         (1000, 45, (25, 45)),
     ],
 )
-def test_the_size_that_the_model_sees(configs, image, min_size, max_size, seen):
+def test_model_input_size(configs, image, min_size, max_size, seen):
     cfg = configs["semantic"].clone()
     cfg.INPUT.MIN_SIZE_TEST = min_size
     inputs = Predictor(cfg, max_size=max_size).prepare(image)
@@ -159,7 +159,7 @@ def test_the_size_that_the_model_sees(configs, image, min_size, max_size, seen):
         ("gone.jpg", "image gone.jpg does not exist"),
     ],
 )
-def test_what_is_no_image(configs, wrong, text):
+def test_invalid_images(configs, wrong, text):
     with pytest.raises(InputError, match=text):
         Predictor(configs["semantic"]).prepare(wrong)
 

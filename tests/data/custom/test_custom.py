@@ -88,7 +88,7 @@ def test_a_folder_of_labels(folder):
     assert "label_coding" not in mapped
 
 
-def test_values_of_its_own(folder):
+def test_other_class_values(folder):
     """Class values other than 0, 1, …, and another ignore value."""
     write_labels(folder, values(7, 255, 0))
     (folder / "classes.json").write_text(
@@ -140,7 +140,7 @@ def test_the_palette_of_the_labels_gives_the_colours(folder):
     assert labels_of(DatasetCatalog.get(NAME)[0]) == [0, 1]
 
 
-def test_a_value_that_is_no_class_is_named(folder):
+def test_values_that_are_not_classes(folder):
     write_labels(folder, values(7, 9))
     register(entry(folder, classes=[{"name": "sky", "id": 7}]))
     with pytest.raises(InputError, match="a.png has values that are not classes: 9"):
@@ -196,7 +196,7 @@ def test_a_json_of_objects(coco):
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == cfg.MODEL.POINT_HEAD.NUM_CLASSES == 2
 
 
-def test_it_says_what_it_changes(coco, caplog):
+def test_changed_config_keys_are_logged(coco, caplog):
     cfg = register(entry(coco, "objects.json"), cfg=small_instance_cfg())
     with caplog.at_level("INFO"):
         find_task(cfg).take_classes_from_data(cfg)
@@ -271,7 +271,7 @@ def test_palettes_that_do_not_name_every_class(folder):
 
 
 @pytest.mark.parametrize("semantic", [True, False])
-def test_data_that_is_not_there_or_of_the_other_kind(coco, semantic):
+def test_missing_data_and_data_of_the_other_kind(coco, semantic):
     write_labels(coco, values(0, 1))
     make = small_semantic_cfg if semantic else small_instance_cfg
     ours = entry(coco, classes=["a", "b"]) if semantic else entry(coco, "objects.json")
@@ -312,7 +312,7 @@ def test_classes_that_are_not_known_yet_agree_with_all(folder, known_first):
         MetadataCatalog.remove(f"{NAME}_val")
 
 
-def test_training_and_evaluation_number_classes_alike(folder):
+def test_training_and_evaluation_have_the_same_classes(folder):
     write_labels(folder, values(0, 1))
     cfg = small_semantic_cfg()
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (NAME,), (f"{NAME}_val",)
@@ -357,13 +357,13 @@ def test_registering_again(folder):
         ({"classes": [{"name": "sky", "id": 1}, "road"]}, "some classes have an id"),
     ],
 )
-def test_what_is_wrong_with_an_entry(folder, changes, text):
+def test_invalid_entries(folder, changes, text):
     write_labels(folder, values(0, 1))
     with pytest.raises(InputError, match=text):
         register(entry(folder) | changes)
 
 
-def test_files_that_do_not_go_together(folder):
+def test_images_and_labels_that_do_not_match(folder):
     register(entry(folder, classes=["sky"]) | {"annotations": str(folder / "images")})
     write_labels(folder, values(0), names=("c.png",))
     register(entry(folder, classes=["sky"]))
@@ -374,7 +374,7 @@ def test_files_that_do_not_go_together(folder):
         DatasetCatalog.get(NAME)
 
 
-def test_images_without_labels_are_left_out(folder, caplog):
+def test_images_without_labels_are_skipped(folder, caplog):
     write_labels(folder, values(0), names=("a.png",))
     register(entry(folder, classes=["sky"]))
     assert len(DatasetCatalog.get(NAME)) == 1
@@ -389,7 +389,7 @@ def test_class_files_in_text(tmp_path):
     assert table.colors == ((0, 0, 0), (1, 2, 255))
 
 
-def test_names_where_no_data_set_has_any():
+def test_default_class_names():
     cfg = small_semantic_cfg(3)
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
     assert find_task(cfg).classes(cfg).names == ("class 0", "class 1", "class 2")

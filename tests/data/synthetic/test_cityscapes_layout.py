@@ -113,7 +113,7 @@ def test_detectron2_loads_its_instances(tree):
         assert len(records) == 2 and any(record["annotations"] for record in records)
 
 
-def test_it_is_written_once_and_over_nothing_else(tree, tmp_path):
+def test_existing_folders_are_not_overwritten(tree, tmp_path):
     before = digest(tree)
     assert not write_cityscapes(tree.parent, SMALL)
     other = CityscapesParameters(num_train=1, num_val=1)

@@ -52,7 +52,7 @@ def mask_of(segmentation, height, width):
     return polygons_to_bitmask([np.array(p) for p in segmentation], height, width)
 
 
-def test_annotations_are_what_is_to_be_seen(tree):
+def test_annotations_match_the_visible_pixels(tree):
     """Compare masks with the visible pixels, and boxes and areas with the masks."""
     exact, outlined, crowds, empty = 0, 0, 0, 0
     for number in range(PARAMETERS.num_train):
@@ -84,7 +84,7 @@ def test_annotations_are_what_is_to_be_seen(tree):
     assert exact > 10 and outlined > 10 and crowds > 0 and empty > 0
 
 
-def test_which_objects_are_outlines():
+def test_which_objects_are_polygons():
     """Whole and simple ones are; not one with a pixel hidden, nor one that is drawn beside it."""
     surface = Surface((0, 0, 0), (0, 0, 0), "plain", 5, 0, 0)
     boxes = {
@@ -114,7 +114,7 @@ def test_the_same_parameters_give_the_same_bytes(tree, tmp_path):
     assert all((tree / f).read_bytes() == (tmp_path / f).read_bytes() for f in files)
 
 
-def test_a_tree_is_written_once_and_never_over_another(tree, tmp_path):
+def test_existing_folders_are_not_overwritten(tree, tmp_path):
     assert not write_coco(tree, PARAMETERS)
     with pytest.raises(InputError, match="generated with other parameters"):
         write_coco(tree, CocoParameters(num_train=1, num_val=1))
@@ -123,7 +123,7 @@ def test_a_tree_is_written_once_and_never_over_another(tree, tmp_path):
         write_coco(tmp_path, PARAMETERS)
 
 
-def test_it_holds_the_cases_that_coco_has(tree):
+def test_it_contains_the_cases_of_coco(tree):
     data = content(tree, "coco/annotations/instances_train2017.json")
     assert len(data["categories"]) == 80 and len(data["images"]) == 24
     kinds = {type(a["segmentation"]) for a in data["annotations"] if not a["iscrowd"]}
@@ -139,7 +139,7 @@ def test_it_holds_the_cases_that_coco_has(tree):
         assert picture.shape == (image["height"], image["width"], 3)
 
 
-def test_detectron2_reads_it_under_coco_s_name(tree):
+def test_detectron2_reads_it_as_coco(tree):
     name = "coco_2017_val"
     file = tree / "coco/annotations/instances_val2017.json"
     records = load_coco_json(str(file), str(tree / "coco/val2017"), name)
@@ -207,7 +207,7 @@ def test_detectron2_reads_the_lvis_annotations(tree, name, split, num_classes):
         assert not present & set(image["neg_category_ids"])
 
 
-def test_nothing_in_a_crowd_counts_as_wrong_for_lvis(tree):
+def test_categories_of_a_crowd_are_not_exhaustive_in_lvis(tree):
     """No category that a star of the crowd could have is said to be absent, or all annotated."""
     coco = content(tree, "coco/annotations/instances_train2017.json")
     crowds = {a["image_id"] for a in coco["annotations"] if a["iscrowd"]}
@@ -220,7 +220,7 @@ def test_nothing_in_a_crowd_counts_as_wrong_for_lvis(tree):
         assert not set(image["neg_category_ids"]) & crowded
 
 
-def test_lvis_masks_are_what_is_to_be_seen(tree):
+def test_lvis_masks_match_the_visible_pixels(tree):
     """Holes and occluded parts are preserved in the polygons."""
     coco = content(tree, "coco/annotations/instances_val2017.json")["annotations"]
     lvis = content(tree, "lvis/lvis_v1_val.json")["annotations"]
@@ -262,7 +262,7 @@ def test_frequencies_are_bounded_as_in_lvis():
     assert [lvis_annotations._frequency(count) for count in counts] == ["r", "r", "c", "c", "f"]
 
 
-def test_traced_masks_keep_their_pixels():
+def test_polygons_keep_the_pixels_of_masks():
     mask = np.zeros((40, 50), np.uint8)
     cv2.circle(mask, (20, 20), 15, 1, -1)
     cv2.circle(mask, (20, 20), 6, 0, -1)  # a hole

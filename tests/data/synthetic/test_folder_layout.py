@@ -36,6 +36,6 @@ def test_what_is_in_it(tmp_path):
     assert first[0] != first[1]
 
 
-def test_it_writes_over_nothing(tmp_path):
+def test_existing_files_are_not_overwritten(tmp_path):
     with pytest.raises(InputError, match="is not synthetic data"):
         write_folder(tmp_path, SMALL)

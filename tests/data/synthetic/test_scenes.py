@@ -47,12 +47,12 @@ def test_pixels_whose_centre_is_on_an_edge_belong_to_one_of_two_neighbours():
     assert np.array_equal(fill(left, 4, 6) ^ fill(right, 4, 6), np.ones((4, 6), dtype=bool))
 
 
-def test_shapes_that_stand_out_are_cut():
+def test_shapes_beyond_the_image_are_clipped():
     assert fill([outlines.box(-5, -5, 20, 20)], 4, 6).all()
     assert not fill([outlines.box(-5, -5, -1, 20)], 4, 6).any()
 
 
-def test_the_same_seed_is_the_same_scene_and_another_is_not():
+def test_seeds_determine_the_scene():
     first, again, other = (generate_scene(seed, 64, 96) for seed in (5, 5, 6))
     assert np.array_equal(render_image(first), render_image(again))
     assert np.array_equal(render_labels(first)[1], render_labels(again)[1])
@@ -65,7 +65,7 @@ def test_every_kind_is_common():
         assert sum(number in kinds for kinds in seen) >= 9, kind
 
 
-def test_edges_of_the_image_are_where_the_labels_change():
+def test_image_edges_are_at_label_edges():
     """The mean colour step across label edges is far above that within a label."""
     scene = generate_scene(1)
     image = render_image(scene).astype(float)
@@ -86,7 +86,7 @@ def test_details_are_thin():
     assert opened.sum() < 0.5 * thin.sum()
 
 
-def test_larger_objects_are_fewer_and_their_details_as_wide():
+def test_larger_objects_are_fewer_with_details_of_the_same_width():
     """Things at twice the size: an opening by 10 pixels leaves as little of what is thin."""
     import cv2
 
@@ -109,7 +109,7 @@ def test_larger_objects_are_fewer_and_their_details_as_wide():
     assert small[2] < 0.1 and large[2] < 0.1
 
 
-def test_crowds_and_deserted_scenes_are_as_many_as_asked():
+def test_fractions_of_crowds_and_deserted_scenes():
     scenes = [generate_scene(seed, 64, 96, crowds=0.3, deserted=0.2) for seed in range(200)]
     crowds = sum(any(item.is_crowd for item in scene.objects) for scene in scenes)
     background = {"sky", "skyline", "ground", "path"}
