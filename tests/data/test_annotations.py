@@ -4,7 +4,7 @@ import pytest
 from detectron2.structures import BoxMode
 
 from pointrend_seg.data.annotations import (
-    annotation_name,
+    CheckedAnnotation,
     box_problem,
     checked_annotations,
     decode_mask,
@@ -179,8 +179,9 @@ def test_annotations_that_are_fine(category):
 
 def test_names():
     record = {"file_name": "a.png", "image_id": 7}
-    assert annotation_name({"id": 3}, 0, record) == "Annotation id 3 of image (id 7) a.png"
-    name = annotation_name({}, 2, {"file_name": "a.png"})
+    name = CheckedAnnotation({"id": 3}, 0, record, []).name
+    assert name == "Annotation id 3 of image (id 7) a.png"
+    name = CheckedAnnotation({}, 2, {"file_name": "a.png"}, []).name
     assert name == "Annotation number 2 (from 0) of image a.png"
 
 

@@ -22,7 +22,6 @@ Size = tuple[int, int]  # height, width
 
 _SEQUENCES = (list, tuple, np.ndarray)
 _CLASS_KEY = "MODEL.ROI_HEADS.NUM_CLASSES"
-_BOX = "A box is 4 finite numbers: x, y, width, height in COCO's JSON. Correct the annotation."
 _CLASS = (
     f"Correct it, or set {_CLASS_KEY} to the number of classes of the data set; in data set dicts "
     "they count from 0."
@@ -40,11 +39,6 @@ _SIZE = (
     "match the image file."
 )
 _RUNS = "Write the mask again, with pycocotools.mask.encode."
-_NO_MASK = Problem(
-    "no-mask",
-    "has no 'segmentation'",
-    "Annotate its mask, or set MODEL.MASK_ON False to train boxes alone.",
-)
 
 
 class CheckedAnnotation(NamedTuple):
@@ -53,12 +47,26 @@ class CheckedAnnotation(NamedTuple):
     Attributes:
         annotation: as read.
         number: its place, from 0, among the annotations of its image or file.
+        record: the data set dict of its image.
         problems: empty if it can be used.
     """
 
     annotation: Annotation
     number: int
+    record: Record
     problems: list[Problem]
+
+    @property
+    def name(self) -> str:
+        """What messages call it, such as "Annotation id 3 of image (id 7) 7.png"."""
+        own = self.annotation.get("id")
+        own_name = f"number {self.number} (from 0)" if own is None else f"id {own}"
+        return f"Annotation {own_name} of {image_name(self.record)} {self.record['file_name']}"
+
+    @property
+    def is_crowd(self) -> bool:
+        """Whether it is a region of many objects, which is not trained on."""
+        return bool(self.annotation.get("iscrowd", 0))
 
 
 def checked_annotations(
@@ -81,7 +89,7 @@ def checked_annotations(
                 found.append(class_problem(annotation, num_classes))
             if masks:
                 found.append(mask_problem(annotation.get("segmentation"), size))
-            yield CheckedAnnotation(annotation, number, [each for each in found if each])
+            yield CheckedAnnotation(annotation, number, record, [each for each in found if each])
 
 
 def stated_size(record: Record) -> Size | None:
@@ -95,31 +103,14 @@ def image_name(record: Record) -> str:
     return f"image (id {record['image_id']})" if "image_id" in record else "image"
 
 
-def annotation_name(annotation: Annotation, number: int, record: Record) -> str:
-    """Return what messages call an annotation, such as "Annotation id 3 of image (id 7) 7.png".
-
-    Args:
-        number: its place among the annotations, used if it has no id.
-        record: the data set dict of its image.
-    """
-    return f"Annotation {annotation_id(annotation, number)} of {image_name(record)} " + str(
-        record["file_name"]
-    )
-
-
-def annotation_id(annotation: Annotation, number: int) -> str:
-    """Return the id of an annotation for a message, or else its place."""
-    return f"id {annotation['id']}" if "id" in annotation else f"number {number} (from 0)"
-
-
 def box_problem(annotation: Annotation) -> Problem | None:
     """Find what is wrong with the `bbox` of an annotation: 4 finite numbers, 5 of rotated boxes."""
     box = annotation.get("bbox")
     if box is None or (_is_sequence(box) and len(box) == 0):
-        return Problem("bad-box", "has no 'bbox'", _BOX)
+        return Problem("bad-box", "has no 'bbox'")
     numbers = 5 if annotation.get("bbox_mode") == BoxMode.XYWHA_ABS else 4
     if not _is_sequence(box) or len(box) != numbers or not _finite(box):
-        return Problem("bad-box", f"has the 'bbox' {reprlib.repr(box)}", _BOX)
+        return Problem("bad-box", f"has the 'bbox' {reprlib.repr(box)}")
     return None
 
 
@@ -145,7 +136,7 @@ def mask_problem(segmentation: Any, size: Size | None) -> Problem | None:
     if isinstance(segmentation, np.ndarray):
         return _size_problem("an array", segmentation.shape, size)
     if not segmentation:
-        return _NO_MASK
+        return Problem("no-mask", "has no 'segmentation'")
     if isinstance(segmentation, list | tuple):
         return next(filter(None, map(_polygon_problem, segmentation)), None)
     if isinstance(segmentation, dict):

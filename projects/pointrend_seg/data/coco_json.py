@@ -18,40 +18,32 @@ from ..errors import InputError
 from .annotations import (
     Annotation,
     CheckedAnnotation,
+    Record,
     Size,
-    annotation_name,
     box_problem,
     is_degenerate,
     mask_problem,
     stated_size,
 )
 from .dataset_files import root_now
-from .problems import Problem, ProblemLog
+from .problems import Problem
 
 # The evaluator types of data sets that Detectron2 loads from such a file.
 JSON_TYPES = ("coco", "lvis", "coco_panoptic_seg")
 
 # What an entry must have, and the kind of problem if it lacks it.
 _CATEGORY_KEYS = {"id": "duplicate-id", "name": "unnamed-class"}
-_IMAGE_KEYS = {"id": "duplicate-id", "height": "image-size", "width": "image-size"}
+_SIZE_KEYS = {"height": "image-size", "width": "image-size"}
 
-_NO_ID = Problem(
-    "duplicate-id", "has no 'id'", "Give each annotation of the file a number of its own."
-)
-_SAME_ID = Problem("duplicate-id", "has the id of another annotation", _NO_ID.fix)
+_NO_ID = Problem("duplicate-id", "has no 'id'")
+_SAME_ID = Problem("duplicate-id", "has the id of another annotation")
 _NO_IMAGE = Problem(
-    "unknown-image",
-    "is of an image that is not among the 'images' of the file",
-    "It is left out.",
-    stops=False,
+    "unknown-image", "is of an image that is not among the 'images' of the file", stops=False
 )
-_CATEGORY = "Add the category to the file, or correct the annotation."
+_IGNORED = Problem("ignored-object", "has 'ignore' set, which Detectron2 refuses")
 _LVIS_CATEGORY = (
     "Correct the annotation, or register a file with categories of its own as one of COCO's "
     "(register_coco_instances)."
-)
-_IGNORED = Problem(
-    "ignored-object", "has 'ignore' set, which Detectron2 refuses", "Remove the annotation."
 )
 _SOME_DEGENERATE = Problem(
     "bad-mask",
@@ -83,7 +75,8 @@ class CocoJson(NamedTuple):
     Attributes:
         file: its path.
         lvis: whether it is one of LVIS, which Detectron2 reads by another loader.
-        images: entries by id.
+        records: by image id, dicts like Detectron2's with `file_name`, `image_id`, `height` and
+            `width`, without annotations.
         categories: names by id, in the order of the ids.
         annotations: None if the file has none, as those of test sets.
         problems: of the file, its images and its categories; not of annotations.
@@ -91,7 +84,7 @@ class CocoJson(NamedTuple):
 
     file: str
     lvis: bool
-    images: dict[Any, dict[str, Any]]
+    records: dict[Any, Record]
     categories: dict[Any, Any]
     annotations: list[Annotation] | None
     problems: list[Problem]
@@ -108,7 +101,7 @@ class CocoJson(NamedTuple):
         twice = sum(problem.kind == "duplicate-id" for problem in self.problems)
         if twice:
             logging.getLogger(__name__).warning(
-                f"{twice} of {len(self.images) + twice} images of {self.file} have the id of "
+                f"{twice} of {len(self.records) + twice} images of {self.file} have the id of "
                 "another, and only the last of each id is used."
             )
 
@@ -131,22 +124,6 @@ class CocoJson(NamedTuple):
             return None
         return own_numbers if numbers is None or numbers == own_numbers else None
 
-    def has_path(self, image: dict) -> bool:
-        """Return whether an entry of an image says where the image is."""
-        return isinstance(image.get("coco_url" if self.lvis else "file_name"), str)
-
-    def image_path(self, image: dict, root: str) -> str:
-        """Return where Detectron2 looks for an image.
-
-        Args:
-            image: its entry.
-            root: the folder that the data set is registered with.
-        """
-        if self.lvis:
-            folder, name = image["coco_url"].split("/")[-2:]
-            return os.path.join(f"{root}{folder}", name)
-        return os.path.join(root, image["file_name"])
-
     def checked_annotations(
         self, class_numbers: dict[Any, int], *, masks: bool, is_train: bool
     ) -> Iterator[CheckedAnnotation]:
@@ -160,43 +137,33 @@ class CocoJson(NamedTuple):
         unique_ids = self.lvis or "minival" not in self.file  # Detectron2 excuses COCO's by name
         seen: set[Any] = set()
         for number, annotation in enumerate(self.annotations or ()):
-            problems = []
-            image = self.images.get(annotation.get("image_id"))
-            category = annotation.get("category_id")
-            if "id" not in annotation:
-                problems.append(_NO_ID)
-            elif image is not None:
+            problems = [] if "id" in annotation else [_NO_ID]
+            image_id, category = annotation.get("image_id"), annotation.get("category_id")
+            record = self.records.get(image_id)
+            if record is None:
+                record = {"image_id": image_id, "file_name": "(unknown)"}
+                yield CheckedAnnotation(annotation, number, record, [*problems, _NO_IMAGE])
+                continue
+            if not problems:
                 if unique_ids and annotation["id"] in seen:
                     problems.append(_SAME_ID)
                 seen.add(annotation["id"])
-            if image is None:
-                yield CheckedAnnotation(annotation, number, [*problems, _NO_IMAGE])
-                continue
             if category not in self.categories:
                 what = f"has category_id {category}, which its 'categories' lack"
-                problems.append(Problem("unknown-class", what, _CATEGORY))
+                problems.append(Problem("unknown-class", what))
             elif category not in class_numbers:
                 what = f"has category_id {category}, which LVIS has not"
                 problems.append(Problem("unknown-class", what, _LVIS_CATEGORY))
             if not self.lvis and annotation.get("ignore", 0) != 0:
                 problems.append(_IGNORED)
-            problem = box_problem(annotation)
-            if problem:
+            if problem := box_problem(annotation):
                 problems.append(problem)
             if masks and not (is_train and annotation.get("iscrowd", 0)):
-                segmentation, size = annotation.get("segmentation"), stated_size(image)
+                segmentation, size = annotation.get("segmentation"), stated_size(record)
                 problem = file_mask_problem(segmentation, size, lvis=self.lvis, is_train=is_train)
                 if problem:
                     problems.append(problem)
-            yield CheckedAnnotation(annotation, number, problems)
-
-    def annotation_name(self, checked: CheckedAnnotation) -> str:
-        """Return what messages call an annotation of the file."""
-        image_id = checked.annotation.get("image_id")
-        image = self.images.get(image_id)
-        path = image["coco_url" if self.lvis else "file_name"] if image else "(unknown)"
-        record = {"image_id": image_id, "file_name": path}
-        return f"{annotation_name(checked.annotation, checked.number, record)}, in {self.file},"
+            yield CheckedAnnotation(annotation, number, record, problems)
 
 
 def file_mask_problem(
@@ -224,67 +191,42 @@ def file_mask_problem(
     return _SOME_DEGENERATE if kept else _ALL_DEGENERATE
 
 
-def check_annotations(
-    content: CocoJson, class_numbers: dict[Any, int], *, masks: bool, is_train: bool
-) -> None:
-    """Check all annotations of a file. Those that Detectron2 leaves out are logged.
+def read_coco_json(name: str, metadata: Any) -> CocoJson:
+    """Read the JSON file of a data set, with the problems of its entries.
 
     Args:
-        class_numbers, masks: as in `CocoJson.checked_annotations`.
-        is_train: whether crowds are left out, and there must be other objects.
-
-    Raises:
-        InputError: training or evaluation would stop at an annotation, or there is no object.
-    """
-    log, usable = ProblemLog(content.file), 0
-    for checked in content.checked_annotations(class_numbers, masks=masks, is_train=is_train):
-        for problem in checked.problems:
-            log.add(content.annotation_name(checked), problem)
-        usable += not checked.problems and not (is_train and checked.annotation.get("iscrowd", 0))
-    log.report()
-    if is_train and not usable:
-        raise InputError(
-            f"There is nothing to train on in {content.file}: no annotation of an object that is "
-            "no crowd. Choose another data set, or correct the file."
-        )
-
-
-def read_coco_json(name: str, file: str, *, lvis: bool = False) -> CocoJson:
-    """Read the JSON file of the data set `name`, with the problems of its entries.
-
-    Args:
-        lvis: whether it is one of LVIS, whose images have a `coco_url` instead of a `file_name`.
+        name: of the data set.
+        metadata: its metadata in Detectron2's catalog, with `json_file` and `image_root`. If the
+            `evaluator_type` is "lvis", images have a `coco_url` instead of a `file_name`.
 
     Raises:
         InputError: missing, no JSON, or not a dict.
     """
-    return parse_coco_json(_read_dict(name, file), file, lvis=lvis)
-
-
-def parse_coco_json(content: dict, file: str, *, lvis: bool = False) -> CocoJson:
-    """Find the entries and the problems in the contents of a JSON file.
-
-    Args:
-        content: what the file holds.
-        file: its path, for messages.
-        lvis: as in `read_coco_json`.
-    """
+    file, root = os.fspath(metadata.json_file), os.fspath(metadata.image_root)
+    content, lvis = _read_dict(name, file), metadata.evaluator_type == "lvis"
     problems: list[Problem] = []
-    image_keys = _IMAGE_KEYS | {"coco_url" if lvis else "file_name": "missing-image"}
-    images = _entries(content, "images", image_keys, problems)
+    path_key = "coco_url" if lvis else "file_name"
+    image_keys = {"id": "duplicate-id", path_key: "missing-image"} | _SIZE_KEYS
+    records = {}
+    for image_id, image in _entries(content, "images", image_keys, problems).items():
+        path = os.path.join(root, str(image[path_key]))
+        if lvis:  # where Detectron2 looks
+            path = root + "/".join(image[path_key].split("/")[-2:])
+        size = {key: image.get(key) for key in _SIZE_KEYS}
+        records[image_id] = {"file_name": path, "image_id": image_id, **size}
     categories = _entries(content, "categories", _CATEGORY_KEYS, problems)
     for number, category in categories.items():
         if "name" in category and not category["name"]:
-            problems.append(_problem("unnamed-class", f"category {number} has no name", False))
+            problems.append(Problem("unnamed-class", f"category {number} has no name", stops=False))
     annotations = content.get("annotations")
     if annotations is not None and not isinstance(annotations, list):
-        problems.append(_problem("unreadable-annotations", "its 'annotations' are no list"))
+        problems.append(Problem("unreadable-annotations", "its 'annotations' are no list"))
         annotations = []
     if not all(isinstance(annotation, dict) for annotation in annotations or ()):
-        problems.append(_problem("unreadable-annotations", "one of its 'annotations' is no dict"))
+        problems.append(Problem("unreadable-annotations", "one of its 'annotations' is no dict"))
         annotations = [each for each in annotations or () if isinstance(each, dict)]
     names = {k: categories[k].get("name") or f"category {k}" for k in sorted(categories)}
-    return CocoJson(file, lvis, images, names, annotations, problems)
+    return CocoJson(file, lvis, records, names, annotations, problems)
 
 
 def read_categories(name: str, file: str) -> list[dict]:
@@ -321,7 +263,7 @@ def _read_dict(name: str, file: str) -> dict:
 
 @contextlib.contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """It would go over the growing contents again and again: half the time for a file of COCO."""
+    """Stop the garbage collector, which takes half the time that a file of COCO takes to read."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -332,7 +274,7 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def _entries(content: dict, what: str, keys: dict[str, str], problems: list[Problem]) -> dict:
-    """Return the entries of a list by their ids, the last of each id.
+    """Return the entries of a list that have an id (and a path) by their ids, the last of each.
 
     Args:
         keys: what an entry must have, and the kind of problem if it lacks it.
@@ -341,7 +283,7 @@ def _entries(content: dict, what: str, keys: dict[str, str], problems: list[Prob
     entries = content.get(what)
     if not isinstance(entries, list) or not entries:
         problem = f"it has no list of {what!r}, or an empty one"
-        problems.append(_problem("unreadable-annotations", problem))
+        problems.append(Problem("unreadable-annotations", problem))
         return {}
     found = {}
     for number, entry in enumerate(entries):
@@ -349,20 +291,18 @@ def _entries(content: dict, what: str, keys: dict[str, str], problems: list[Prob
         if not keys.keys() <= present:
             key = next(key for key in keys if key not in present)
             problem = f"number {number} (from 0) of its {what!r} has no {key!r}"
-            problems.append(_problem(keys[key], problem))
-            if key == "id":
+            problems.append(Problem(keys[key], problem))
+            if keys[key] in ("duplicate-id", "missing-image"):
                 continue
         if entry["id"] in found:
             problem = f"two of its {what!r} have the same id ({entry['id']})"
-            problems.append(_problem("duplicate-id", problem, stops=what != "images"))
+            problems.append(Problem("duplicate-id", problem, stops=what != "images"))
         found[entry["id"]] = entry
     return found
 
 
-def _problem(kind: str, found: str, stops: bool = True) -> Problem:
-    fix = "Correct the file, or the json_file that the data set was registered with."
-    return Problem(kind, found, fix, stops)
-
-
 def _not_coco(file: str, why: str) -> InputError:
-    return InputError(f"{file} is not an annotation file in COCO's format: {_problem('', why)}")
+    return InputError(
+        f"{file} is not an annotation file in COCO's format: {why}. Correct the file, or the "
+        "json_file that the data set was registered with."
+    )

@@ -28,24 +28,22 @@ def read_file(file_name: str, what: str, image_format: str | None) -> np.ndarray
     Raises:
         InputError: missing or unreadable.
     """
-    image, problem = _read(file_name, what, image_format)
-    if image is None:
-        raise InputError(str(problem))
+    image = _read(file_name, what, image_format)
+    if isinstance(image, Problem):
+        raise InputError(str(image))
     return image
 
 
-def _read(
-    file_name: str, what: str, image_format: str | None
-) -> tuple[np.ndarray | None, Problem | None]:
-    kind = "unreadable-image" if what.startswith("image") else "unreadable-labels"
+def _read(file_name: str, what: str, image_format: str | None) -> np.ndarray | Problem:
     try:
-        return detection_utils.read_image(file_name, format=image_format), None
+        return detection_utils.read_image(file_name, format=image_format)
     except FileNotFoundError:
+        found = f"The {what} {file_name} does not exist"
         fix = "Complete the data set's copy (is DETECTRON2_DATASETS right?)."
-        return None, Problem(kind, f"The {what} {file_name} does not exist", fix)
     except UNREADABLE as error:
+        found = f"The {what} {file_name} cannot be read: {error}"
         fix = "The file could not be decoded; export it again as PNG or JPEG."
-        return None, Problem(kind, f"The {what} {file_name} cannot be read: {error}", fix)
+    return Problem("unreadable-labels" if what == "label file" else "unreadable-image", found, fix)
 
 
 def check_image_size(image: np.ndarray, record: Record) -> None:
@@ -90,9 +88,9 @@ def read_label_image(
         `LabelCoding.decode` gives them, None if they cannot be read; and the problems.
     """
     label_file, coding = record["sem_seg_file_name"], record.get("label_coding")
-    labels, problem = _read(label_file, "label file", None)
-    if labels is None:
-        return None, [problem] if problem else []
+    labels = _read(label_file, "label file", None)
+    if isinstance(labels, Problem):
+        return None, [labels]
     problems = []
     if size is not None and labels.shape[:2] != size:
         found = (
@@ -101,6 +99,7 @@ def read_label_image(
         )
         problems.append(Problem("label-size", found, "Replace the wrong file."))
     decoded: np.ndarray | None = labels
+    problem: Problem | None = None
     if coding is not None:
         decoded, problem = coding.decode(labels, label_file)
     elif labels.ndim != 2:
@@ -150,22 +149,6 @@ def read_labels(label_file: str) -> np.ndarray:
     return read_record_labels({"sem_seg_file_name": label_file})
 
 
-def wrong_labels(labels: np.ndarray, num_classes: int, ignore_value: int | None) -> np.ndarray:
-    """Return the values, each once, that are neither a class nor the ignored value.
-
-    Args:
-        labels: integer or bool, of any shape.
-        num_classes: classes are 0..num_classes-1; 1 means background 0 and foreground 1.
-        ignore_value: allowed besides the classes; None for none.
-    """
-    good = labels <= max(num_classes, 2) - 1
-    if np.issubdtype(labels.dtype, np.signedinteger):
-        good &= labels >= 0
-    if ignore_value is not None:
-        good |= labels == ignore_value
-    return np.unique(labels[~good]) if not good.all() else labels[:0].ravel()
-
-
 def label_value_problem(
     labels: np.ndarray, label_file: str, num_classes: int, ignore_value: int | None
 ) -> Problem | None:
@@ -174,15 +157,21 @@ def label_value_problem(
     Args:
         labels: H x W, integer or bool.
         label_file: named in the message.
-        num_classes, ignore_value: as in `wrong_labels`.
+        num_classes: classes are 0..num_classes-1; 1 means background 0 and foreground 1.
+        ignore_value: allowed besides the classes; None for none.
 
     Returns:
         names the file, the values and, if the cause is known, what to do.
     """
-    values = wrong_labels(labels, num_classes, ignore_value)
-    if not len(values):
-        return None
     last_class = max(num_classes, 2) - 1
+    good = labels <= last_class
+    if np.issubdtype(labels.dtype, np.signedinteger):
+        good &= labels >= 0
+    if ignore_value is not None:
+        good |= labels == ignore_value
+    if good.all():
+        return None
+    values = np.unique(labels[~good])
     shown = ", ".join(map(str, values[:8].tolist())) + (", ..." if len(values) > 8 else "")
     found = (
         f"{label_file} has {'value' if len(values) == 1 else 'values'} {shown}, but labels must "

@@ -27,115 +27,106 @@ class Kind(NamedTuple):
     fix: str
 
 
-_EXPORT = "The file could not be decoded; export it again as PNG or JPEG."
-
-KINDS = {
-    # files
-    "no-images": Kind(ERROR, "data sets without any image", "Correct the paths."),
-    "unreadable-annotations": Kind(
-        ERROR, "annotation files that cannot be read", "Export them again in COCO's format."
+# What is counted, and what to do; of annotations they also complete messages about a single one.
+_ERRORS = {
+    "no-images": ("data sets without any image", "Correct the paths."),
+    "unreadable-annotations": (
+        "annotation files that cannot be read",
+        "Export them again in COCO's format.",
     ),
-    "missing-image": Kind(ERROR, "images that do not exist", "Complete the copy."),
-    "unreadable-image": Kind(ERROR, "images that cannot be decoded", _EXPORT),
-    "image-size": Kind(
-        ERROR,
+    "missing-image": ("images that do not exist", "Complete the copy."),
+    "unreadable-image": (
+        "images that cannot be decoded",
+        "The file could not be decoded; export it again as PNG or JPEG.",
+    ),
+    "image-size": (
         "images whose stated size is missing or wrong",
         "Correct the image, or the height and width in the data set.",
     ),
-    "turned-image": Kind(
-        ERROR,
+    "turned-image": (
         "images that their EXIF orientation rotates, but not their labels",
         "Save the image upright without the EXIF orientation, or rotate the labels.",
     ),
-    "odd-image": Kind(
-        WARNING, "images of an unusual mode", "Save as 8-bit RGB and check how it looks."
-    ),
-    "same-image": Kind(WARNING, "images that are in a data set twice", "Remove one of them."),
-    "image-in-two-sets": Kind(
-        ERROR,
+    "image-in-two-sets": (
         "images that are in two data sets",
         "Remove them from one of the data sets.",
     ),
-    # label images
-    "image-without-labels": Kind(
-        WARNING, "images without a label image", "They are left out: label or remove them."
+    "labels-without-image": (
+        "label images without an image",
+        "Add the images, or remove the labels.",
     ),
-    "labels-without-image": Kind(
-        ERROR, "label images without an image", "Add the images, or remove the labels."
-    ),
-    "unreadable-labels": Kind(
-        ERROR,
+    "unreadable-labels": (
         "label images that cannot be decoded",
         "The file could not be decoded; export it again as PNG.",
     ),
-    "label-size": Kind(
-        ERROR, "label images of another size than their image", "Replace the wrong one."
-    ),
-    "label-value": Kind(
-        ERROR,
+    "label-size": ("label images of another size than their image", "Replace the wrong one."),
+    "label-value": (
         "label images with values or colours that are no class",
         "Correct the labels, add the value to the class file, or give the ignored one "
         "(--ignore-value).",
     ),
-    "nothing-labelled": Kind(
-        WARNING, "label images in which every pixel is ignored", "Label or remove them."
-    ),
-    # classes
-    "unnamed-class": Kind(ERROR, "categories without a name", "Name them."),
-    "same-name": Kind(
-        WARNING, "categories with the name of another", "Rename one, or merge them."
-    ),
-    "other-classes": Kind(
-        ERROR,
+    "unnamed-class": ("categories without a name", "Name them."),
+    "other-classes": (
         "data sets with other classes than the first, or in another order",
         "Give all data sets the same categories, or one class file.",
     ),
-    "class-never-occurs": Kind(
-        WARNING, "classes that never occur in a data set", "Add examples, or remove the class."
-    ),
-    "class-not-in-training": Kind(
-        ERROR,
+    "class-not-in-training": (
         "classes that are evaluated but not in training",
         "Move images with them into the training set.",
     ),
-    # objects
-    "duplicate-id": Kind(
-        ERROR, "ids that are missing or used twice", "Give each entry an id of its own."
+    "duplicate-id": (
+        "ids that are missing or used twice",
+        "Give each entry of the file a number of its own.",
     ),
-    "unknown-image": Kind(
-        WARNING, "objects of an image that is not in the file", "They are left out: remove them."
+    "unknown-class": (
+        "objects of a category that does not exist",
+        "Add the category to the file, or correct the annotation.",
     ),
-    "unknown-class": Kind(
-        ERROR, "objects of a category that does not exist", "Add the category, or correct it."
+    "ignored-object": (
+        "objects with 'ignore' set, which Detectron2 refuses",
+        "Remove the annotation.",
     ),
-    "ignored-object": Kind(
-        ERROR, "objects with 'ignore' set, which Detectron2 refuses", "Remove the object."
+    "bad-box": (
+        "invalid boxes",
+        "A box is 4 finite numbers: x, y, width, height in COCO's JSON. Correct the annotation.",
     ),
-    "no-objects": Kind(
-        WARNING, "images without an object", "Training leaves them out; label or remove them."
+    "no-mask": (
+        "objects without a mask",
+        "Annotate its mask, or set MODEL.MASK_ON False to train boxes alone.",
     ),
-    "bad-box": Kind(ERROR, "invalid boxes", "A box is 4 finite numbers: x, y, width, height."),
-    "empty-box": Kind(
-        WARNING, "boxes without an area", "The object is left out: correct the box."
-    ),
-    "box-outside": Kind(
-        WARNING, "boxes that reach beyond the image", "Clip them to the image."
-    ),
-    "no-mask": Kind(ERROR, "objects without a mask", "Annotate it, or set MODEL.MASK_ON False."),
-    "bad-mask": Kind(
-        ERROR,
+    "bad-mask": (
         "invalid masks: polygons of fewer than 3 points, run lengths of another size, …",
         "Correct or remove the object.",
     ),
-    "empty-mask": Kind(
-        WARNING, "masks that cover no pixel", "The object is left out: correct or remove it."
+}
+_WARNINGS = {
+    "odd-image": ("images of an unusual mode", "Save as 8-bit RGB and check how it looks."),
+    "same-image": ("images that are in a data set twice", "Remove one of them."),
+    "image-without-labels": (
+        "images without a label image",
+        "They are left out: label or remove them.",
     ),
-    "box-and-mask": Kind(
-        WARNING,
+    "nothing-labelled": ("label images in which every pixel is ignored", "Label or remove them."),
+    "same-name": ("categories with the name of another", "Rename one, or merge them."),
+    "class-never-occurs": (
+        "classes that never occur in a data set",
+        "Add examples, or remove the class.",
+    ),
+    "unknown-image": ("objects of an image that is not in the file", "It is left out."),
+    "no-objects": ("images without an object", "Training leaves them out; label or remove them."),
+    "empty-box": ("boxes without an area", "The object is left out: correct the box."),
+    "box-outside": ("boxes that reach beyond the image", "Clip them to the image."),
+    "empty-mask": ("masks that cover no pixel", "The object is left out: correct or remove it."),
+    "box-and-mask": (
         "boxes that disagree with their mask (IoU below 0.8, off by 2 pixels or more)",
         "Compute the box from the mask.",
     ),
-}  # fmt: skip
+}
+KINDS = {
+    name: Kind(severity, *texts)
+    for severity, kinds in ((ERROR, _ERRORS), (WARNING, _WARNINGS))
+    for name, texts in kinds.items()
+}
 
 
 class Problem(NamedTuple):
@@ -145,21 +136,21 @@ class Problem(NamedTuple):
         kind: its key in `KINDS`.
         found: what was found. It completes a sentence that begins with the name of the place, such
             as "Annotation 7 of image 3".
-        fix: what to do, in one or two sentences.
+        fix: what to do, in one or two sentences; empty for what `KINDS` says.
         stops: whether training or evaluation stops at it. Otherwise it is left out or ignored.
     """
 
     kind: str
     found: str
-    fix: str
+    fix: str = ""
     stops: bool = True
 
     def __str__(self) -> str:
-        return f"{self.found}. {self.fix}"
+        return f"{self.found}. {self.fix or KINDS[self.kind].fix}"
 
 
 class ProblemLog:
-    """Problems of the annotations of a data set, grouped by what to do about them."""
+    """Problems of the annotations of a data set, grouped by their kind and what to do."""
 
     def __init__(self, source: str):
         """
@@ -167,11 +158,12 @@ class ProblemLog:
             source: the data set or its file, for the messages.
         """
         self._source = source
-        self._groups: dict[tuple[bool, str], list[str]] = {}
+        self._groups: dict[tuple[bool, str, str], list[str]] = {}
 
     def add(self, name: str, problem: Problem) -> None:
         """Remember a problem of the annotation that messages call ``name``."""
-        self._groups.setdefault((problem.stops, problem.fix), []).append(f"{name} {problem}")
+        group = problem.stops, problem.kind, problem.fix
+        self._groups.setdefault(group, []).append(f"{name} {problem}")
 
     def report(self) -> None:
         """Log the first problem of each group, with the size of the group.
@@ -179,7 +171,7 @@ class ProblemLog:
         Raises:
             InputError: a problem stops training or evaluation.
         """
-        for (stops, _), messages in sorted(self._groups.items(), key=lambda item: item[0][0]):
+        for (stops, *_), messages in sorted(self._groups.items(), key=lambda item: item[0][0]):
             count = f" ({len(messages)} annotations of {self._source} are like it.)"
             message = messages[0] + (count if len(messages) > 1 else "")
             if stops:

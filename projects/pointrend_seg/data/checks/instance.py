@@ -5,16 +5,16 @@ finds it after the last image. These checks read the annotations once and list f
 opened.
 """
 
-import os
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from detectron2.data import MetadataCatalog
 
 from ...errors import InputError
-from ..annotations import annotation_name, checked_annotations
+from ..annotations import CheckedAnnotation, Record, checked_annotations
 from ..cityscapes import ensure_cityscapes_importable
-from ..coco_json import JSON_TYPES, CocoJson, check_annotations, read_coco_json
+from ..coco_json import JSON_TYPES, CocoJson, read_coco_json
 from ..dataset_files import (
     Folders,
     check_cityscapes_folders,
@@ -92,27 +92,26 @@ def _check_cityscapes(name: str, metadata: Any, num_classes: int) -> None:
 
 
 def _check_json(name: str, metadata: Any, num_classes: int, mask_on: bool, is_train: bool) -> None:
-    lvis = metadata.evaluator_type == "lvis"
-    content = read_coco_json(name, os.fspath(metadata.json_file), lvis=lvis)
+    content = read_coco_json(name, metadata)
     content.check()
     class_numbers = content.class_numbers(metadata)
     if class_numbers is None:
         dicts = _load_otherwise(name, content, metadata)
         _check_dicts(name, dicts, num_classes, mask_on, is_train)
         return
-    classes = metadata.thing_classes if lvis else list(content.categories.values())
+    classes = metadata.thing_classes if content.lvis else list(content.categories.values())
     _check_class_count(name, classes, num_classes)
     if content.annotations is None and is_train:
         raise InputError(
             f"The data set {name} cannot be trained on: {content.file} has no 'annotations', like "
             "the files of test sets. Choose another data set for DATASETS.TRAIN."
         )
-    check_annotations(content, class_numbers, masks=mask_on, is_train=is_train)
-    root = os.fspath(metadata.image_root)
-    _check_images(name, [content.image_path(image, root) for image in content.images.values()])
+    checked = content.checked_annotations(class_numbers, masks=mask_on, is_train=is_train)
+    _check_annotations(content.file, checked, is_train, place=f", in {content.file},")
+    _check_images(name, content.records.values())
 
 
-def _load_otherwise(name: str, content: CocoJson, metadata: Any) -> Sequence[dict]:
+def _load_otherwise(name: str, content: CocoJson, metadata: Any) -> Sequence[Record]:
     """Load a data set whose classes are not those of its file, which takes a loader of its own."""
     try:
         return load_dicts(name)
@@ -128,30 +127,49 @@ def _load_otherwise(name: str, content: CocoJson, metadata: Any) -> Sequence[dic
 
 
 def _check_dicts(
-    name: str, dicts: Sequence[dict], num_classes: int, mask_on: bool, is_train: bool
+    name: str, dicts: Sequence[Record], num_classes: int, mask_on: bool, is_train: bool
 ) -> None:
     _check_class_count(name, MetadataCatalog.get(name).get("thing_classes"), num_classes)
-    log, usable = ProblemLog(name), 0
     for record in dicts:
         if "file_name" not in record:
             raise InputError(
                 f"A dict of the data set {name} has no 'file_name', only {', '.join(record)}. "
                 "Give each dict the path of its image."
             )
-        for each in checked_annotations(record, num_classes, masks=mask_on, is_train=is_train):
-            usable += 1
-            for problem in each.problems:
-                log.add(annotation_name(each.annotation, each.number, record), problem)
+    checked = itertools.chain.from_iterable(
+        checked_annotations(record, num_classes, masks=mask_on, is_train=is_train)
+        for record in dicts
+    )
+    _check_annotations(f"the data set {name}", checked, is_train)
+    _check_images(name, dicts)
+
+
+def _check_annotations(
+    source: str, annotations: Iterable[CheckedAnnotation], is_train: bool, place: str = ""
+) -> None:
+    """Report the problems of annotations, each kind once.
+
+    Args:
+        source: the data set or its file, for messages.
+        place: what messages add to the name of an annotation.
+
+    Raises:
+        InputError: a problem stops training or evaluation, or there is nothing to train on.
+    """
+    log, usable = ProblemLog(source), 0
+    for each in annotations:
+        for problem in each.problems:
+            log.add(each.name + place, problem)
+        usable += not each.problems and not each.is_crowd
     log.report()
     if is_train and not usable:
         raise InputError(
-            f"There is nothing to train on in the data set {name}: none of its dicts has an object "
-            "that is no crowd among its 'annotations'. Choose a data set of instances."
+            f"There is nothing to train on in {source}: it has no annotation of a single object, "
+            "one that is no crowd. Choose another data set, or correct its annotations."
         )
-    _check_images(name, [record["file_name"] for record in dicts])
 
 
-def _check_images(name: str, paths: Sequence[str]) -> None:
-    images = local(paths)
+def _check_images(name: str, records: Iterable[Record]) -> None:
+    images = local(record["file_name"] for record in records)
     check_there(name, "images", images, Folders(), f"Complete the copy. {root_now()}")
     check_not_empty(name, images)

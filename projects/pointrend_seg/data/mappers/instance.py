@@ -12,14 +12,7 @@ from detectron2.structures import BitMasks, Instances, Keypoints, polygons_to_bi
 
 from ...errors import InputError
 from ...structures.shared_masks import SharedMasks
-from ..annotations import (
-    Annotation,
-    Record,
-    annotation_name,
-    checked_annotations,
-    decode_mask,
-    image_name,
-)
+from ..annotations import Annotation, Record, checked_annotations, decode_mask, image_name
 from ..labels import check_image_size, read_file
 
 
@@ -120,13 +113,12 @@ class InstanceMapper:
     def _objects(self, record: Record) -> list[tuple[str, Annotation]]:
         """Return the annotations that are trained on, each with its name for messages."""
         objects = []
-        for annotation, number, problems in checked_annotations(
+        for each in checked_annotations(
             record, self.num_classes, masks=self.use_instance_mask, is_train=True
         ):
-            name = annotation_name(annotation, number, record)
-            for problem in problems:
-                raise InputError(f"{name} {problem}")
-            objects.append((name, annotation))
+            for problem in each.problems:
+                raise InputError(f"{each.name} {problem}")
+            objects.append((each.name, each.annotation))
         return objects
 
     def _instances(

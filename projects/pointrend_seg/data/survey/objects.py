@@ -8,7 +8,15 @@ import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 
-from ..annotations import Annotation, CheckedAnnotation, Size, decode_mask, mask_problem
+from ..annotations import (
+    Annotation,
+    CheckedAnnotation,
+    Record,
+    Size,
+    decode_mask,
+    mask_problem,
+    stated_size,
+)
 from .images import Seen, look_at_image
 
 _LEAST_IOU, _TOLERANCE = 0.8, 2.0
@@ -22,13 +30,13 @@ class SurveyedObject(NamedTuple):
     """An annotation of a surveyed image.
 
     Attributes:
-        where: what reports call it.
+        name: what reports call it.
         annotation: as read.
         class_number: None if its class is unknown.
         valid: whether its box and mask are, as far as can be told without decoding the mask.
     """
 
-    where: str
+    name: str
     annotation: Annotation
     class_number: int | None
     valid: bool
@@ -39,64 +47,71 @@ class ImageOfObjects:
     """An image with its objects.
 
     Attributes:
-        path: of the image.
+        image: its path.
         size: height and width that the data set states, or None.
         objects: all of them.
         problems: kind and place of what was found when the annotations were read.
-        masks: whether the objects have masks.
     """
 
-    path: str
+    image: str
     size: Size | None
     objects: list[SurveyedObject]
     problems: list[tuple[str, str]]
-    masks: bool
 
 
 def collect_objects(
-    path: str,
-    size: Size | None,
-    annotations: Iterable[CheckedAnnotation],
-    class_numbers: Mapping[Any, int],
-    masks: bool,
+    record: Record, annotations: Iterable[CheckedAnnotation], class_numbers: Mapping[Any, int]
 ) -> ImageOfObjects:
     """Collect the annotations of an image.
 
     Args:
-        path, size, masks: as in `ImageOfObjects`.
+        record: with `file_name`, and `height` and `width` if they are stated.
+        annotations: of the image.
         class_numbers: by `category_id`.
     """
-    objects, found = [], []
-    for annotation, number, problems in annotations:
-        kinds = {problem.kind for problem in problems}
+    job = ImageOfObjects(record["file_name"], stated_size(record), [], [])
+    for each in annotations:
+        kinds = {problem.kind for problem in each.problems}
         known = "unknown-class" not in kinds
-        class_number = class_numbers.get(annotation.get("category_id")) if known else None
-        where = f"{path}, annotation {annotation.get('id', f'number {number} (from 0)')}"
-        objects.append(SurveyedObject(where, annotation, class_number, not kinds & _INVALID))
-        found += [(problem.kind, f"{where}: {problem.found}") for problem in problems]
-    return ImageOfObjects(path, size, objects, found, masks)
+        class_number = class_numbers.get(each.annotation.get("category_id")) if known else None
+        valid = not kinds & _INVALID
+        job.objects.append(SurveyedObject(each.name, each.annotation, class_number, valid))
+        job.problems.extend(
+            (problem.kind, f"{each.name} {problem.found}") for problem in each.problems
+        )
+    return job
 
 
-def look_at_objects(job: ImageOfObjects) -> Seen:
-    """Decode the image and every mask. Counts are the objects of each class without crowds."""
+def look_at_objects(job: ImageOfObjects, *, masks: bool) -> Seen:
+    """Decode the image and every mask.
+
+    Args:
+        masks: whether the objects have masks.
+
+    Returns:
+        problems, and counts: the objects of each class without crowds.
+    """
     seen = Seen(problems=list(job.problems))
-    size = look_at_image(job.path, job.size, seen)
+    size = look_at_image(job.image, job.size, seen)
     for each in job.objects:
-        for kind, what in _problems(each.annotation, job, size) if each.valid else ():
-            seen.problems.append((kind, f"{each.where}: {what}" if what else each.where))
+        if each.valid:
+            seen.problems += [
+                (kind, f"{each.name}: {what}" if what else each.name)
+                for kind, what in _problems(each.annotation, job.size, size, masks)
+            ]
         if each.class_number is not None and not each.annotation.get("iscrowd"):
             seen.counts[each.class_number] = seen.counts.get(each.class_number, 0) + 1
     if not job.objects:
-        seen.problems.append(("no-objects", job.path))
+        seen.problems.append(("no-objects", job.image))
     return seen
 
 
 def _problems(
-    annotation: Annotation, job: ImageOfObjects, decoded_size: Size | None
+    annotation: Annotation, stated: Size | None, decoded: Size | None, masks: bool
 ) -> Iterator[tuple[str, str]]:
     if annotation.get("bbox_mode") == BoxMode.XYWHA_ABS:
         return
-    size = job.size or decoded_size
+    size = stated or decoded
     mode = annotation.get("bbox_mode", BoxMode.XYWH_ABS)
     x0, y0, x1, y1 = BoxMode.convert(list(map(float, annotation["bbox"])), mode, BoxMode.XYXY_ABS)
     if x1 <= x0 or y1 <= y0:
@@ -104,8 +119,8 @@ def _problems(
         return
     if size and (min(x0, y0) < -_OUTSIDE or x1 > size[1] + _OUTSIDE or y1 > size[0] + _OUTSIDE):
         yield "box-outside", f"{x0:g}, {y0:g} to {x1:g}, {y1:g} in {size[1]} x {size[0]}"
-    if job.masks:
-        problem = mask_problem(annotation["segmentation"], size) if job.size is None else None
+    if masks:
+        problem = mask_problem(annotation["segmentation"], size) if stated is None else None
         if problem:
             yield problem.kind, problem.found
         else:

@@ -1,61 +1,53 @@
 """Survey images with label images: decode both and compare them."""
 
-import os
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from ..custom.datasets import IMAGE_EXTENSIONS
+from ..custom.datasets import find_images
 from ..custom.label_coding import LabelCoding
 from ..labels import read_label_image
 from .images import Seen, look_at_image
 
 
-@dataclass(frozen=True)
-class LabelledImage:
+class LabelledImage(NamedTuple):
     """An image and its label image.
 
     Attributes:
         image, labels: paths; either may be missing (None).
         coding: how the label image gives the classes; None if its values are the class numbers.
-        num_classes: of the data set; None if it is not known, and any value is a class.
-        ignore_value: of the labels when they are decoded.
     """
 
     image: str | None
     labels: str | None
     coding: LabelCoding | None
-    num_classes: int | None
-    ignore_value: int
 
 
-def pair_folders(images: str, labels: str, pair: LabelledImage) -> list[LabelledImage]:
+def pair_folders(images: str, labels: str, coding: LabelCoding) -> list[LabelledImage]:
     """Pair images and label images that have the same path below their folders.
 
     Args:
         images, labels: the folders.
-        pair: gives what is the same for all pairs.
+        coding: of all label images.
 
     Returns:
         all images and label images, also those without the other.
     """
-    by_name = [_list(folder) for folder in (images, labels)]
+    by_name = [find_images(folder) for folder in (images, labels)]
     keys = sorted(by_name[0].keys() | by_name[1].keys())
-    return [replace(pair, image=by_name[0].get(key), labels=by_name[1].get(key)) for key in keys]
+    return [LabelledImage(by_name[0].get(key), by_name[1].get(key), coding) for key in keys]
 
 
-def _list(folder: str) -> dict[str, str]:
-    found = {}
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            stem, extension = os.path.splitext(os.path.join(parent, name))
-            if extension.lower() in IMAGE_EXTENSIONS and not name.startswith("."):
-                found[os.path.relpath(stem, folder)] = os.path.join(parent, name)
-    return found
+def look_at_labels(job: LabelledImage, *, num_classes: int | None, ignore_value: int) -> Seen:
+    """Decode an image and its labels and compare them.
 
+    Args:
+        num_classes: of the data set; None if it is not known, and any value is a class.
+        ignore_value: of the labels when they are decoded.
 
-def look_at_labels(job: LabelledImage) -> Seen:
-    """Decode an image and its labels and compare them. Counts are the pixels of each class."""
+    Returns:
+        problems, and counts: the pixels of each class.
+    """
     seen = Seen()
     if job.image is None:
         seen.problems.append(("labels-without-image", str(job.labels)))
@@ -66,8 +58,8 @@ def look_at_labels(job: LabelledImage) -> Seen:
         return seen
     labels, problems = read_label_image(
         {"sem_seg_file_name": job.labels, "label_coding": job.coding},
-        num_classes=job.num_classes,
-        ignore_value=job.ignore_value,
+        num_classes=num_classes,
+        ignore_value=ignore_value,
     )
     size = look_at_image(job.image, None if labels is None else labels.shape[:2], seen)
     # what states the size of an image is its label image
@@ -84,7 +76,7 @@ def look_at_labels(job: LabelledImage) -> Seen:
         else:
             values, counts = np.unique(labels, return_counts=True)
         seen.counts = dict(zip(values.tolist(), counts.tolist(), strict=True))
-        seen.counts.pop(job.ignore_value, None)
+        seen.counts.pop(ignore_value, None)
     if size is not None and not seen.counts and not problems:
         seen.problems.append(("nothing-labelled", job.labels))
     return seen

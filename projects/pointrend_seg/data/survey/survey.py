@@ -1,10 +1,9 @@
 """A survey of several sets: what is in each, and what they have in common."""
 
-import os
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,15 +11,14 @@ from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
 from ...errors import InputError
-from ..annotations import annotation_id, checked_annotations, stated_size
+from ..annotations import Record, checked_annotations
 from ..classes import IGNORED
 from ..coco_json import JSON_TYPES, CocoJson, read_coco_json
-from ..custom.label_coding import LabelCoding
 from ..custom.registration import custom_dataset
 from ..dataset_files import check_registered, load_dicts
 from .findings import Survey
 from .images import Seen
-from .objects import ImageOfObjects, collect_objects, look_at_objects
+from .objects import collect_objects, look_at_objects
 from .pixels import LabelledImage, look_at_labels, pair_folders
 
 _MOST_CHUNK = 16
@@ -65,7 +63,7 @@ def survey_datasets(
 
 
 def _look(jobs: list, look: Callable, workers: int, progress: bool) -> Iterable[tuple[Seen, str]]:
-    paths = (getattr(job, "image", None) or getattr(job, "path", "") for job in jobs)
+    paths = (job.image or "" for job in jobs)
     bar = partial(tqdm, total=len(jobs), unit="image", disable=not progress)
     if workers <= 1 or len(jobs) < 2:
         yield from zip(bar(map(look, jobs)), paths, strict=True)
@@ -113,106 +111,76 @@ def _open(name: str, semantic: bool | None, survey: Survey) -> tuple[list, Calla
     check_registered(name, "DatasetCatalog.register(name, function)")
     dataset, metadata = custom_dataset(name), MetadataCatalog.get(name)
     if dataset is not None and dataset.is_semantic:
-        pair = _without_files(metadata, metadata.label_coding)
-        jobs = pair_folders(dataset.images, dataset.annotations, pair)
-        return jobs, look_at_labels, _pixel_classes(metadata)
+        return _open_labels(
+            pair_folders(dataset.images, dataset.annotations, metadata.label_coding), metadata
+        )
     if metadata.get("json_file") and metadata.get("evaluator_type") in JSON_TYPES and not semantic:
-        lvis = metadata.evaluator_type == "lvis"
         try:
-            content = read_coco_json(name, os.fspath(metadata.json_file), lvis=lvis)
+            content = read_coco_json(name, metadata)
         except InputError as error:
             survey.add("unreadable-annotations", str(error))
-            return [], look_at_objects, []
+            return [], look_at_labels, []
         numbers = content.class_numbers(metadata)
-        if numbers is not None or dataset is not None:
-            return _open_json(content, metadata, numbers, survey)
-    return _open_dicts(name, metadata, semantic)
+        if numbers is None and dataset is not None:  # with other classes than the file has
+            numbers = {category: number for number, category in enumerate(content.categories)}
+        if numbers is not None:
+            classes = metadata.thing_classes if content.lvis else content.categories.values()
+            return _open_json(content, numbers, list(map(str, classes)), survey)
+    records = load_dicts(name)
+    if semantic is not True and any("annotations" in record for record in records):
+        return _open_records(records, list(metadata.get("thing_classes") or ()))
+    if any("sem_seg_file_name" in record for record in records):
+        files = ("file_name", "sem_seg_file_name", "label_coding")
+        return _open_labels(
+            [LabelledImage(*map(record.get, files)) for record in records], metadata
+        )
+    raise InputError(
+        f"The data set {name} has neither 'annotations' nor 'sem_seg_file_name' in its dicts: "
+        "there are no labels to check."
+    )
+
+
+def _open_labels(jobs: list[LabelledImage], metadata: Any) -> tuple[list, Callable, list[str]]:
+    classes = list(metadata.get("stuff_classes") or ())
+    if len(classes) == 1:  # the name of the foreground
+        classes = ["background", *classes]
+    ignore_value = metadata.get("ignore_label", IGNORED)
+    look = partial(look_at_labels, num_classes=len(classes) or None, ignore_value=ignore_value)
+    return jobs, look, classes
 
 
 def _open_json(
-    content: CocoJson, metadata: Any, numbers: dict[Any, int] | None, survey: Survey
+    content: CocoJson, numbers: dict[Any, int], classes: list[str], survey: Survey
 ) -> tuple[list, Callable, list[str]]:
     for problem in content.problems:
         survey.add(problem.kind, f"{content.file}: {problem.found}")
-    names = list(map(str, metadata.thing_classes if content.lvis else content.categories.values()))
-    for name, count in Counter(names).items():
+    for name, count in Counter(classes).items():
         if count > 1:
             survey.add("same-name", name)
-    if numbers is None:  # registered with other classes than the file has
-        numbers = {category: number for number, category in enumerate(content.categories)}
     masks = any("segmentation" in each for each in content.annotations or ())
     by_image = defaultdict(list)
-    for checked in content.checked_annotations(numbers, masks=masks, is_train=False):
-        image_id = checked.annotation.get("image_id")
-        if image_id in content.images:
-            by_image[image_id].append(checked)
-            continue
-        where = (
-            f"annotation {annotation_id(checked.annotation, checked.number)} of image {image_id}"
-        )
-        for problem in checked.problems:
-            survey.add(problem.kind, where)
-    root = os.fspath(metadata.image_root)
+    for each in content.checked_annotations(numbers, masks=masks, is_train=False):
+        by_image[each.annotation.get("image_id")].append(each)
     jobs = [
-        collect_objects(
-            content.image_path(image, root),
-            stated_size(image),
-            by_image[image_id],
-            numbers,
-            masks,
-        )
-        for image_id, image in content.images.items()
-        if content.has_path(image)
+        collect_objects(record, by_image.pop(image_id, ()), numbers)
+        for image_id, record in content.records.items()
     ]
-    return jobs, look_at_objects, names
+    for each in itertools.chain.from_iterable(by_image.values()):  # of images that are not there
+        for problem in each.problems:
+            survey.add(problem.kind, f"{each.name} {problem.found}")
+    return jobs, partial(look_at_objects, masks=masks), classes
 
 
-def _open_dicts(
-    name: str, metadata: Any, semantic: bool | None
+def _open_records(
+    records: Sequence[Record], classes: list[str]
 ) -> tuple[list, Callable, list[str]]:
-    records = load_dicts(name)
-    has_objects = any("annotations" in record for record in records)
-    has_labels = any("sem_seg_file_name" in record for record in records)
-    if has_objects and semantic is not True:
-        classes = list(metadata.get("thing_classes") or ())
-        return _objects_of_records(records, classes), look_at_objects, classes
-    if not has_labels:
-        raise InputError(
-            f"The data set {name} has neither 'annotations' nor 'sem_seg_file_name' in its dicts: "
-            "there are no labels to check."
-        )
-    jobs = [
-        replace(
-            _without_files(metadata, record.get("label_coding")),
-            image=record["file_name"],
-            labels=record.get("sem_seg_file_name"),
-        )
-        for record in records
-    ]
-    return jobs, look_at_labels, _pixel_classes(metadata)
-
-
-def _objects_of_records(records: Iterable[dict], classes: list[str]) -> list[ImageOfObjects]:
     numbers = {number: number for number in range(len(classes))}
     masks = any("segmentation" in each for r in records for each in r.get("annotations", ()))
-    return [
+    options = {"masks": masks, "is_train": False}
+    jobs = [
         collect_objects(
-            record["file_name"],
-            stated_size(record),
-            checked_annotations(record, len(classes) or None, masks=masks, is_train=False),
-            numbers,
-            masks,
+            record, checked_annotations(record, len(classes) or None, **options), numbers
         )
         for record in records
     ]
-
-
-def _pixel_classes(metadata: Any) -> list[str]:
-    """Return the names of the classes of pixels; a single one is that of the foreground."""
-    names = list(metadata.get("stuff_classes") or ())
-    return ["background", *names] if len(names) == 1 else names
-
-
-def _without_files(metadata: Any, coding: LabelCoding | None) -> LabelledImage:
-    ignore_value = metadata.get("ignore_label", IGNORED)
-    return LabelledImage(None, None, coding, len(_pixel_classes(metadata)) or None, ignore_value)
+    return jobs, partial(look_at_objects, masks=masks), classes
