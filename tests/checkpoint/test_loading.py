@@ -41,7 +41,7 @@ def test_weights_that_fit(model, tmp_path, caplog):
     ("resume", "there", "expected"), [(True, True, 8), (True, False, 9), (False, True, 9)]
 )
 def test_which_file_is_loaded(model, tmp_path, complete, resume, there, expected):
-    """The last checkpoint (of 8) where one is to be gone on from and is there, else the path."""
+    """The last checkpoint (with value 8) if resuming and if it exists, else the path."""
     checkpointer = Checkpointer(model, str(tmp_path / "out"))
     (tmp_path / "out").mkdir()
     if there:

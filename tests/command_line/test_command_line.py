@@ -83,7 +83,7 @@ def test_bugs_have_traceback_and_versions(error, capsys):
 
 
 def test_the_training_loop_logs_only_tracebacks_of_bugs(capsys):
-    """Detectron2's loop logs whatever stops it; what has an explanation is shown once."""
+    """Detectron2's loop logs every exception; explained errors are shown only once."""
     loop = logging.getLogger("detectron2.engine.train_loop")
     seen = []
     handler = logging.Handler()

@@ -184,7 +184,7 @@ def test_threads_and_batches_change_nothing(predict, images, tmp_path):
 
 
 class Held:
-    """Counts images between two stages of `predict_images`, and the most there ever were."""
+    """A counter of images between two stages of `predict_images`, with its maximum."""
 
     def __init__(self):
         self.now = self.most = 0
@@ -198,7 +198,7 @@ class Held:
 
 @pytest.mark.parametrize("slow", ["model", "writers"])
 def test_no_stage_runs_far_ahead_of_the_next(models, images, tmp_path, monkeypatch, slow):
-    """What memory is taken does not grow with the number of images."""
+    """Memory use does not grow with the number of images."""
     predictor = Predictor(str(models["semantic"][1]), models["semantic"][3], batch_size=2)
     output = OutputFolder(tmp_path / "out", predictor.classes, semantic=True, contiguous=True)
     read, predicted = Held(), Held()
@@ -228,7 +228,7 @@ def test_no_stage_runs_far_ahead_of_the_next(models, images, tmp_path, monkeypat
 
 
 def test_what_is_done_and_left_out(models, images, tmp_path):
-    """An image is done when its result and each picture that is asked for are there."""
+    """An image is done if its result and all requested pictures exist."""
     predictor = Predictor(str(models["semantic"][1]), models["semantic"][3])
     predictor.model = lambda inputs: [{"sem_seg": torch.zeros(3, 40, 60)} for _ in inputs]
     output = OutputFolder(tmp_path / "out", predictor.classes, semantic=True, contiguous=True)

@@ -1,4 +1,4 @@
-"""The files of predictions: values of label images, objects, what says that an image is done."""
+"""Files of predictions: label images, objects, and when an image is done."""
 
 import json
 

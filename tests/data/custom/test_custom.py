@@ -300,7 +300,7 @@ def test_masks_of_0_and_255_whose_255_is_ignored(folder, caplog):
 
 @pytest.mark.parametrize("known_first", [True, False])
 def test_classes_that_are_not_known_yet_agree_with_all(folder, known_first):
-    """Those of a JSON that is not there."""
+    """Classes of a missing COCO file."""
     known = entry(folder, "images", classes=["sky"])
     unknown = entry(folder, "gone.json") | {"name": f"{NAME}_val"}
     names = [NAME, f"{NAME}_val"] if known_first else [f"{NAME}_val", NAME]

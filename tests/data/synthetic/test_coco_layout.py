@@ -85,7 +85,7 @@ def test_annotations_match_the_visible_pixels(tree):
 
 
 def test_which_objects_are_polygons():
-    """Whole and simple ones are; not one with a pixel hidden, nor one that is drawn beside it."""
+    """Wholly visible, simple objects are; not partly hidden or badly rasterized ones."""
     surface = Surface((0, 0, 0), (0, 0, 0), "plain", 5, 0, 0)
     boxes = {
         "ground": (0, 0, 96, 64),
@@ -208,7 +208,7 @@ def test_detectron2_reads_the_lvis_annotations(tree, name, split, num_classes):
 
 
 def test_categories_of_a_crowd_are_not_exhaustive_in_lvis(tree):
-    """No category that a star of the crowd could have is said to be absent, or all annotated."""
+    """Categories of the crowd are neither negative nor exhaustive."""
     coco = content(tree, "coco/annotations/instances_train2017.json")
     crowds = {a["image_id"] for a in coco["annotations"] if a["iscrowd"]}
     data = content(tree, "lvis/lvis_v1_train.json")

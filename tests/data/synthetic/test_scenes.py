@@ -9,7 +9,7 @@ from pointrend_seg.data.synthetic.scenes import KINDS, generate_scene
 
 
 def inside_by_counting(shape, x, y):
-    """Even-odd rule, one edge after the other: an upward ray instead of the fill's rightward."""
+    """Apply the even-odd rule edge by edge, with an upward ray instead of a rightward one."""
     crossings = 0
     for ring in shape:
         for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
@@ -87,7 +87,7 @@ def test_details_are_thin():
 
 
 def test_larger_objects_are_fewer_with_details_of_the_same_width():
-    """Things at twice the size: an opening by 10 pixels leaves as little of what is thin."""
+    """At twice the size, an opening by 10 pixels removes as much of thin details."""
     import cv2
 
     def measure(scale):
