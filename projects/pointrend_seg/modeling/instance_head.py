@@ -151,20 +151,22 @@ class PointRendInstanceHead(nn.Module):
         """Compute the coarse and the point loss from coarse logits (R, C, S, S)."""
         classes = torch.cat([each.gt_classes for each in instances])
         truth = [shared_masks(each) for each in instances]
-        own = select_class(coarse, classes)
+        class_logits = select_class(coarse, classes)
         targets = torch.cat(
             [
                 masks.crop_and_resize(boxes, coarse.shape[-1])
                 for masks, boxes in zip(truth, reader.boxes, strict=True)
             ]
         )
-        rates = mask_error_rates(own, targets)
+        rates = mask_error_rates(class_logits, targets)
         put_scalars({f"mask_rcnn/{name}": rate for name, rate in rates.items()})
-        losses = {"loss_mask": mask_point_loss(own, targets.float())}
+        losses = {"loss_mask": mask_point_loss(class_logits, targets.float())}
         if self.point_head is None:
             return losses
         with torch.no_grad():
-            coords = self.point_sampler(own.unsqueeze(1), self.train_num_points, class_uncertainty)
+            coords = self.point_sampler(
+                class_logits.unsqueeze(1), self.train_num_points, class_uncertainty
+            )
         labels = labels_in_box_frames(truth, reader.boxes, coords)
         loss, logits = reader.point_loss(CoarsePrediction(coarse, classes), coords, labels)
         put_scalars({"point/accuracy": mask_point_accuracy(logits, labels)})
@@ -186,10 +188,10 @@ class PointRendInstanceHead(nn.Module):
         """
         classes = torch.cat([each.pred_classes for each in instances])
         if observer is not None or self.point_head is None:
-            own = select_class(coarse, classes).unsqueeze(1)
+            class_logits = select_class(coarse, classes).unsqueeze(1)
             if observer is not None:
-                observer.on_coarse(own)
+                observer.on_coarse(class_logits)
             if self.point_head is None:
-                return own
+                return class_logits
         inputs = CoarsePrediction(coarse, classes)
         return self.subdivision.predict_masks(reader, inputs, coarse.shape[-1], observer)
