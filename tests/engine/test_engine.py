@@ -119,6 +119,22 @@ def test_a_name_that_is_not_registered_lists_the_known(key, known):
         Trainer.build_model(load_config("", opts))
 
 
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("MODEL.ROI_HEADS.NAME", "StandardROIHeads"),
+        ("MODEL.ROI_MASK_HEAD.NAME", "PointRendInstanceHead"),
+    ],
+)
+def test_names_of_the_parts_of_an_instance_model(key, known):
+    cfg = load_config("", ["MODEL.DEVICE", "cpu", key, "Nobody", "MODEL.MASK_ON", True])
+    with pytest.raises(InputError, match=f"{key} is 'Nobody'.*Known names: .*{known}"):
+        find_task(cfg).check_names(cfg)
+    cfg.MODEL.MASK_ON = False  # then there is no mask head
+    if key == "MODEL.ROI_MASK_HEAD.NAME":
+        find_task(cfg).check_names(cfg)
+
+
 def test_a_task_is_found_in_one_place():
     """Everybody else asks the task."""
     package = Path(pointrend_seg.__file__).parent

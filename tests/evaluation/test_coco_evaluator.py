@@ -9,7 +9,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
-from detectron2.structures import BoxMode
+from detectron2.structures import BoxMode, Instances, ROIMasks
 from detectron2.utils import comm
 from pycocotools.coco import COCO
 
@@ -19,6 +19,7 @@ from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.coco import CocoInstanceEvaluator, encode_masks
 
 TASKS = ("bbox", "segm", "boundary")
+KINDS = (CocoInstanceEvaluator, COCOEvaluator)
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 KEYS = METRICS + [f"AP-class{category}" for category in coco_sets.CATEGORY_IDS]
 
@@ -73,7 +74,7 @@ def test_files_equal_those_of_detectron2(tmp_path):
     dataset, masks = random_set(2)
     inputs, outputs = random_predictions(dataset, masks)
     written = []
-    for kind in (CocoInstanceEvaluator, COCOEvaluator):
+    for kind in KINDS:
         folder = tmp_path / kind.__name__
         run(kind(register(tmp_path, dataset), output_dir=str(folder)), inputs, outputs)
         written.append(json.loads((folder / "coco_instances_results.json").read_text()))
@@ -94,6 +95,7 @@ def test_written_curves_have_the_average_precision(tmp_path):
         for name, key in (("all", "AP"), ("50", "AP50"), ("75", "AP75")):
             assert 100 * np.mean(content["precision"][name]) == pytest.approx(results[task][key])
         assert content["scores"]["AP"] == results[task]["AP"]
+        assert math.isnan(results[task]["APl"]) and content["scores"]["APl"] is None
 
 
 def test_two_ranks_give_the_result_of_one(tmp_path, monkeypatch):
@@ -123,7 +125,7 @@ def all_nan(scores, keys=KEYS):
     return list(scores) == keys and all(map(math.isnan, scores.values()))
 
 
-def test_missing_predictions_are_logged(tmp_path, caplog):
+def test_missing_predictions_are_logged(tmp_path, caplog, monkeypatch):
     dataset, _ = random_set()
     evaluator = CocoInstanceEvaluator(register(tmp_path, dataset))
     outputs = [
@@ -136,6 +138,9 @@ def test_missing_predictions_are_logged(tmp_path, caplog):
         results = run(evaluator, *none)
         assert list(results) == list(TASKS) and all(all_nan(results[task]) for task in TASKS)
         assert "boundary AP cannot be computed and is NaN: the model made no pred" in caplog.text
+    monkeypatch.setattr(comm, "get_rank", lambda: 1)
+    alone = CocoInstanceEvaluator(coco_sets.NAME, ("bbox",), distributed=False)
+    assert list(run(alone, [], [])) == ["bbox"]  # also on another rank than the first
 
 
 def test_a_model_without_masks(tmp_path, caplog):
@@ -233,6 +238,53 @@ def test_class_indices_without_metadata(tmp_path):
     assert list(results["segm"]) == KEYS and results["segm"]["AP"] == pytest.approx(100)
 
 
+def test_classes_are_numbered_as_the_metadata_say(tmp_path):
+    dataset, masks = random_set()
+    dataset["categories"].reverse()
+    evaluator = CocoInstanceEvaluator(register(tmp_path, dataset), output_dir=str(tmp_path))
+    results = run(evaluator, *predictions(dataset, masks))
+    assert list(results["segm"]) == KEYS and results["segm"]["AP"] == pytest.approx(100)
+    written = json.loads((tmp_path / "coco_instances_results.json").read_text())
+    truth = [annotation["category_id"] for annotation in dataset["annotations"]]
+    assert [each["category_id"] for each in written] == truth
+
+
+def test_some_images_alone(tmp_path):
+    dataset, masks = random_set()
+    name = register(tmp_path, dataset)
+    ours, theirs = (kind(name) for kind in KINDS)
+    for evaluator in (ours, theirs):
+        run(evaluator, *random_predictions(dataset, masks))
+    expected, results = theirs.evaluate([11]), ours.evaluate([11])
+    assert results["segm"] == pytest.approx(expected["segm"], abs=1e-6, nan_ok=True)
+    assert results["boundary"]["AP"] != ours.evaluate()["boundary"]["AP"]
+
+
+def test_proposals_are_left_to_detectron2(tmp_path):
+    dataset, masks = random_set()
+    name = register(tmp_path, dataset)
+    inputs, outputs = predictions(dataset, masks)
+    for output in outputs:
+        found = output.pop("instances")
+        proposals = Instances(found.image_size, proposal_boxes=found.pred_boxes)
+        proposals.objectness_logits = found.scores
+        output["proposals"] = proposals
+    ours, theirs = (run(kind(name), inputs, outputs) for kind in KINDS)
+    assert same(ours, theirs) and ours["box_proposals"]["AR@1000"] == pytest.approx(100)
+
+
+def test_keypoints_are_said_not_to_be_scored(tmp_path, caplog):
+    dataset, masks = random_set()
+    evaluator = CocoInstanceEvaluator(register(tmp_path, dataset))
+    inputs, outputs = predictions(dataset, masks)
+    run(evaluator, inputs, outputs)
+    assert "Keypoints" not in caplog.text
+    for output in outputs:
+        output["instances"].pred_keypoints = torch.zeros(len(output["instances"]), 2, 3)
+    assert list(run(evaluator, inputs, outputs)) == list(TASKS)
+    assert "Keypoints are not scored" in caplog.text
+
+
 def test_records_without_a_json_file(tmp_path):
     """Plain dicts of Detectron2 with polygons; the folder may hold another set's file."""
     name = "pointrend_test_plain_dicts"
@@ -278,8 +330,19 @@ def test_masks_of_another_size(tmp_path):
     dataset, masks = random_set()
     inputs, outputs = predictions(dataset, masks)
     dataset["images"][0].update(height=121)
+    evaluator = CocoInstanceEvaluator(register(tmp_path, dataset))
     with pytest.raises(InputError, match="10.jpg: the predicted masks are 120 x 160, but .*121 x"):
-        run(CocoInstanceEvaluator(register(tmp_path, dataset)), inputs, outputs)
+        run(evaluator, inputs, outputs)
+    found = outputs[0]["instances"]
+    in_boxes = Instances((120, 160), **found.get_fields())
+    in_boxes.pred_masks = ROIMasks(torch.rand(len(found), 28, 28))
+    cut = Instances((121, 160), **found.get_fields())
+    cut.pred_masks = found.pred_masks[:, :119]
+    for wrong, size in ((in_boxes, "120 x 160"), (cut, "119 x 160")):
+        with pytest.raises(InputError, match=f"the predicted masks are {size}, but"):
+            run(evaluator, inputs[:1], [{"instances": wrong}])
+    in_boxes.remove("pred_masks")
+    run(evaluator, inputs[:1], [{"instances": in_boxes}])  # boxes may end anywhere
 
 
 def test_an_unknown_task(tmp_path):
