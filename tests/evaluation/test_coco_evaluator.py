@@ -249,6 +249,22 @@ def test_classes_are_numbered_as_the_metadata_say(tmp_path):
     assert [each["category_id"] for each in written] == truth
 
 
+def test_names_of_classes(tmp_path):
+    """Those of the metadata; a single class has no score of its own."""
+    dataset, masks = random_set()
+    name = register(tmp_path, dataset)
+    metadata = MetadataCatalog.get(name).as_dict() | {"thing_classes": ["a", "b", "c"]}
+    MetadataCatalog.remove(name)
+    MetadataCatalog.get(name).set(**metadata)
+    results = run(CocoInstanceEvaluator(name), *predictions(dataset, masks))
+    assert list(results["segm"]) == [*METRICS, "AP-a", "AP-b", "AP-c"]
+    del dataset["categories"][1:]
+    for annotation in dataset["annotations"]:
+        annotation["category_id"] = coco_sets.CATEGORY_IDS[0]
+    evaluator = CocoInstanceEvaluator(register(tmp_path, dataset))
+    assert list(run(evaluator, *predictions(dataset, masks))["segm"]) == METRICS
+
+
 def test_some_images_alone(tmp_path):
     dataset, masks = random_set()
     name = register(tmp_path, dataset)
