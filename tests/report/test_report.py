@@ -14,10 +14,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from pointrend_seg.data.custom.registration import register_custom
-from pointrend_seg.report import write_report
+from pointrend_seg.report import write_report, writing
 from pointrend_seg.report.charts import line_chart
 from pointrend_seg.report.comparison import Objects, boundary_iou, match, open_comparison
 from pointrend_seg.report.page import format_cell
+from pointrend_seg.report.writing import read_history
 from small_configs import small_instance_cfg, small_semantic_cfg
 
 NAMES = ["sky & <sea>", "road"]
@@ -259,6 +260,39 @@ def test_what_is_missing_is_said(semantic):
     text = write_report(cfg, DATASET).read_text()
     assert "No scores were written" in text and "There are no predictions in" in text
     assert "There is no metrics.json of a training" in text
+
+
+def test_the_history_is_that_of_the_training(tmp_path):
+    """Lines of evaluations afterwards, and a line that was cut off, are left out."""
+    assert read_history(tmp_path / "gone.json") == []
+    lines = [{"iteration": k, "total_loss": 1.0} for k in (0, 19, 39)]
+    lines += [{"iteration": 0, "segm/AP": 3.0}, {"iteration": 39, "segm/AP": 4.0}]
+    (tmp_path / "metrics.json").write_text("\n".join(map(json.dumps, lines)) + '\n{"itera')
+    history = read_history(tmp_path / "metrics.json")
+    assert history == [*lines[:3], lines[4]]
+    (tmp_path / "metrics.json").write_text(json.dumps(lines[3]))
+    assert read_history(tmp_path / "metrics.json") == lines[3:4]  # an evaluation alone
+
+
+def test_scores_of_other_evaluators_are_those_of_the_history(semantic):
+    cfg, folder = semantic
+    (folder / "sem_seg_evaluation.json").unlink()
+    entry = {"iteration": 0, "total_loss": 77.25, "panoptic_seg/PQ": 43.21}
+    Path(cfg.OUTPUT_DIR, "metrics.json").write_text(json.dumps(entry))
+    text = write_report(cfg, DATASET).read_text()
+    assert "panoptic_seg/PQ" in text and "43.21" in text and "77.25" not in text
+
+
+def test_how_many_images_are_compared_and_shown(semantic, monkeypatch):
+    cfg, folder = semantic
+    for name, most in (("MOST_IMAGES", 100), ("MOST_FOR_WIDTHS", 1), ("GALLERY", 1)):
+        monkeypatch.setattr(writing, name, most)
+    text = write_report(cfg, DATASET).read_text()
+    assert "2 of 2 images were compared" in text and "1 of 2 images were compared" in text
+    captions = re.findall(r"<figcaption>(.*?): Boundary IoU", text)
+    assert captions == ["&lt;b&gt;.png", "a.png"]  # the worst, the best
+    monkeypatch.setattr(writing, "MOST_IMAGES", 1)
+    assert "2 of 2 images" not in write_report(cfg, DATASET).read_text()
 
 
 def test_pictures_worst_first(semantic, run_in_process, tmp_path):
