@@ -345,6 +345,7 @@ def test_registering_again(folder):
     [
         ({"image": "x"}, "entry with the unknown key 'image'.*Did you mean images"),
         ({"images": ""}, "needs 'images', a string"),
+        ({"images": 5}, "needs 'images', a string"),
         ({"annotations": "nowhere"}, "nowhere is neither a folder of label images nor a .json"),
         ({}, "there is no classes.txt .one name per line"),
         ({"classes": ["sky", "sky"]}, "two classes have the name 'sky'"),
@@ -372,6 +373,37 @@ def test_images_and_labels_that_do_not_match(folder):
     write_labels(folder, values(0), names=("a.png",))
     with pytest.raises(InputError, match=r"1 of 2 label images have no image.*c\.png"):
         DatasetCatalog.get(NAME)
+
+
+def test_an_entry_that_is_no_dict():
+    with pytest.raises(InputError, match="DATASETS.CUSTOM must be a list of dicts.*got 'fruit'"):
+        register("fruit")
+
+
+def test_files_that_are_no_images_and_hidden_ones_are_skipped(folder, caplog):
+    write_labels(folder, values(0))
+    for name in ("images/notes.txt", "images/._a.jpg", "labels/._c.png", "labels/sub/.b.png"):
+        (folder / name).write_text("")
+    register(entry(folder, classes=["sky"]))
+    names = [record["file_name"] for record in DatasetCatalog.get(NAME)]
+    assert names == [str(folder / "images" / name) for name in ("a.jpg", "sub/b.png")]
+    assert not caplog.text
+    (folder / "images").rename(folder / "moved")
+    with pytest.raises(InputError, match="The folder .*images does not exist"):
+        DatasetCatalog.get(NAME)
+
+
+def test_what_the_class_file_ignores(folder):
+    """As long as the entry says nothing else."""
+    colors = np.array([[255, 0, 0], [128, 128, 128], [0, 0, 255]], np.uint8)
+    write_labels(folder, np.resize(colors, (6, 9, 3)))
+    (folder / "classes.json").write_text(
+        '{"classes": [{"name": "road", "color": "#ff0000"}], "ignore_color": "#808080"}'
+    )
+    for ignored, said in (({}, "#0000ff"), ({"ignore_color": "#0000ff"}, "#808080")):
+        register(entry(folder, **ignored))
+        with pytest.raises(InputError, match=f"colours that are not classes: {said}"):
+            read_record_labels(DatasetCatalog.get(NAME)[0])
 
 
 def test_images_without_labels_are_skipped(folder, caplog):

@@ -69,7 +69,8 @@ class LabelCoding:
         if not unknown.any():
             return decoded, None
         decoded[unknown] = self.decoded_ignore
-        return decoded, self._unknown_problem(np.unique(keys[unknown]).tolist(), label_file)
+        unknown_keys = np.unique(keys[unknown]).tolist()
+        return decoded, _unknown_problem(unknown_keys, label_file, are_colors=labels.ndim == 3)
 
     @property
     def is_plain(self) -> bool:
@@ -99,19 +100,19 @@ class LabelCoding:
             label_by_key[ignored] = self.decoded_ignore
         return values, label_by_key
 
-    def _unknown_problem(self, keys: list[int], label_file: str) -> Problem:
-        are_colors = self.colors is not None and max(keys) > 255
-        shown = [f"#{key:06x}" if are_colors else str(key) for key in keys[:5]]
-        kind = "colour" if are_colors else "value"
-        found = (
-            f"{label_file} has {kind}s that are not classes: {', '.join(shown)}"
-            f"{', ...' if keys[5:] else ''}"
-        )
-        fix = (
-            "Add them to the class file, or set "
-            f"ignore_{'color' if are_colors else 'value'} to the {kind} of unlabelled pixels."
-        )
-        return Problem("label-value", found, fix)
+
+def _unknown_problem(keys: list[int], label_file: str, *, are_colors: bool) -> Problem:
+    shown = [f"#{key:06x}" if are_colors else str(key) for key in keys[:5]]
+    kind = "colour" if are_colors else "value"
+    found = (
+        f"{label_file} has {kind}s that are not classes: {', '.join(shown)}"
+        f"{', ...' if keys[5:] else ''}"
+    )
+    fix = (
+        "Add them to the class file, or set "
+        f"ignore_{'color' if are_colors else 'value'} to the {kind} of unlabelled pixels."
+    )
+    return Problem("label-value", found, fix)
 
 
 def _pack(rgb: np.ndarray) -> np.ndarray:
