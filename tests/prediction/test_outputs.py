@@ -10,7 +10,7 @@ from PIL import Image
 
 from pointrend_seg.data.classes import Classes, palette
 from pointrend_seg.errors import InputError
-from pointrend_seg.prediction.outputs import OutputFolder, to_cpu
+from pointrend_seg.prediction.outputs import OutputFolder, save_png, to_cpu
 from pointrend_seg.prediction.visualizations import Visualizations, draw_overlay
 
 
@@ -83,8 +83,21 @@ def test_boxes_are_drawn_without_masks():
     assert changed[64:, :36].mean() > 0.9 and not changed[:40].any()
 
 
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.array([[[200, 100, 50]]], np.uint8),  # RGB
+        np.array([[7, 200]], np.uint8),
+        np.array([[7, 60000]], np.uint16),
+    ],
+)
+def test_pictures_are_written_as_they_are(tmp_path, picture):
+    save_png(tmp_path / "new/folder/a.png", picture)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "new/folder/a.png")), picture)
+
+
 def test_classes_of_logits():
-    logits = torch.tensor([[[-1.0, 0.0, 2.0]]])
+    logits = torch.tensor([[[-1.0, 0.0, 0.5]]])
     assert to_cpu({"sem_seg": logits})["classes"].tolist() == [[0, 0, 1]]  # one logit: foreground
     logits = torch.cat([logits, -logits])
     assert to_cpu({"sem_seg": logits})["classes"].tolist() == [[1, 0, 0]]

@@ -388,6 +388,9 @@ def test_files_that_are_no_images_and_hidden_ones_are_skipped(folder, caplog):
     names = [record["file_name"] for record in DatasetCatalog.get(NAME)]
     assert names == [str(folder / "images" / name) for name in ("a.jpg", "sub/b.png")]
     assert not caplog.text
+    (folder / "images/a.png").write_text("")
+    with pytest.raises(InputError, match="a.jpg and .*a.png differ only in the extension"):
+        DatasetCatalog.get(NAME)
     (folder / "images").rename(folder / "moved")
     with pytest.raises(InputError, match="The folder .*images does not exist"):
         DatasetCatalog.get(NAME)
