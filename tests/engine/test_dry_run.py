@@ -43,7 +43,9 @@ def test_semantic(datasets):
         *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", 64),
         *("INPUT.CROP.ENABLED", True, "INPUT.CROP.TYPE", "absolute", "INPUT.CROP.SIZE", "(64,64)"),
     )
-    result = dry_run(small_semantic_cfg(19, opts))
+    address = "https://example.invalid/R-50.pkl"
+    result = dry_run(small_semantic_cfg(19, (*opts, "MODEL.WEIGHTS", address)))
+    assert result.weights.startswith(address) and "not read now" in result.weights
     assert result.image_size == (64, 128) and result.detections is None
     # the stem: 64 filters of 7 x 7 x 3 at each second pixel
     assert result.flops["backbone"] > 64 * 7 * 7 * 3 * 32 * 64
@@ -73,6 +75,22 @@ def test_what_the_training_would_refuse(instance_datasets):
         dry_run(small_instance_cfg(5, INSTANCES))
     with pytest.raises(InputError, match="DATASETS.TRAIN is empty"):
         dry_run(small_instance_cfg(9, (*INSTANCES, "DATASETS.TRAIN", "()")))
+    with pytest.raises(InputError, match="no data set 'synthetic_instances_vall'"):
+        dry_run(
+            small_instance_cfg(9, (*INSTANCES, "DATASETS.TEST", "('synthetic_instances_vall',)"))
+        )
+    with pytest.raises(InputError, match="There are no weights at gone.pth"):
+        dry_run(small_instance_cfg(9, (*INSTANCES, "MODEL.WEIGHTS", "gone.pth")))
+
+
+def test_what_evaluation_would_refuse(instance_datasets, registered, tmp_path):
+    """After a training of hours; a test set needs no objects, a training set does."""
+    (tmp_path / "a.png").write_bytes(b"not looked at")
+    name = registered("dry_run_of_the_tests", [{"file_name": str(tmp_path / "a.png")}])
+    with pytest.raises(InputError, match="has no evaluator here"):
+        dry_run(small_instance_cfg(9, (*INSTANCES, "DATASETS.TEST", (name,))))
+    with pytest.raises(InputError, match=f"nothing to train on in the data set {name}"):
+        dry_run(small_instance_cfg(9, (*INSTANCES, "DATASETS.TRAIN", (name,))))
 
 
 def test_any_name_that_is_not_registered_has_its_key_and_the_nearest(instance_datasets):

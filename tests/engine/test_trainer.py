@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from detectron2.data import DatasetMapper
+from PIL import Image
 
 from pointrend_seg.data.mappers.instance import InstanceMapper
 from pointrend_seg.data.mappers.semantic import SemanticMapper
@@ -97,6 +98,18 @@ def test_models_of_other_kinds_are_left_to_detectron2(model, kind, instance_data
         check_dataset(cfg, "synthetic_instances_train", is_train=True)
 
 
+def test_the_loaders_read_with_our_mapper(instances, registered, tmp_path):
+    """Which says what is wrong with a file."""
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    box = {"bbox": [0, 0, 4, 4], "bbox_mode": 0, "category_id": 0, "segmentation": [[0, 0, 4, 4]]}
+    record = {"file_name": str(tmp_path / "a.png"), "image_id": 1, "height": 48, "width": 65}
+    registered(NAME, [{**record, "annotations": [box]}], thing_classes=["a"])
+    cfg = instances("DATASETS.TRAIN", (NAME,))
+    for loader in (Trainer.build_train_loader(cfg), Trainer.build_test_loader(cfg, NAME)):
+        with pytest.raises(InputError, match="a.png is 64 x 48"):
+            next(iter(loader))
+
+
 # --- what a training or evaluation begins with ------------------------------------------------
 
 
@@ -135,10 +148,11 @@ def test_a_training_ends_with_scores_and_a_report(instances, tmp_path):
     report = tmp_path / "inference/synthetic_instances_val/report.html"
     assert "Learning curves" in report.read_text()
     report.unlink()
+    (tmp_path / "metrics.json").unlink()
     scores = evaluate(trainer.cfg, resume=True)["bbox"]
     assert scores == pytest.approx(results["bbox"], nan_ok=True)
-    last = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
-    assert last["bbox/AP"] == scores["AP"]
+    (line,) = (tmp_path / "metrics.json").read_text().splitlines()
+    assert json.loads(line)["bbox/AP"] == scores["AP"]
     assert report.exists()
 
 
