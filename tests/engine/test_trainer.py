@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from detectron2.data import DatasetMapper
+from detectron2.utils import comm
 from PIL import Image
 
 from pointrend_seg.data.mappers.instance import InstanceMapper
@@ -159,7 +160,7 @@ def test_a_training_ends_with_scores_and_a_report(instances, tmp_path):
 # --- reports --------------------------------------------------------------------------------
 
 
-def test_reports_of_what_was_evaluated(instances, tmp_path, caplog):
+def test_reports_of_what_was_evaluated(instances, tmp_path, caplog, monkeypatch):
     names = ("synthetic_instances_train", "synthetic_instances_val", "synthetic_lvis_val")
     cfg = instances("DATASETS.TEST", names)
     for name in names[:2]:
@@ -167,8 +168,11 @@ def test_reports_of_what_was_evaluated(instances, tmp_path, caplog):
     (tmp_path / "inference" / names[0] / "coco_evaluation.json").write_text("cut o")
     cfg.TEST.REPORT = False
     write_reports(cfg)
-    assert not list(tmp_path.rglob("report.html"))
     cfg.TEST.REPORT = True
+    with monkeypatch.context() as another_rank:
+        another_rank.setattr(comm, "is_main_process", lambda: False)
+        write_reports(cfg)
+    assert not list(tmp_path.rglob("report.html"))
     write_reports(cfg)
     (report,) = tmp_path.rglob("report.html")
     assert report == tmp_path / "inference" / names[1] / "report.html"

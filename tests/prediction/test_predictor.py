@@ -123,9 +123,31 @@ def test_options(configs, image):
     assert max(predictor.prepare(image)["image"].shape) <= 40
     assert predictor(image)["instances"].image_size == (50, 90)
     assert cfg.INPUT.MAX_SIZE_TEST == 128  # the caller's is left as it was
+    cfg = cfg.clone()
+    cfg.freeze()
     changed = Predictor(cfg, opts=("TEST.DETECTIONS_PER_IMAGE", 2))
-    assert len(changed(image)["instances"]) == 2
+    assert len(changed(image)["instances"]) == 2 and cfg.is_frozen()
     assert changed.classes.names == ("class 0", "class 1", "class 2", "class 3")
+
+
+@pytest.mark.parametrize(
+    ("test", "train", "expected"), [((0, 1), (2,), 0), ((), (2, 1), 2), ((), (), None)]
+)
+def test_metadata_and_classes_are_those_of_the_test_set(configs, registered, test, train, expected):
+    names = [
+        registered(f"predictor_of_the_tests_{k}", thing_classes=[f"{k}{i}" for i in range(4)])
+        for k in range(3)
+    ]
+    cfg = configs["instance"].clone()
+    cfg.DATASETS.TEST, cfg.DATASETS.TRAIN = (
+        tuple(names[k] for k in each) for each in (test, train)
+    )
+    predictor = Predictor(cfg)
+    if expected is None:
+        assert predictor.classes.names[0] == "class 0"
+    else:
+        assert predictor.metadata.name == names[expected]
+        assert predictor.classes.names[0] == f"{expected}0"
 
 
 @pytest.mark.parametrize(
@@ -173,6 +195,7 @@ def test_invalid_images(configs, wrong, text):
         ({"max_size": 3}, "at least 32 pixels, not 3"),
         ({"mask_resolution": "large"}, "or 'box', not 'large'"),
         ({"weights": "gone.pth"}, "There are no weights at gone.pth"),
+        ({"opts": ("INPUT.FORMAT", "L")}, "INPUT.FORMAT must be 'BGR' or 'RGB', not 'L'"),
     ],
 )
 def test_arguments(configs, arguments, text):
