@@ -50,7 +50,7 @@ def take_classes_from_data(
 
 
 def dataset_classes(name: str, *, semantic: bool) -> list[str]:
-    """Names of a data set's classes, of pixels or of objects.
+    """Return the names of the classes of a data set, of pixels or of objects.
 
     Raises:
         InputError: not registered, or it has none of that kind.

@@ -1,5 +1,6 @@
-"""What the classes of a data set are called, how they are drawn, and what it numbers them by."""
+"""Names, colours and ids of the classes of a data set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,10 @@ class Classes:
     """The C classes of a data set, in the order of the numbers 0 to C - 1 that models predict.
 
     Attributes:
-        names: of each class.
+        names: one for each class.
         colors: (C, 3), RGB, uint8.
-        ids: what the data set itself calls them: category ids of a JSON file, values of label
-            images.
-        ignore_value: of labels as they are trained on, the one that is no class.
+        ids: the data set's own numbers: category ids of a JSON file, values of label images.
+        ignore_value: the label of unlabelled pixels, as labels are trained on.
     """
 
     names: tuple[str, ...]
@@ -32,7 +32,7 @@ class Classes:
 
 
 def palette(count: int) -> np.ndarray:
-    """Colours for as many classes: (count, 3), RGB, uint8; the same each time."""
+    """Return colours for ``count`` classes, (count, 3), RGB, uint8; always the same."""
     table = colormap(rgb=True, maximum=255)
     return table[np.arange(count) % len(table)].astype(np.uint8)
 
@@ -73,7 +73,7 @@ def known_classes(
     return Classes(tuple(names), np.asarray(colors, np.uint8).reshape(-1, 3), ids, ignore)
 
 
-def _fit(names, count: int) -> bool:
+def _fit(names: Sequence[str], count: int) -> bool:
     return len(names) == count or (count == 1 and len(names) == 2)
 
 

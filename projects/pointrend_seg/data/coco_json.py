@@ -179,11 +179,12 @@ def file_mask_problem(
     """
     if lvis and isinstance(segmentation, dict):
         return _NOT_FOR_LVIS
-    if lvis or not segmentation or not isinstance(segmentation, list):
-        return mask_problem(segmentation, size)
+    problem = mask_problem(segmentation, size)
+    if problem is None or lvis or not segmentation or not isinstance(segmentation, list):
+        return problem
     kept = [polygon for polygon in segmentation if not is_degenerate(polygon)]
     problem = mask_problem(kept, size) if kept else None
-    if problem or len(kept) == len(segmentation):
+    if problem:
         return problem
     # pycocotools takes the first polygon's length for all, and 4 numbers for a box
     if not is_train and is_degenerate(segmentation[0]) and len(segmentation[0]) <= 4:
@@ -191,6 +192,19 @@ def file_mask_problem(
     return _SOME_DEGENERATE if kept else _ALL_DEGENERATE
 
 
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Stop the garbage collector, which takes half the time that a file of COCO takes to read."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_without_garbage_collection()
 def read_coco_json(name: str, metadata: Any) -> CocoJson:
     """Read the JSON file of a data set, with the problems of its entries.
 
@@ -212,8 +226,8 @@ def read_coco_json(name: str, metadata: Any) -> CocoJson:
         path = os.path.join(root, str(image[path_key]))
         if lvis:  # where Detectron2 looks
             path = root + "/".join(image[path_key].split("/")[-2:])
-        size = {key: image.get(key) for key in _SIZE_KEYS}
-        records[image_id] = {"file_name": path, "image_id": image_id, **size}
+        record = {"file_name": path, "image_id": image_id}
+        records[image_id] = record | {key: image.get(key) for key in ("height", "width")}
     categories = _entries(content, "categories", _CATEGORY_KEYS, problems)
     for number, category in categories.items():
         if "name" in category and not category["name"]:
@@ -242,9 +256,10 @@ def read_categories(name: str, file: str) -> list[dict]:
     return [categories[number] for number in sorted(categories)]
 
 
+@_without_garbage_collection()
 def _read_dict(name: str, file: str) -> dict:
     try:
-        with PathManager.open(file, "r") as opened, _without_garbage_collection():
+        with PathManager.open(file, "r") as opened:
             content = json.load(opened)
     except FileNotFoundError:
         raise InputError(
@@ -259,18 +274,6 @@ def _read_dict(name: str, file: str) -> dict:
     if not isinstance(content, dict):
         raise _not_coco(file, f"its contents are a {type(content).__name__}, not a dict")
     return content
-
-
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Stop the garbage collector, which takes half the time that a file of COCO takes to read."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _entries(content: dict, what: str, keys: dict[str, str], problems: list[Problem]) -> dict:

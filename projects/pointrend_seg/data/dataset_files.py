@@ -1,7 +1,7 @@
-"""Are the files of a registered data set there? What the checks of all kinds of data sets share.
+"""Check that the files of registered data sets exist.
 
-Folders are listed once and no image is opened; the sizes of at most `MOST_SIZES` files are looked
-at. So the checks take seconds on large sets.
+Each folder is listed once, no image is opened, and the sizes of at most `MOST_SIZES` files are
+checked, so that it takes seconds on large data sets.
 """
 
 import os
@@ -19,14 +19,14 @@ _IMAGE_SUFFIX = "leftImg8bit.png"
 
 
 def check_registered(name: str, how_to_register: str) -> None:
-    """Raises unless a data set of that name is registered.
+    """Check that a data set is registered.
 
     Args:
         name: as in `DATASETS.TRAIN` or `DATASETS.TEST`.
         how_to_register: the calls that register one, for the message.
 
     Raises:
-        InputError: names similar data sets, too.
+        InputError: it is not. The message suggests similar names.
     """
     if name in DatasetCatalog:
         return
@@ -39,7 +39,7 @@ def check_registered(name: str, how_to_register: str) -> None:
 
 
 def root_now() -> str:
-    """A sentence about where Detectron2's own data sets are looked for."""
+    """Return a sentence that says where Detectron2 looks for its own data sets."""
     value = os.environ.get("DETECTRON2_DATASETS")
     root = os.path.abspath(os.path.expanduser(value or "datasets"))
     state = f"is {root}" if value else f"is not set, so that their root is {root}"
@@ -51,7 +51,7 @@ def root_now() -> str:
 
 
 def load_dicts(name: str) -> Sequence[dict]:
-    """The dicts of a data set, one or more.
+    """Load a registered data set and return its dicts, one or more.
 
     Raises:
         InputError: it cannot be loaded, or there are none.
@@ -71,22 +71,28 @@ def load_dicts(name: str) -> Sequence[dict]:
 
 
 class Folders:
-    """The names in folders, each folder listed once; a folder that is not there holds none."""
+    """The names in folders, each of which is listed once. Missing folders are empty."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._names: dict[str, set[str]] = {}
 
     def names(self, folder: str) -> set[str]:
+        """Return the names in a folder."""
         if folder not in self._names:
             self._names[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
         return self._names[folder]
 
     def hold(self, path: str) -> bool:
+        """Return whether a file or folder exists."""
         return os.path.basename(path) in self.names(os.path.dirname(path) or ".")
 
 
 def list_folder(name: str, folder: str) -> list[str]:
-    """The names in a folder of the data set `name`; an `InputError` where there are none."""
+    """Return the names in a folder of the data set `name`.
+
+    Raises:
+        InputError: the folder does not exist, or it is empty.
+    """
     if not os.path.isdir(folder):
         raise InputError(
             f"The data set {name} is not there: the folder {os.path.abspath(folder)} does not "
@@ -103,14 +109,17 @@ def list_folder(name: str, folder: str) -> list[str]:
 def check_there(
     name: str, what: str, paths: Sequence[str], folders: Folders, advice: str | None = None
 ) -> None:
-    """Raises unless all files are there.
+    """Check that files of a data set exist.
 
     Args:
+        name: of the data set.
         what: "images" or another plural, for the message.
-        advice: what to do.
+        paths: the files.
+        folders: that were listed already.
+        advice: what to do if files are missing.
 
     Raises:
-        InputError: counts them and names three.
+        InputError: files are missing. The message counts them and names three.
     """
     missing = [path for path in paths if not folders.hold(path)]
     if missing:
@@ -121,7 +130,11 @@ def check_there(
 
 
 def check_not_empty(name: str, paths: Sequence[str]) -> None:
-    """Raises where a file, of those looked at, has zero bytes."""
+    """Check that no file has zero bytes, of at most `MOST_SIZES` files.
+
+    Raises:
+        InputError: names three such files.
+    """
     empty = [path for path in evenly(paths, MOST_SIZES) if os.path.getsize(path) == 0]
     if empty:
         raise InputError(
@@ -133,22 +146,23 @@ def check_not_empty(name: str, paths: Sequence[str]) -> None:
 def check_cityscapes_folders(
     name: str, image_dir: str, gt_dir: str, label_suffixes: dict[str, str | None]
 ) -> dict[str, list[str]]:
-    """Checks a split in the Cityscapes layout by listing its folders.
+    """Check a split in the Cityscapes layout by listing its folders.
 
     Args:
         image_dir: such as `cityscapes/leftImg8bit/train`.
         gt_dir: such as `cityscapes/gtFine/train`.
-        label_suffixes: what files of labels each image needs, by what follows `..._gtFine_`, and
-            what to do where they are missing, if it is not to complete the copy. They are looked
-            for in this order.
+        label_suffixes: the label files that each image needs, by what follows `..._gtFine_`, with
+            what to do if they are missing (None: complete the copy). They are checked in this
+            order.
 
     Returns:
-        The files of labels by suffix.
+        the label files by suffix.
 
     Raises:
-        InputError: a folder or file is missing, or there is a file too many.
+        InputError: a folder or file is missing, or there is a file that does not belong there.
     """
-    images, labels = [], {suffix: [] for suffix in label_suffixes}
+    images: list[str] = []
+    labels: dict[str, list[str]] = {suffix: [] for suffix in label_suffixes}
     expected_images = set()
     folders = Folders()
     for city in _list_cities(name, image_dir):
@@ -189,7 +203,7 @@ def _list_cities(name: str, image_dir: str) -> list[str]:
 
 
 def local(paths: Iterable[str]) -> list[str]:
-    """The paths that are none of a URL."""
+    """Return the paths that are no URLs."""
     return [path for path in paths if "://" not in path]
 
 
@@ -200,5 +214,5 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first three, for a message."""
+    """Return the first three names for a message."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

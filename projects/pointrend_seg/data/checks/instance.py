@@ -1,7 +1,7 @@
-"""Is an instance data set there, whole, and the one that the config was written for?
+"""Check that an instance data set is complete, valid and fits the config.
 
-Training finds an invalid annotation when it comes to it, which may be hours later, and evaluation
-finds it after the last image. These checks read the annotations once and list folders; no image is
+Training finds an invalid annotation when it reads it, which may be hours later, and evaluation
+finds it after the last image. These checks read the annotations once and list folders. No image is
 opened.
 """
 

@@ -1,16 +1,18 @@
-"""Is a semantic data set there, whole, and the one that the config was written for?
+"""Check that a semantic data set is complete and fits the config.
 
-Training finds a missing file when it comes to it, which may be hours later. These checks list
-folders and never open an image, but for a handful of binary masks.
+Training finds a missing file when it reads it, which may be hours later. These checks list folders
+and open no image except a handful of binary masks.
 """
 
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from detectron2.data import MetadataCatalog
 
 from ...errors import InputError
+from ..custom.datasets import IMAGE_EXTENSIONS
 from ..dataset_files import (
     Folders,
     check_cityscapes_folders,
@@ -26,7 +28,6 @@ from ..dataset_files import (
 from ..labels import read_labels
 
 _BINARY_SAMPLES = 8
-_IMAGE_EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _HOW_TO_REGISTER = (
     "DatasetCatalog.register(name, function) and MetadataCatalog.get(name).set("
     "stuff_classes=[...], ignore_label=255)"
@@ -34,18 +35,18 @@ _HOW_TO_REGISTER = (
 
 
 def check_sem_seg_dataset(name: str, num_classes: int, ignore_value: int) -> None:
-    """Run before training on, or evaluating on, a semantic data set.
+    """Check a semantic data set before training or evaluation.
 
-    A data set in the Cityscapes layout, or of one image folder and one label folder, is checked
-    by listing its folders; any other is loaded once and the files of its dicts are looked for.
+    Data sets in the Cityscapes layout, or with one image folder and one label folder, are checked
+    by listing the folders; any other is loaded once, and the files of its dicts must exist.
 
     Args:
         name: as in `DATASETS.TRAIN` or `DATASETS.TEST`.
         num_classes: `MODEL.SEM_SEG_HEAD.NUM_CLASSES`; must be the number of the data set's
-            `stuff_classes`, where it has them. A binary model (1) fits a data set that names
-            the foreground alone as well as one that names background and foreground.
+            `stuff_classes`, if it has them. A binary model (1) fits data sets with one name (of
+            the foreground) or two (of background and foreground).
         ignore_value: `MODEL.SEM_SEG_HEAD.IGNORE_VALUE`; must be the data set's `ignore_label`,
-            where it has one.
+            if it has one.
 
     Raises:
         InputError: says what is missing or does not fit, and what to do.
@@ -65,13 +66,13 @@ def check_sem_seg_dataset(name: str, num_classes: int, ignore_value: int) -> Non
         _warn_of_255_masks(name, labels)
 
 
-def _check_metadata(name: str, metadata, num_classes: int, ignore_value: int) -> None:
+def _check_metadata(name: str, metadata: Any, num_classes: int, ignore_value: int) -> None:
     classes = metadata.get("stuff_classes")
     fitting = {num_classes, 2} if num_classes == 1 else {num_classes}
     if classes is not None and len(classes) not in fitting:
         raise InputError(
             f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but the data set {name} has "
-            f"{len(classes)} classes ({', '.join(classes[:3])}{', ...' if classes[3:] else ''}). "
+            f"{len(classes)} classes ({some(classes)}). "
             f"Set MODEL.SEM_SEG_HEAD.NUM_CLASSES {len(classes)} (--classes-from-data does it), or "
             "choose another data set."
         )
@@ -85,7 +86,7 @@ def _check_metadata(name: str, metadata, num_classes: int, ignore_value: int) ->
 
 
 def _check_cityscapes(name: str, image_dir: str, gt_dir: str) -> list[str]:
-    """Returns the label files."""
+    """Check a data set in the Cityscapes layout and return its label files."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(gt_dir)))
     advice = f"Write them with: CITYSCAPES_DATASET={root} csCreateTrainIdLabelImgs"
     advice += ' (it comes with pip install "pointrend-seg[cityscapes]").'
@@ -98,7 +99,7 @@ def _check_cityscapes(name: str, image_dir: str, gt_dir: str) -> list[str]:
 
 
 def _check_folder_pair(name: str, image_root: str, label_root: str) -> list[str]:
-    """Returns the label files."""
+    """Check a folder of images and a folder of labels and return the label files."""
     images = _by_stem(image_root, list_folder(name, image_root))
     labels = _by_stem(label_root, list_folder(name, label_root))
     if not images.keys() & labels.keys():  # sub-folders or other names: only the loader knows
@@ -123,7 +124,7 @@ def _check_folder_pair(name: str, image_root: str, label_root: str) -> list[str]
 
 
 def _check_loaded(name: str) -> list[str]:
-    """Returns the label files."""
+    """Load a data set, check its files and return the label files."""
     dicts = load_dicts(name)
     images = local(d["file_name"] for d in dicts)
     labels = local(d["sem_seg_file_name"] for d in dicts if "sem_seg_file_name" in d)
@@ -144,12 +145,12 @@ def _by_stem(folder: str, names: Iterable[str]) -> dict[str, str]:
     return {
         stem: os.path.join(folder, file)
         for (stem, extension), file in split
-        if extension.lower() in _IMAGE_EXTENSIONS
+        if extension.lower() in IMAGE_EXTENSIONS
     }
 
 
 def _warn_of_255_masks(name: str, label_files: Sequence[str]) -> None:
-    """Masks of 0 and 255 train a binary model on nothing at all, since 255 is ignored."""
+    """Warn if labels have only 0 and 255, since 255 is ignored and nothing would be learned."""
     sample = evenly(label_files, _BINARY_SAMPLES)
     maps = [read_labels(path) for path in sample]
     if any(((m != 0) & (m != 255)).any() for m in maps) or not any((m == 255).any() for m in maps):

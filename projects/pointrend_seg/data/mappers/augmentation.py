@@ -1,22 +1,27 @@
-"""Augmentation for semantic training: multi-scale, category-aware crop, SSD colour jitter, flip.
+"""Augment images for semantic training: multi-scale, category-aware crop, colour jitter, flip.
 
 Shapes: images are H x W x 3, label maps H x W. Every random number comes from `numpy.random`'s
 global state, which Detectron2 seeds in each loader worker, so that a seed gives the same images.
 """
 # ruff: noqa: NPY002
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import Transform
 
 from ...errors import InputError
 
+N = TypeVar("N", int, float)
+
 _HUES = 180  # OpenCV stores the hue of 8-bit images in half degrees
 
 
 class ColorJitterTransform(Transform):
-    """One fixed change of colours; labels and coordinates stay as they are.
+    """Change colours by fixed amounts; labels and coordinates stay as they are.
 
     The steps run in the order brightness, contrast, saturation, hue; with `contrast_last`,
     contrast comes after hue. Every step rounds to 8 bits and clips to 0..255.
@@ -43,12 +48,13 @@ class ColorJitterTransform(Transform):
         self._set_attributes(locals())
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """
+        """Return an image with changed colours.
+
         Args:
             img: H x W x 3, uint8.
 
         Returns:
-            A new H x W x 3 uint8 array.
+            a new H x W x 3 uint8 array.
         """
         levels = np.arange(256, dtype=np.float64)
         contrast = _to_bytes(levels * self.contrast)
@@ -113,7 +119,7 @@ class ColorAugSSD(T.Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> ColorJitterTransform:
-        """Draws the amounts; `image` is taken because Detectron2 hands it to every augmentation."""
+        """Draw the amounts; they do not depend on the image."""
         return ColorJitterTransform(
             self.image_format,
             brightness=_maybe(np.random.uniform(-self.brightness_delta, self.brightness_delta), 0),
@@ -125,7 +131,7 @@ class ColorAugSSD(T.Augmentation):
 
 
 class PadTransform(Transform):
-    """Extends an image of `height` x `width` at its bottom and right, so that coordinates stay.
+    """Pad an image of `height` x `width` at its bottom and right, so that coordinates stay.
 
     Args:
         height, width: size before padding, in pixels.
@@ -155,7 +161,7 @@ class PadTransform(Transform):
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         return self._pad(segmentation, self.label_value)
 
-    def _pad(self, array: np.ndarray, value) -> np.ndarray:
+    def _pad(self, array: np.ndarray, value: np.ndarray | int) -> np.ndarray:
         padded = np.empty((self.new_height, self.new_width, *array.shape[2:]), array.dtype)
         padded[...] = value
         padded[: self.height, : self.width] = array
@@ -170,7 +176,7 @@ class PadTransform(Transform):
 
 
 class PadToSize(T.Augmentation):
-    """Pads at the bottom and right whatever is smaller than `size`; larger sides stay.
+    """Pad images that are smaller than `size` at the bottom and right; larger sides stay.
 
     A crop is no larger than its image, but heads that pool over a fixed window (DeepLab's ASPP)
     need every training image at the crop's size.
@@ -196,8 +202,8 @@ class PadToSize(T.Augmentation):
         )
 
 
-def build_sem_seg_train_aug(cfg) -> list[T.Augmentation]:
-    """The augmentations of semantic training, in the order in which they run.
+def build_sem_seg_train_aug(cfg: CfgNode) -> list[T.Augmentation]:
+    """Return the augmentations of semantic training, in the order in which they run.
 
     Resize of the shortest edge (`INPUT.MIN_SIZE_TRAIN`, `MAX_SIZE_TRAIN`,
     `MIN_SIZE_TRAIN_SAMPLING`); if `INPUT.CROP.ENABLED`, a random crop in which no class but the
@@ -206,8 +212,8 @@ def build_sem_seg_train_aug(cfg) -> list[T.Augmentation]:
     of type "absolute", padding to the crop's size with the mean colour and the ignored label.
 
     Raises:
-        InputError: a crop type or size that cannot be, or colour jitter of another format than
-            BGR and RGB.
+        InputError: the crop type or size is invalid, or colour jitter is asked for an image format
+            other than BGR and RGB.
     """
     ignore_value = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
     crop = cfg.INPUT.CROP
@@ -233,7 +239,7 @@ def build_sem_seg_train_aug(cfg) -> list[T.Augmentation]:
     return augs
 
 
-def _check_crop(crop) -> None:
+def _check_crop(crop: CfgNode) -> None:
     if crop.TYPE not in ("relative", "relative_range", "absolute", "absolute_range"):
         raise InputError(
             f"INPUT.CROP.TYPE is {crop.TYPE!r}; known are 'relative', 'relative_range', "
@@ -251,8 +257,8 @@ def _check_crop(crop) -> None:
         )
 
 
-def _maybe(value, neutral):
-    """`value` or `neutral`, with equal probability."""
+def _maybe(value: N, neutral: N) -> N:
+    """Return `value` or `neutral`, with equal probability."""
     return value if np.random.randint(2) else neutral
 
 

@@ -1,11 +1,12 @@
-"""From a data set dict to what `GeneralizedRCNN` reads, with masks of every form as bits."""
+"""Turn data set dicts into the input of `GeneralizedRCNN`, with masks of every form as bits."""
 
 import copy
 import logging
+from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper, detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances, Keypoints, polygons_to_bitmask
@@ -17,13 +18,13 @@ from ..labels import check_image_size, read_file
 
 
 class InstanceMapper:
-    """Reads image and objects, checks them, augments both alike.
+    """Read an image and its objects, check them, and augment both alike.
 
-    Images, boxes and classes are those of Detectron2's `DatasetMapper` from the same seed, and
+    Images, boxes and classes are those of Detectron2's `DatasetMapper` with the same seed, and
     masks those that it makes with `INPUT.MASK_FORMAT` "bitmask". That key does not matter here:
     polygons, run-length masks, compressed or not, and arrays, also mixed in one image, all become
-    bits. Polygons are rasterised after the geometric transforms; other masks are transformed as
-    label maps. Objects of no area, after the transforms, and crowds are left out.
+    bits. Polygons are rasterised after the geometric transforms; other masks are transformed like
+    label maps. Crowds, and objects without an area after the transforms, are left out.
 
     Args:
         is_train: whether objects are read.
@@ -35,8 +36,8 @@ class InstanceMapper:
         keypoint_hflip_indices: for each of the K keypoints, the one that it becomes when the
             image is flipped; needed for keypoints.
         precomputed_proposal_topk: how many of the proposals in the data set dict to keep; None
-            where they are not used.
-        recompute_boxes: whether boxes are made anew from what a crop left of the masks.
+            if they are not used.
+        recompute_boxes: whether boxes are computed from what a crop left of the masks.
     """
 
     @configurable
@@ -66,19 +67,20 @@ class InstanceMapper:
         logging.getLogger(__name__).info(f"Augmentations used in {mode}: {augmentations}")
 
     @classmethod
-    def from_config(cls, cfg, is_train: bool = True):
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         arguments = DatasetMapper.from_config(cfg, is_train)
         del arguments["instance_mask_format"]
         return arguments | {"num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES}
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """
+        """Return the input of the model for a data set dict.
+
         Args:
             dataset_dict: in Detectron2's format, with `file_name` and, for training,
                 `annotations`; it is not changed.
 
         Returns:
-            A new dict with `image` (3 x H x W, of the dtype read, 0..255), `height` and `width`
+            a new dict with `image` (3 x H x W, of the dtype read, 0..255), `height` and `width`
             of the file in pixels, and what else the data set dict had (`file_name`, `image_id`,
             ...), without `annotations` and `sem_seg_file_name`. For training `instances` of the
             augmented image: `gt_boxes` (G x 4), `gt_classes` (G, int64), with masks `gt_masks`
@@ -87,8 +89,8 @@ class InstanceMapper:
 
         Raises:
             InputError: the image is missing, unreadable or of another size than stated; an object
-                has no box, a class that is none, no mask, or a mask that is none or of another
-                size than the image.
+                has no box, an unknown class, no mask, an invalid mask, or one of another size than
+                the image.
         """
         output = copy.deepcopy(dataset_dict)
         output.pop("sem_seg_file_name", None)
@@ -144,7 +146,7 @@ class InstanceMapper:
     def _boxes(
         self, annotations: list[dict], transforms: T.TransformList, size: tuple[int, int]
     ) -> Instances:
-        """Boxes, classes and keypoints."""
+        """Return the boxes, classes and keypoints of the augmented image."""
         points = len(self.keypoint_hflip_indices or ())
         for annotation in annotations:
             if self.use_keypoint:
@@ -161,9 +163,9 @@ class InstanceMapper:
 
 
 def _transform_mask(
-    name: str, segmentation, transforms: T.TransformList, size: tuple[int, int]
+    name: str, segmentation: Any, transforms: T.TransformList, size: tuple[int, int]
 ) -> np.ndarray:
-    """The mask of the object `name` in the augmented image: H x W, bool."""
+    """Return the mask of the object `name` in the augmented image: H x W, bool."""
     if isinstance(segmentation, list | tuple):
         polygons = [np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in segmentation]
         try:

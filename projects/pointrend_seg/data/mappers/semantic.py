@@ -1,11 +1,12 @@
-"""From a data set dict to what a semantic model reads."""
+"""Turn data set dicts into the input of semantic models."""
 
 import copy
 import logging
+from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 
@@ -15,7 +16,7 @@ from .augmentation import build_sem_seg_train_aug
 
 
 class SemanticMapper:
-    """Reads image and labels, checks them, augments both alike.
+    """Read an image and its labels, check them, and augment both alike.
 
     Labels are single-channel images whose values are 0..num_classes-1 or `ignore_value`; with
     `num_classes` 1 the values are 0 (background) and 1 (foreground). They are checked before
@@ -50,7 +51,7 @@ class SemanticMapper:
         logging.getLogger(__name__).info(f"Augmentations used in {mode}: {augmentations}")
 
     @classmethod
-    def from_config(cls, cfg, is_train: bool = True):
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         return {
             "is_train": is_train,
             "augmentations": (
@@ -64,13 +65,14 @@ class SemanticMapper:
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """
+        """Return the input of the model for a data set dict.
+
         Args:
             dataset_dict: in Detectron2's format, with `file_name` and, for training,
                 `sem_seg_file_name`; it is not changed.
 
         Returns:
-            A new dict with `image` (3 x H x W, of the dtype read, 0..255), for training `sem_seg`
+            a new dict with `image` (3 x H x W, of the dtype read, 0..255), for training `sem_seg`
             (H x W, int64), `height` and `width` of the file in pixels, and what else the data set
             dict had (`file_name`, `image_id`, ...), without `annotations`.
 

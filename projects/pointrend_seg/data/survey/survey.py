@@ -1,4 +1,4 @@
-"""A survey of several sets: what is in each, and what they have in common."""
+"""Survey data sets: read every image and label, and compare the data sets with each other."""
 
 import itertools
 from collections import Counter, defaultdict
@@ -32,30 +32,29 @@ def survey_datasets(
     workers: int = 1,
     progress: bool = False,
 ) -> Survey:
-    """Read registered data sets whole.
+    """Read every image and label of registered data sets, and find their problems.
 
     Args:
         names: as in ``DATASETS``.
         trained_on: those among them that are trained on; classes that occur in others alone are
             an error.
-        semantic: whether labels of pixels are meant where a data set has both; None: those that
-            it has, of objects first.
+        semantic: whether the labels of pixels are meant, if a data set has labels of objects and of
+            pixels; None: those that it has, of objects first.
         workers: processes; the result does not depend on it.
         progress: show a progress bar.
 
     Raises:
         InputError: a data set is not registered, or has neither kind of labels.
     """
-    survey, digests = Survey(), {}
+    survey = Survey()
+    digests: dict[bytes, tuple[str, str]] = {}
     for name in dict.fromkeys(names):
         jobs, look, class_names = _open(name, semantic, survey)
-        counts = {number: [0, 0] for number in range(len(class_names))}
+        counts = dict.fromkeys(range(len(class_names)), (0, 0))
         for seen, path in _look(jobs, look, workers, progress):
             _merge(seen, path, name, survey, digests, counts)
         survey.images[name] = len(jobs)
-        survey.classes[name] = {
-            each: tuple(counts[number]) for number, each in enumerate(class_names)
-        }
+        survey.classes[name] = {each: counts[k] for k, each in enumerate(class_names)}
         if not jobs:
             survey.add("no-images", name)
     _compare_classes(survey, set(trained_on))
@@ -74,13 +73,29 @@ def _look(jobs: list, look: Callable, workers: int, progress: bool) -> Iterable[
         yield from zip(bar(found), paths, strict=True)
 
 
-def _merge(seen: Seen, path: str, name: str, survey: Survey, digests: dict, counts: dict) -> None:
+def _merge(
+    seen: Seen,
+    path: str,
+    name: str,
+    survey: Survey,
+    digests: dict[bytes, tuple[str, str]],
+    counts: dict[int, tuple[int, int]],
+) -> None:
+    """Add what was found in an image.
+
+    Args:
+        path: of the image.
+        name: of the data set.
+        survey, digests, counts: what was found before, which is updated. Digests have the data set
+            and the path of the image; counts have, for each class, the images and the objects or
+            pixels.
+    """
     for kind, where in seen.problems:
         survey.add(kind, where)
     for number, count in seen.counts.items():
         if number in counts:
-            counts[number][0] += 1
-            counts[number][1] += count
+            images, total = counts[number]
+            counts[number] = images + 1, total + count
     if seen.digest is None:
         return
     before = digests.setdefault(seen.digest, (name, path))
@@ -95,7 +110,7 @@ def _compare_classes(survey: Survey, trained_on: set[str]) -> None:
         for name, classes in survey.classes.items()
     }
     trained = set().union(*(occurring[name] for name in occurring if name in trained_on))
-    first = next(iter(survey.classes), None)
+    first = next(iter(survey.classes), "")
     for name, classes in survey.classes.items():
         if trained_on and classes and list(classes) != list(survey.classes[first]):
             survey.add("other-classes", f"{name} and {first}")
