@@ -19,8 +19,8 @@ from tabulate import tabulate
 from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.data.problems import ERROR, KINDS, WARNING
+from pointrend_seg.data.survey.datasets import survey_datasets
 from pointrend_seg.data.survey.findings import Survey
-from pointrend_seg.data.survey.survey import survey_datasets
 from pointrend_seg.engine import find_task, load_config
 from pointrend_seg.errors import InputError
 

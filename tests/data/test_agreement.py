@@ -17,7 +17,7 @@ from pointrend_seg.data.checks.instance import check_instance_dataset
 from pointrend_seg.data.mappers.instance import InstanceMapper
 from pointrend_seg.data.mappers.semantic import SemanticMapper
 from pointrend_seg.data.problems import KINDS
-from pointrend_seg.data.survey.survey import survey_datasets
+from pointrend_seg.data.survey.datasets import survey_datasets
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.coco import CocoInstanceEvaluator
 from pointrend_seg.evaluation.semantic import SemanticSegmentationEvaluator

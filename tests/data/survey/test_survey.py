@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from pointrend_seg.data.problems import KINDS
-from pointrend_seg.data.survey.survey import survey_datasets
+from pointrend_seg.data.survey.datasets import survey_datasets
 
 NAMES = ("custom_train", "custom_val")
 

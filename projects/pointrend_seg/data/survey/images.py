@@ -14,7 +14,7 @@ _ORIENTATION = 0x0112
 
 
 @dataclass
-class Seen:
+class ImageSurvey:
     """What was found in one image and its labels.
 
     Attributes:
@@ -28,8 +28,8 @@ class Seen:
     counts: dict[int, int] = field(default_factory=dict)
 
 
-def look_at_image(path: str, stated: Size | None, seen: Seen) -> Size | None:
-    """Decode an image; add its problems and its digest to ``seen``.
+def survey_image(path: str, stated: Size | None, found: ImageSurvey) -> Size | None:
+    """Decode an image; add its problems and its digest to ``found``.
 
     Args:
         stated: height and width that the data set gives.
@@ -38,23 +38,23 @@ def look_at_image(path: str, stated: Size | None, seen: Seen) -> Size | None:
         its height and width as training reads it (upright); None if it cannot be read.
     """
     if not os.path.exists(path):
-        seen.problems.append(("missing-image", path))
+        found.problems.append(("missing-image", path))
         return None
     try:
         with open(path, "rb") as file:
-            seen.digest = hashlib.blake2b(file.read(), digest_size=16).digest()
+            found.digest = hashlib.blake2b(file.read(), digest_size=16).digest()
         with Image.open(path) as image:
             image.load()
             mode, turned = image.mode, image.getexif().get(_ORIENTATION, 1) not in (0, 1)
             stored, upright = image.size[::-1], ImageOps.exif_transpose(image).size[::-1]
     except UNREADABLE as error:
-        seen.problems.append(("unreadable-image", f"{path}: {error}"))
+        found.problems.append(("unreadable-image", f"{path}: {error}"))
         return None
     if mode not in _USUAL_MODES:
-        seen.problems.append(("odd-image", f"{path}: {mode}"))
+        found.problems.append(("odd-image", f"{path}: {mode}"))
     if stated is not None and stated != upright:
         kind = "turned-image" if turned and stated == stored else "image-size"
-        seen.problems.append(
+        found.problems.append(
             (kind, f"{path} is {upright[1]} x {upright[0]}, stated {stated[1]} x {stated[0]}")
         )
     return upright

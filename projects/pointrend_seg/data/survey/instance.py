@@ -1,7 +1,6 @@
 """Survey images with objects: decode the image and every mask, and compare masks with boxes."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from ..annotations import (
     mask_problem,
     stated_size,
 )
-from .images import Seen, look_at_image
+from .images import ImageSurvey, survey_image
 
 _LEAST_IOU, _TOLERANCE = 0.8, 2.0
 _OUTSIDE = 1.0  # pixels; annotation tools round
@@ -26,84 +25,53 @@ _INVALID = {"bad-box", "no-mask", "bad-mask"}
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 
-class SurveyedObject(NamedTuple):
-    """An annotation of a surveyed image.
+class InstanceImage(NamedTuple):
+    """An image with all of its annotations.
 
     Attributes:
-        name: what reports call it.
-        annotation: as read.
-        class_number: None if its class is unknown.
-        valid: whether its box and mask are, as far as can be told without decoding the mask.
+        record: its data set dict.
+        annotations: with the problems that reading them found.
     """
 
-    name: str
-    annotation: Annotation
-    class_number: int | None
-    valid: bool
+    record: Record
+    annotations: list[CheckedAnnotation]
+
+    @property
+    def image(self) -> str:
+        """The path of the image."""
+        return self.record["file_name"]
 
 
-@dataclass(frozen=True)
-class ImageOfObjects:
-    """An image with its objects.
-
-    Attributes:
-        image: its path.
-        size: height and width that the data set states, or None.
-        objects: all of them.
-        problems: kind and place of what was found when the annotations were read.
-    """
-
-    image: str
-    size: Size | None
-    objects: list[SurveyedObject]
-    problems: list[tuple[str, str]]
-
-
-def collect_objects(
-    record: Record, annotations: Iterable[CheckedAnnotation], class_numbers: Mapping[Any, int]
-) -> ImageOfObjects:
-    """Collect the annotations of an image.
+def survey_instance_image(
+    job: InstanceImage, *, class_numbers: Mapping[Any, int], masks: bool
+) -> ImageSurvey:
+    """Decode an image and the masks of its objects, and compare masks with boxes.
 
     Args:
-        record: with `file_name`, and `height` and `width` if they are stated.
-        annotations: of the image.
         class_numbers: by `category_id`.
-    """
-    job = ImageOfObjects(record["file_name"], stated_size(record), [], [])
-    for each in annotations:
-        kinds = {problem.kind for problem in each.problems}
-        known = "unknown-class" not in kinds
-        class_number = class_numbers.get(each.annotation.get("category_id")) if known else None
-        valid = not kinds & _INVALID
-        job.objects.append(SurveyedObject(each.name, each.annotation, class_number, valid))
-        job.problems.extend(
-            (problem.kind, f"{each.name} {problem.found}") for problem in each.problems
-        )
-    return job
-
-
-def look_at_objects(job: ImageOfObjects, *, masks: bool) -> Seen:
-    """Decode the image and every mask.
-
-    Args:
         masks: whether the objects have masks.
 
     Returns:
         problems, and counts: the objects of each class without crowds.
     """
-    seen = Seen(problems=list(job.problems))
-    size = look_at_image(job.image, job.size, seen)
-    for each in job.objects:
-        if each.valid:
-            seen.problems += [
-                (kind, f"{each.name}: {what}" if what else each.name)
-                for kind, what in _problems(each.annotation, job.size, size, masks)
-            ]
-        if each.class_number is not None and not each.annotation.get("iscrowd"):
-            seen.counts[each.class_number] = seen.counts.get(each.class_number, 0) + 1
-    if not job.objects:
-        seen.problems.append(("no-objects", job.image))
-    return seen
+    found = ImageSurvey()
+    stated = stated_size(job.record)
+    decoded = survey_image(job.image, stated, found)
+    for each in job.annotations:
+        problems = [(problem.kind, problem.found) for problem in each.problems]
+        kinds = {kind for kind, _ in problems}
+        if not kinds & _INVALID:
+            problems += _problems(each.annotation, stated, decoded, masks)
+        found.problems += [
+            (kind, f"{each.name}: {what}" if what else each.name) for kind, what in problems
+        ]
+        if not (each.is_crowd or "unknown-class" in kinds):
+            number = class_numbers.get(each.annotation.get("category_id"))
+            if number is not None:
+                found.counts[number] = found.counts.get(number, 0) + 1
+    if not job.annotations:
+        found.problems.append(("no-objects", job.image))
+    return found
 
 
 def _problems(
@@ -150,13 +118,10 @@ def _mask_problems(
 def _polygon_bounds(polygons: Iterable, size: Size | None) -> Box | None:
     """Return the box around polygons, None if they cover no pixel of an image of that size."""
     flat = [np.asarray(polygon, float).ravel() for polygon in polygons]
-    if (
-        size
-        and not mask_util.area(
-            mask_util.frPyObjects([polygon.tolist() for polygon in flat], *size)
-        ).any()
-    ):
-        return None
+    if size:
+        rles = mask_util.frPyObjects([polygon.tolist() for polygon in flat], *size)
+        if not mask_util.area(rles).any():
+            return None
     points = np.concatenate(flat).reshape(-1, 2)
     (x0, y0), (x1, y1) = points.min(0), points.max(0)
     return x0, y0, x1, y1

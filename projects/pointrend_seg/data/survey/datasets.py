@@ -17,9 +17,9 @@ from ..coco_json import JSON_TYPES, CocoJson, read_coco_json
 from ..custom.registration import custom_dataset
 from ..dataset_files import check_registered, load_dicts
 from .findings import Survey
-from .images import Seen
-from .objects import collect_objects, look_at_objects
-from .pixels import LabelledImage, look_at_labels, pair_folders
+from .images import ImageSurvey
+from .instance import InstanceImage, survey_instance_image
+from .semantic import SemanticImage, pair_folders, survey_semantic_image
 
 _MOST_CHUNK = 16
 
@@ -49,10 +49,10 @@ def survey_datasets(
     survey = Survey()
     digests: dict[bytes, tuple[str, str]] = {}
     for name in dict.fromkeys(names):
-        jobs, look, class_names = _open(name, semantic, survey)
+        jobs, survey_image, class_names = _open(name, semantic, survey)
         counts = dict.fromkeys(range(len(class_names)), (0, 0))
-        for seen, path in _look(jobs, look, workers, progress):
-            _merge(seen, path, name, survey, digests, counts)
+        for found, path in _survey_images(jobs, survey_image, workers, progress):
+            _merge(found, path, name, survey, digests, counts)
         survey.images[name] = len(jobs)
         survey.classes[name] = {each: counts[k] for k, each in enumerate(class_names)}
         if not jobs:
@@ -61,20 +61,23 @@ def survey_datasets(
     return survey
 
 
-def _look(jobs: list, look: Callable, workers: int, progress: bool) -> Iterable[tuple[Seen, str]]:
+def _survey_images(
+    jobs: list, survey_image: Callable, workers: int, progress: bool
+) -> Iterable[tuple[ImageSurvey, str]]:
+    """Yield what is found in each image, and its path."""
     paths = (job.image or "" for job in jobs)
     bar = partial(tqdm, total=len(jobs), unit="image", disable=not progress)
     if workers <= 1 or len(jobs) < 2:
-        yield from zip(bar(map(look, jobs)), paths, strict=True)
+        yield from zip(bar(map(survey_image, jobs)), paths, strict=True)
         return
     with ProcessPoolExecutor(workers) as pool:
         chunk = max(1, min(_MOST_CHUNK, len(jobs) // (4 * workers)))
-        found = pool.map(look, jobs, chunksize=chunk)
+        found = pool.map(survey_image, jobs, chunksize=chunk)
         yield from zip(bar(found), paths, strict=True)
 
 
 def _merge(
-    seen: Seen,
+    found: ImageSurvey,
     path: str,
     name: str,
     survey: Survey,
@@ -90,15 +93,15 @@ def _merge(
             and the path of the image; counts have, for each class, the images and the objects or
             pixels.
     """
-    for kind, where in seen.problems:
+    for kind, where in found.problems:
         survey.add(kind, where)
-    for number, count in seen.counts.items():
+    for number, count in found.counts.items():
         if number in counts:
             images, total = counts[number]
             counts[number] = images + 1, total + count
-    if seen.digest is None:
+    if found.digest is None:
         return
-    before = digests.setdefault(seen.digest, (name, path))
+    before = digests.setdefault(found.digest, (name, path))
     if before[1] != path:
         kind = "same-image" if before[0] == name else "image-in-two-sets"
         survey.add(kind, f"{path} ({name}) and {before[1]} ({before[0]})")
@@ -122,11 +125,11 @@ def _compare_classes(survey: Survey, trained_on: set[str]) -> None:
 
 
 def _open(name: str, semantic: bool | None, survey: Survey) -> tuple[list, Callable, list[str]]:
-    """Return the images to look at, the function that does it, and the names of the classes."""
+    """Return the images, the function that surveys one of them, and the names of the classes."""
     check_registered(name, "DatasetCatalog.register(name, function)")
     dataset, metadata = custom_dataset(name), MetadataCatalog.get(name)
     if dataset is not None and dataset.is_semantic:
-        return _open_labels(
+        return _open_semantic(
             pair_folders(dataset.images, dataset.annotations, metadata.label_coding), metadata
         )
     if metadata.get("json_file") and metadata.get("evaluator_type") in JSON_TYPES and not semantic:
@@ -134,7 +137,7 @@ def _open(name: str, semantic: bool | None, survey: Survey) -> tuple[list, Calla
             content = read_coco_json(name, metadata)
         except InputError as error:
             survey.add("unreadable-annotations", str(error))
-            return [], look_at_labels, []
+            return [], survey_semantic_image, []
         numbers = content.class_numbers(metadata)
         if numbers is None and dataset is not None:  # with other classes than the file has
             numbers = {category: number for number, category in enumerate(content.categories)}
@@ -146,8 +149,8 @@ def _open(name: str, semantic: bool | None, survey: Survey) -> tuple[list, Calla
         return _open_records(records, list(metadata.get("thing_classes") or ()))
     if any("sem_seg_file_name" in record for record in records):
         files = ("file_name", "sem_seg_file_name", "label_coding")
-        return _open_labels(
-            [LabelledImage(*map(record.get, files)) for record in records], metadata
+        return _open_semantic(
+            [SemanticImage(*map(record.get, files)) for record in records], metadata
         )
     raise InputError(
         f"The data set {name} has neither 'annotations' nor 'sem_seg_file_name' in its dicts: "
@@ -155,13 +158,13 @@ def _open(name: str, semantic: bool | None, survey: Survey) -> tuple[list, Calla
     )
 
 
-def _open_labels(jobs: list[LabelledImage], metadata: Any) -> tuple[list, Callable, list[str]]:
+def _open_semantic(jobs: list[SemanticImage], metadata: Any) -> tuple[list, Callable, list[str]]:
     classes = list(metadata.get("stuff_classes") or ())
     if len(classes) == 1:  # the name of the foreground
         classes = ["background", *classes]
     ignore_value = metadata.get("ignore_label", IGNORED)
-    look = partial(look_at_labels, num_classes=len(classes) or None, ignore_value=ignore_value)
-    return jobs, look, classes
+    options = {"num_classes": len(classes) or None, "ignore_value": ignore_value}
+    return jobs, partial(survey_semantic_image, **options), classes
 
 
 def _open_json(
@@ -177,25 +180,23 @@ def _open_json(
     for each in content.checked_annotations(numbers, masks=masks, is_train=False):
         by_image[each.annotation.get("image_id")].append(each)
     jobs = [
-        collect_objects(record, by_image.pop(image_id, ()), numbers)
+        InstanceImage(record, by_image.pop(image_id, []))
         for image_id, record in content.records.items()
     ]
     for each in itertools.chain.from_iterable(by_image.values()):  # of images that are not there
         for problem in each.problems:
-            survey.add(problem.kind, f"{each.name} {problem.found}")
-    return jobs, partial(look_at_objects, masks=masks), classes
+            survey.add(problem.kind, f"{each.name}: {problem.found}")
+    return jobs, partial(survey_instance_image, class_numbers=numbers, masks=masks), classes
 
 
 def _open_records(
     records: Sequence[Record], classes: list[str]
 ) -> tuple[list, Callable, list[str]]:
-    numbers = {number: number for number in range(len(classes))}
+    count = len(classes) or None
     masks = any("segmentation" in each for r in records for each in r.get("annotations", ()))
-    options = {"masks": masks, "is_train": False}
     jobs = [
-        collect_objects(
-            record, checked_annotations(record, len(classes) or None, **options), numbers
-        )
-        for record in records
+        InstanceImage(each, list(checked_annotations(each, count, masks=masks, is_train=False)))
+        for each in records
     ]
-    return jobs, partial(look_at_objects, masks=masks), classes
+    numbers = {number: number for number in range(len(classes))}
+    return jobs, partial(survey_instance_image, class_numbers=numbers, masks=masks), classes

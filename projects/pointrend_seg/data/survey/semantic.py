@@ -7,10 +7,10 @@ import numpy as np
 from ..custom.datasets import find_images
 from ..custom.label_coding import LabelCoding
 from ..labels import read_label_image
-from .images import Seen, look_at_image
+from .images import ImageSurvey, survey_image
 
 
-class LabelledImage(NamedTuple):
+class SemanticImage(NamedTuple):
     """An image and its label image.
 
     Attributes:
@@ -23,7 +23,7 @@ class LabelledImage(NamedTuple):
     coding: LabelCoding | None
 
 
-def pair_folders(images: str, labels: str, coding: LabelCoding) -> list[LabelledImage]:
+def pair_folders(images: str, labels: str, coding: LabelCoding) -> list[SemanticImage]:
     """Pair images and label images that have the same path below their folders.
 
     Args:
@@ -35,10 +35,12 @@ def pair_folders(images: str, labels: str, coding: LabelCoding) -> list[Labelled
     """
     by_name = [find_images(folder) for folder in (images, labels)]
     keys = sorted(by_name[0].keys() | by_name[1].keys())
-    return [LabelledImage(by_name[0].get(key), by_name[1].get(key), coding) for key in keys]
+    return [SemanticImage(by_name[0].get(key), by_name[1].get(key), coding) for key in keys]
 
 
-def look_at_labels(job: LabelledImage, *, num_classes: int | None, ignore_value: int) -> Seen:
+def survey_semantic_image(
+    job: SemanticImage, *, num_classes: int | None, ignore_value: int
+) -> ImageSurvey:
     """Decode an image and its labels and compare them.
 
     Args:
@@ -48,26 +50,26 @@ def look_at_labels(job: LabelledImage, *, num_classes: int | None, ignore_value:
     Returns:
         problems, and counts: the pixels of each class.
     """
-    seen = Seen()
+    found = ImageSurvey()
     if job.image is None:
-        seen.problems.append(("labels-without-image", str(job.labels)))
-        return seen
+        found.problems.append(("labels-without-image", str(job.labels)))
+        return found
     if job.labels is None:
-        seen.problems.append(("image-without-labels", job.image))
-        look_at_image(job.image, None, seen)
-        return seen
+        found.problems.append(("image-without-labels", job.image))
+        survey_image(job.image, None, found)
+        return found
     labels, problems = read_label_image(
         {"sem_seg_file_name": job.labels, "label_coding": job.coding},
         num_classes=num_classes,
         ignore_value=ignore_value,
     )
-    size = look_at_image(job.image, None if labels is None else labels.shape[:2], seen)
+    size = survey_image(job.image, None if labels is None else labels.shape[:2], found)
     # what states the size of an image is its label image
-    seen.problems = [
+    found.problems = [
         ("label-size", f"{job.labels}: {where}") if kind == "image-size" else (kind, where)
-        for kind, where in seen.problems
+        for kind, where in found.problems
     ]
-    seen.problems += [(problem.kind, problem.found) for problem in problems]
+    found.problems += [(problem.kind, problem.found) for problem in problems]
     if labels is not None:
         if labels.dtype == np.uint8:  # as below, in a fraction of the time
             counts = np.bincount(labels.ravel(), minlength=256)
@@ -75,8 +77,8 @@ def look_at_labels(job: LabelledImage, *, num_classes: int | None, ignore_value:
             counts = counts[values]
         else:
             values, counts = np.unique(labels, return_counts=True)
-        seen.counts = dict(zip(values.tolist(), counts.tolist(), strict=True))
-        seen.counts.pop(ignore_value, None)
-    if size is not None and not seen.counts and not problems:
-        seen.problems.append(("nothing-labelled", job.labels))
-    return seen
+        found.counts = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        found.counts.pop(ignore_value, None)
+    if size is not None and not found.counts and not problems:
+        found.problems.append(("nothing-labelled", job.labels))
+    return found
