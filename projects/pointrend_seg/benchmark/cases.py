@@ -1,7 +1,7 @@
 """Name the cases, and choose among them."""
 
+import fnmatch
 from collections.abc import Callable
-from fnmatch import fnmatch
 from functools import partial
 
 from ..errors import InputError
@@ -44,9 +44,7 @@ def choose(patterns: list[str]) -> dict[str, MakeCase]:
     cases = all_cases()
     chosen = set()
     for pattern in patterns:
-        found = {
-            name for name in cases if fnmatch(name, pattern if "*" in pattern else f"*{pattern}*")
-        }
+        found = set(fnmatch.filter(cases, pattern if "*" in pattern else f"*{pattern}*"))
         if not found:
             raise InputError(f"No case is called '{pattern}'. There are: {', '.join(cases)}.")
         chosen |= found

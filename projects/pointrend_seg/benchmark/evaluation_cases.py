@@ -8,7 +8,6 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,13 +21,12 @@ from torch import Tensor
 
 from ..evaluation.coco import CocoInstanceEvaluator
 from ..evaluation.region_masks import encode_region_masks
-from .measurement import Case, Contender
+from .measurement import Case
 from .setting import Setting, random_boxes, smooth_noise
 
 IMAGE = (800, 1216)
 NUM_CLASSES = 80
 _NUMBERS = itertools.count()
-
 
 # Boxes (N, 4), probabilities (N, 224, 224), scores (N,) and classes (N,) of an image.
 Prediction = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -64,11 +62,7 @@ def encoding(
         same = [a["counts"].encode() == b["counts"] for a, b in pairs]
         return {"equal": sum(same) / len(same)}
 
-    return Case(
-        Contender(tuple, lambda: encode_region_masks(masks, boxes, *image)),
-        Contender(tuple, builtin),
-        agreement,
-    )
+    return Case(lambda: encode_region_masks(masks, boxes, *image), builtin, agreement)
 
 
 def evaluation(
@@ -85,40 +79,32 @@ def evaluation(
     """
     predictions = list(_predictions(setting, num_detections, image, num_images))
     inputs = [{"image_id": k + 1} for k in range(num_images)]
+    tasks = ("bbox", "segm")
 
     def run(
         evaluator: COCOEvaluator, masks_of: Callable[[Tensor, Tensor], ROIMasks | Tensor]
     ) -> dict:
         evaluator.reset()
         for record, (boxes, masks, scores, classes) in zip(inputs, predictions, strict=True):
-            found = Instances(image)
-            found.pred_boxes, found.scores, found.pred_classes = Boxes(boxes), scores, classes
+            found = Instances(image, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
             found.pred_masks = masks_of(masks, boxes)
             evaluator.process([record], [{"instances": found}])
         with _silence():
             return evaluator.evaluate()
 
     def agreement(ours: dict, builtin: dict) -> dict[str, float]:
-        keys = ("AP", "AP50", "AP75")
-        differences = [
-            abs(ours[task][key] - builtin[task][key]) for task in ("bbox", "segm") for key in keys
-        ]
-        return {"AP difference": max(differences)}
+        scores = itertools.product(tasks, ("AP", "AP50", "AP75"))
+        return {"AP difference": max(abs(ours[t][k] - builtin[t][k]) for t, k in scores)}
 
     with tempfile.TemporaryDirectory() as folder, _silence():
         name = _register(predictions, num_objects, image, folder)
-        tasks = ("bbox", "segm")
         ours = CocoInstanceEvaluator(name, tasks=tasks, distributed=False)
         builtin = COCOEvaluator(name, tasks=tasks, distributed=False, use_fast_impl=False)
     return Case(
-        Contender(tuple, lambda: run(ours, lambda masks, boxes: ROIMasks(masks))),
-        Contender(tuple, lambda: run(builtin, partial(_pasted, image=image))),
+        lambda: run(ours, lambda masks, boxes: ROIMasks(masks)),
+        lambda: run(builtin, lambda masks, boxes: paste_masks_in_image(masks, boxes, image)),
         agreement,
     )
-
-
-def _pasted(masks: Tensor, boxes: Tensor, image: tuple[int, int]) -> Tensor:
-    return paste_masks_in_image(masks, boxes, image)
 
 
 def _register(
@@ -127,10 +113,8 @@ def _register(
     """Register a data set whose objects are the first detections of each image; return its name."""
     annotations: list[dict[str, Any]] = []
     for number, (boxes, masks, _, classes) in enumerate(predictions, start=1):
-        own = slice(0, num_objects)
-        for rle, label in zip(
-            encode_region_masks(masks[own], boxes[own], *image), classes[own].tolist(), strict=True
-        ):
+        rles = encode_region_masks(masks[:num_objects], boxes[:num_objects], *image)
+        for rle, label in zip(rles, classes.tolist(), strict=False):
             annotations.append(
                 {
                     "id": len(annotations) + 1,

@@ -1,15 +1,24 @@
 """Make the cases of inference: the mask head, the semantic head, a whole model."""
 
+from functools import partial
 from typing import Any
 
 import torch
-from detectron2.layers import ShapeSpec
-from detectron2.modeling import GeneralizedRCNN, build_mask_head, build_model
+from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from .measurement import Case, Contender
-from .setting import Setting, instance_cfg, pair, random_boxes, semantic_pair, smooth_noise, wake_up
+from .measurement import Case
+from .setting import (
+    Setting,
+    instance_cfg,
+    instance_pair,
+    pair,
+    random_boxes,
+    semantic_pair,
+    smooth_noise,
+    wake_up,
+)
 
 IMAGE = (800, 1216)
 STREET = (1024, 2048)
@@ -41,34 +50,20 @@ def instance_inference(
 ) -> Case:
     """Make the case of the mask head on the boxes of an image: from features to probabilities."""
     generator = setting.generator()
-    cfg = instance_cfg(setting.device, num_classes)
-    input_shape = {"p2": ShapeSpec(channels=channels, stride=4)}
-    heads = pair(lambda cfg: build_mask_head(cfg, input_shape).eval(), cfg, setting)
-    for head in heads.values():
-        wake_up(head)
-    size = (image[0] // 4, image[1] // 4)
-    features = {"p2": setting.randn(1, channels, *size, generator=generator)}
+    (ours, builtin), strides = instance_pair(setting, num_classes, channels)
+    features = setting.features(strides, image, channels, generator)
     boxes = random_boxes(num_boxes, image, generator).to(setting.device)
     classes = torch.randint(0, num_classes, (num_boxes,), generator=generator).to(setting.device)
 
-    def detections() -> tuple[list[Instances]]:
-        found = Instances(image)
-        found.pred_boxes, found.pred_classes = Boxes(boxes), classes
-        return ([found],)
-
-    def contender(head: nn.Module) -> Contender:
-        @torch.no_grad()
-        def run(found: list[Instances]) -> Tensor:
-            with setting.autocast():
-                return head(features, found)[0].pred_masks
-
-        return Contender(detections, run)
+    @torch.no_grad()
+    def run(head: nn.Module) -> Tensor:
+        found = Instances(image, pred_boxes=Boxes(boxes), pred_classes=classes)
+        with setting.autocast():
+            return head.eval()(features, [found])[0].pred_masks
 
     # Logits of all classes at full size, those of the step before, and a copy of both.
     builtin_bytes = int(2.5 * num_boxes * num_classes * 224 * 224 * 4)
-    return Case(
-        contender(heads["ours"]), contender(heads["builtin"]), mask_agreement, builtin_bytes
-    )
+    return Case(partial(run, ours), partial(run, builtin), mask_agreement, builtin_bytes)
 
 
 def semantic_inference(
@@ -85,31 +80,22 @@ def semantic_inference(
     Args:
         with_coarse: run the coarse head; False: its logits are given.
     """
-    heads, strides = semantic_pair(setting, num_classes, channels, num_points)
+    (ours, builtin), strides = semantic_pair(setting, num_classes, channels, num_points)
     logits = smooth_noise(setting, num_classes, image[0] // 4, image[1] // 4)
-    generator = setting.generator()
-    features = {
-        name: setting.randn(1, channels, image[0] // s, image[1] // s, generator=generator)
-        for name, s in strides.items()
-    }
-
-    def contender(head: nn.Module) -> Contender:
-        head.eval()
-        if not with_coarse:
-            coarse_head: Any = head.get_submodule("coarse_sem_seg_head")
-            coarse_head.layers = lambda features: logits
+    features = setting.features(strides, image, channels, setting.generator())
+    for head in (ours, builtin):
+        coarse_head: Any = head.get_submodule("coarse_sem_seg_head")
+        if with_coarse:
+            coarse_head.predictor.weight.data *= 100  # fresh weights predict almost 0
         else:
-            with torch.no_grad():  # fresh weights predict almost 0
-                head.get_parameter("coarse_sem_seg_head.predictor.weight").mul_(100)
+            coarse_head.layers = lambda features: logits
 
-        @torch.no_grad()
-        def run() -> Tensor:
-            with setting.autocast():
-                return head(features, None)[0]
+    @torch.no_grad()
+    def run(head: nn.Module) -> Tensor:
+        with setting.autocast():
+            return head.eval()(features, None)[0]
 
-        return Contender(tuple, run)
-
-    return Case(contender(heads["ours"]), contender(heads["builtin"]), label_agreement)
+    return Case(partial(run, ours), partial(run, builtin), label_agreement)
 
 
 def model_inference(
@@ -132,31 +118,28 @@ def model_inference(
     cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 2
     cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
     cfg.TEST.DETECTIONS_PER_IMAGE = num_detections
-    models = pair(build_model, cfg, setting)
+    ours, builtin = pair(build_model, cfg, setting)
     image = torch.rand(3, *size, generator=setting.generator()) * 255
-    _calibrate(models["builtin"], image)
-    models["ours"].load_state_dict(models["builtin"].state_dict())
-    for model in models.values():
+    _calibrate(builtin, image)
+    ours.load_state_dict(builtin.state_dict())
+    for model in (ours, builtin):
         wake_up(model.get_submodule("roi_heads.mask_head"))
 
-    def contender(model: GeneralizedRCNN) -> Contender:
-        @torch.no_grad()
-        def run() -> Tensor:
-            with setting.autocast():
-                found = model.eval().inference([{"image": image}], do_postprocess=False)
-            return found[0].pred_masks
+    @torch.no_grad()
+    def run(model: GeneralizedRCNN) -> Tensor:
+        with setting.autocast():
+            found = model.eval().inference([{"image": image}], do_postprocess=False)
+        return found[0].pred_masks
 
-        return Contender(tuple, run)
-
-    return Case(contender(models["ours"]), contender(models["builtin"]), mask_agreement)
+    return Case(partial(run, ours), partial(run, builtin), mask_agreement)
 
 
 def _calibrate(model: GeneralizedRCNN, image: Tensor) -> None:
     """Set the statistics of the norms; otherwise features of random weights grow without bound."""
-    norms = [each for each in model.modules() if isinstance(each, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0
-        norm.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+            module.train()
     with torch.no_grad():
         model.backbone(model.preprocess_image([{"image": image}]).tensor)
     model.eval()

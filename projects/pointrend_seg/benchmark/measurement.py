@@ -1,27 +1,14 @@
 """Measure time and memory of two implementations, in turn, in one process."""
 
 import ctypes
-import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-
-
-@dataclass
-class Contender:
-    """One of the implementations.
-
-    Attributes:
-        prepare: makes the arguments of a run; neither its time nor its memory counts.
-        run: what is measured; takes what ``prepare`` returned.
-    """
-
-    prepare: Callable[[], tuple]
-    run: Callable[..., Any]
 
 
 @dataclass
@@ -29,21 +16,21 @@ class Case:
     """Two implementations of the same computation.
 
     Attributes:
-        ours, builtin: the contenders.
+        ours, builtin: run one of them and return its result.
         agreement: takes the results of both (ours first) and returns figures by name.
         builtin_bytes: about the memory that the built-in needs; where there is less, it is not
             run.
     """
 
-    ours: Contender
-    builtin: Contender
+    ours: Callable[[], Any]
+    builtin: Callable[[], Any]
     agreement: Callable[[Any, Any], dict[str, float]]
     builtin_bytes: int = 0
 
 
 @dataclass
 class Samples:
-    """The seconds of each run of a contender, and the bytes of its peak; None if unknown."""
+    """The seconds of each run of an implementation, and the bytes of its peak; None if unknown."""
 
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int | None = None
@@ -85,46 +72,42 @@ def measure(
     device: torch.device,
     on_run: Callable[[], None] = lambda: None,
 ) -> Measurement:
-    """Measure both contenders: one run of each for memory and results, then timed runs in turn.
+    """Run each implementation once for its memory and result, then time runs of both in turn.
 
     Args:
         repeats: timed runs of each.
-        device: that the contenders compute on.
+        device: that they compute on.
         on_run: called after each of the ``2 * (repeats + 1)`` runs, those left out included.
     """
-    contenders, note = {"builtin": case.builtin, "ours": case.ours}, ""
+    runs, note = {"builtin": case.builtin, "ours": case.ours}, ""
     available = available_bytes(device)
     if available is not None and case.builtin_bytes > available:
-        del contenders["builtin"]
+        del runs["builtin"]
         note = f"built-in not run: needs some {case.builtin_bytes / 2**30:.0f} GiB"
-    samples = {which: Samples() for which in contenders}
+    samples = {which: Samples() for which in runs}
     results = {}
-    for which, contender in contenders.items():  # which also warms up
-        arguments = contender.prepare()
-        with PeakMemory(device) as peak:
-            results[which] = contender.run(*arguments)
-        samples[which].peak_bytes = peak.bytes
+    for which, run in runs.items():  # which also warms up
+        results[which], samples[which].peak_bytes = peak_memory(run, device)
         on_run()
     agreement = case.agreement(results["ours"], results["builtin"]) if len(results) == 2 else {}
     del results
     for _ in range(repeats):
-        for which, contender in contenders.items():
-            samples[which].seconds.append(seconds(contender, device))
+        for which, run in runs.items():
+            samples[which].seconds.append(seconds(run, device))
             on_run()
-    for _ in range((2 - len(contenders)) * (repeats + 1)):
+    for _ in range((2 - len(runs)) * (repeats + 1)):
         on_run()
     return Measurement(name, samples["ours"], samples.get("builtin"), agreement, note)
 
 
-def seconds(contender: Contender, device: torch.device) -> float:
+def seconds(run: Callable[[], Any], device: torch.device) -> float:
     """Return the seconds of one run, on a GPU until it has finished.
 
     `torch.utils.benchmark.Timer` would make two runs more before each, to warm up.
     """
-    arguments = contender.prepare()
     wait_for(device)
     start = time.perf_counter()
-    result = contender.run(*arguments)
+    result = run()  # freed after the time is taken
     wait_for(device)
     elapsed = time.perf_counter() - start
     del result
@@ -137,40 +120,29 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-class PeakMemory:
-    """Measure the most memory in use within a ``with`` block, beyond what is in use before it.
+def peak_memory(run: Callable[[], Any], device: torch.device) -> tuple[Any, int | None]:
+    """Return the result of a run, and the most bytes in use within it beyond those before it.
 
-    On a GPU it is what PyTorch's allocator handed out. On a CPU (Linux only) it is the resident
-    set of the process, as the kernel counts it, which includes the memory of libraries. Memory
-    that was freed but not returned to the system would hide part of it and is returned first.
-
-    Attributes:
-        bytes: the peak, after the block; None where the system does not tell.
+    On a GPU they are what PyTorch's allocator handed out. On a CPU (Linux only, otherwise None)
+    they are the resident set of the process, as the kernel counts it, which includes the memory of
+    libraries. Memory that was freed but not returned to the system would hide part of it and is
+    returned first.
     """
-
-    bytes: int | None = None
-
-    def __init__(self, device: torch.device):
-        self.device = device
-
-    def __enter__(self) -> "PeakMemory":
-        if self.device.type == "cuda":
-            wait_for(self.device)
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self._before = torch.cuda.memory_allocated(self.device)
-        elif os.path.exists("/proc/self/clear_refs"):
-            return_freed_memory()
-            with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")  # resets the peak to what is in use now
-            self._before = _status("VmRSS")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.device.type == "cuda":
-            wait_for(self.device)
-            self.bytes = torch.cuda.max_memory_allocated(self.device) - self._before
-        elif os.path.exists("/proc/self/clear_refs"):
-            self.bytes = max(0, _status("VmHWM") - self._before)
+    if device.type == "cuda":
+        wait_for(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        result = run()
+        wait_for(device)
+        return result, torch.cuda.max_memory_allocated(device) - before
+    reset = Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return run(), None
+    return_freed_memory()
+    reset.write_text("5")  # resets the peak to what is in use now
+    before = _kernel_bytes("/proc/self/status", "VmRSS")
+    result = run()
+    return result, max(0, _kernel_bytes("/proc/self/status", "VmHWM") - before)
 
 
 def return_freed_memory() -> None:
@@ -180,21 +152,15 @@ def return_freed_memory() -> None:
         libc.malloc_trim(0)
 
 
-def _status(name: str) -> int:
-    """Return the bytes that the kernel counts for this process."""
-    with open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {name}.")
-
-
 def available_bytes(device: torch.device) -> int | None:
     """Return the bytes that can be allocated without swapping; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if not os.path.exists("/proc/meminfo"):
-        return None
-    with open("/proc/meminfo") as file:
-        amounts = dict(line.split(":", 1) for line in file)
-    return int(amounts["MemAvailable"].split()[0]) * 1024
+    is_linux = Path("/proc/meminfo").exists()
+    return _kernel_bytes("/proc/meminfo", "MemAvailable") if is_linux else None
+
+
+def _kernel_bytes(file: str, name: str) -> int:
+    """Return an amount of memory that the kernel lists as "name: amount kB" in a file."""
+    amounts = dict(line.split(":", 1) for line in Path(file).read_text().splitlines())
+    return int(amounts[name].split()[0]) * 1024

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import build_sem_seg_head
+from detectron2.modeling import build_mask_head, build_sem_seg_head
 from detectron2.projects.point_rend import add_pointrend_config as add_builtin_config
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,9 +37,20 @@ class Setting:
         """Return a seeded generator on the CPU, so that all devices get the same numbers."""
         return torch.Generator().manual_seed(self.seed)
 
-    def randn(self, *shape: int, generator: torch.Generator) -> Tensor:
-        """Draw a normal tensor and put it on the device."""
-        return torch.randn(*shape, generator=generator).to(self.device)
+    def features(
+        self,
+        strides: dict[str, int],
+        size: tuple[int, int],
+        channels: int,
+        generator: torch.Generator,
+        num_images: int = 1,
+    ) -> dict[str, Tensor]:
+        """Draw normal feature maps of images of (height, width), by the names of their strides."""
+        shapes = {n: (num_images, channels, size[0] // s, size[1] // s) for n, s in strides.items()}
+        return {
+            name: torch.randn(shape, generator=generator).to(self.device)
+            for name, shape in shapes.items()
+        }
 
 
 def builtin_cfg(device: torch.device) -> CfgNode:
@@ -63,26 +74,35 @@ def instance_cfg(device: torch.device, num_classes: int) -> CfgNode:
 
 def pair(
     build: Callable[[CfgNode], nn.Module], cfg: CfgNode, setting: Setting
-) -> dict[str, nn.Module]:
-    """Build the built-in's module, and ours from the same config with the same weights.
+) -> tuple[nn.Module, nn.Module]:
+    """Build our module, and the built-in's from the same config with the same weights.
 
     Args:
         build: makes a module from a config.
         cfg: written for Detectron2's PointRend.
-
-    Returns:
-        the modules, "builtin" and "ours".
     """
     torch.manual_seed(setting.seed)
     builtin = build(cfg).to(setting.device)
     ours = build(adopt_config(cfg.clone())).to(setting.device)
     ours.load_state_dict(builtin.state_dict(), strict=True)
-    return {"builtin": builtin, "ours": ours}
+    return ours, builtin
+
+
+def instance_pair(
+    setting: Setting, num_classes: int, channels: int
+) -> tuple[tuple[nn.Module, nn.Module], dict[str, int]]:
+    """Build mask heads of the published recipe; return them with the strides of their features."""
+    cfg = instance_cfg(setting.device, num_classes)
+    input_shape = {"p2": ShapeSpec(channels=channels, stride=4)}
+    heads = pair(lambda cfg: build_mask_head(cfg, input_shape), cfg, setting)
+    for head in heads:
+        wake_up(head)
+    return heads, {"p2": 4}
 
 
 def semantic_pair(
     setting: Setting, num_classes: int, channels: int, num_points: int
-) -> tuple[dict[str, nn.Module], dict[str, int]]:
+) -> tuple[tuple[nn.Module, nn.Module], dict[str, int]]:
     """Build Semantic FPN with PointRend at stride 4; return it with the strides of its features."""
     cfg = builtin_cfg(setting.device)
     cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"

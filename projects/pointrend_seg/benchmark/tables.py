@@ -60,14 +60,16 @@ def as_json(measurements: list[Measurement], options: dict) -> dict:
         "measurements": [
             asdict(each)
             | {"speed_up": each.speed_up, "memory_ratio": each.memory_ratio}
-            | {"median": {"ours": each.ours.median} | _builtin_median(each)}
+            | {
+                "median": {
+                    which: samples.median
+                    for which, samples in (("ours", each.ours), ("builtin", each.builtin))
+                    if samples
+                }
+            }
             for each in measurements
         ],
     }
-
-
-def _builtin_median(measurement: Measurement) -> dict[str, float]:
-    return {"builtin": measurement.builtin.median} if measurement.builtin else {}
 
 
 def _version(package: str) -> tuple[str, str | None]:

@@ -1,18 +1,17 @@
 """Make the cases of training: one step of each head, from the features to all gradients."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from detectron2.layers import ShapeSpec
-from detectron2.modeling import build_mask_head
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..structures.shared_masks import SharedMasks
-from .measurement import Case, Contender
-from .setting import Setting, instance_cfg, pair, random_boxes, semantic_pair, wake_up
+from .measurement import Case
+from .setting import Setting, instance_pair, random_boxes, semantic_pair
 
 IMAGE = (800, 1216)
 NUM_IMAGES = 2
@@ -34,13 +33,13 @@ def _step(
     head: nn.Module,
     setting: Setting,
     features: dict[str, Tensor],
-    losses: Callable[[nn.Module], dict[str, Tensor]],
+    losses: Callable[[], dict[str, Tensor]],
 ) -> Step:
     """Compute losses and their gradients."""
     torch.manual_seed(setting.seed)  # the same points for both
+    inputs = [*(each.requires_grad_() for each in features.values()), *head.parameters()]
     with EventStorage(), setting.autocast():
-        found = losses(head)
-    inputs = [*features.values(), *head.parameters()]
+        found = losses()
     gradients = torch.autograd.grad(torch.stack([*found.values()]).sum(), inputs)
     return {name: loss.item() for name, loss in found.items()}, gradients
 
@@ -64,32 +63,23 @@ def instance_training(
         num_objects: labelled objects of each image.
     """
     generator = setting.generator()
-    input_shape = {"p2": ShapeSpec(channels=channels, stride=4)}
-    cfg = instance_cfg(setting.device, num_classes)
-    heads = pair(lambda cfg: build_mask_head(cfg, input_shape).train(), cfg, setting)
-    for head in heads.values():
-        wake_up(head)
-    size = (image[0] // 4, image[1] // 4)
-    features = {
-        "p2": setting.randn(NUM_IMAGES, channels, *size, generator=generator).requires_grad_()
-    }
+    (ours, builtin), strides = instance_pair(setting, num_classes, channels)
+    features = setting.features(strides, image, channels, generator, NUM_IMAGES)
     images = []
     for _ in range(NUM_IMAGES):
         smallest = min(image) // 8
         objects = random_boxes(num_objects, image, generator, smallest)
         owner = torch.randint(0, num_objects, (num_boxes,), generator=generator)
-        boxes = objects[owner] + smallest / 12 * torch.randn(num_boxes, 4, generator=generator)
-        boxes = Boxes(boxes)
+        shifts = smallest / 12 * torch.randn(num_boxes, 4, generator=generator)
+        boxes = Boxes(objects[owner] + shifts)
         boxes.clip(image)
-        proposals = Instances(image)
-        proposals.proposal_boxes = boxes
-        proposals.gt_classes = (owner * 7) % num_classes
+        proposals = Instances(image, proposal_boxes=boxes, gt_classes=owner * 7 % num_classes)
         images.append((proposals.to(setting.device), _blobs(num_objects, image, generator), owner))
 
-    def contender(head: nn.Module, make_masks: Callable[[Tensor], BitMasks]) -> Contender:
+    def step(head: nn.Module, make_masks: Callable[[Tensor], BitMasks]) -> Callable[[], Step]:
         truth = [make_masks(bits.to(setting.device)) for _, bits, _ in images]
 
-        def losses(head: nn.Module) -> dict[str, Tensor]:
+        def losses() -> dict[str, Tensor]:
             batch = []
             for (proposals, _, owner), masks in zip(images, truth, strict=True):
                 each = Instances(image, **proposals.get_fields())
@@ -97,13 +87,9 @@ def instance_training(
                 batch.append(each)
             return head(features, batch)
 
-        return Contender(tuple, lambda: _step(head, setting, features, losses))
+        return partial(_step, head, setting, features, losses)
 
-    return Case(
-        contender(heads["ours"], SharedMasks),
-        contender(heads["builtin"], BitMasks),
-        training_agreement,
-    )
+    return Case(step(ours, SharedMasks), step(builtin, BitMasks), training_agreement)
 
 
 def _blobs(number: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -122,20 +108,12 @@ def semantic_training(
 ) -> Case:
     """Make the case of the semantic head, with its coarse head, on two images."""
     generator = setting.generator()
-    heads, strides = semantic_pair(setting, num_classes, channels, num_points)
-    features = {
-        name: setting.randn(
-            NUM_IMAGES, channels, image[0] // s, image[1] // s, generator=generator
-        ).requires_grad_()
-        for name, s in strides.items()
-    }
+    (ours, builtin), strides = semantic_pair(setting, num_classes, channels, num_points)
+    features = setting.features(strides, image, channels, generator, NUM_IMAGES)
     labels = torch.randint(0, num_classes, (NUM_IMAGES, 8, 12), generator=generator)
     labels = F.interpolate(labels[:, None].float(), size=image)[:, 0].long().to(setting.device)
 
-    def contender(head: nn.Module) -> Contender:
-        def losses(head: nn.Module) -> dict[str, Tensor]:
-            return head(features, labels)[1]
+    def step(head: nn.Module) -> Step:
+        return _step(head, setting, features, lambda: head(features, labels)[1])
 
-        return Contender(tuple, lambda: _step(head, setting, features, losses))
-
-    return Case(contender(heads["ours"]), contender(heads["builtin"]), training_agreement)
+    return Case(partial(step, ours), partial(step, builtin), training_agreement)
