@@ -19,17 +19,15 @@ from pointrend_seg.benchmark.cases import MakeCase, all_cases, choose
 from pointrend_seg.benchmark.measurement import Measurement, measure
 from pointrend_seg.benchmark.setting import Setting
 from pointrend_seg.benchmark.tables import as_json, hardware, table
-from pointrend_seg.command_line.options import add_common_options
+from pointrend_seg.command_line.options import add_common_options, tool_parser
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.errors import InputError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser() -> argparse.ArgumentParser:
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="parts of names, or patterns with *"
     )
@@ -43,11 +41,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
     parser.add_argument("--json", metavar="FILE", help="also write every sample to FILE")
     add_common_options(parser)
-    return parser.parse_args()
+    return parser
 
 
-def main() -> None:
-    args = parse()
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
     if args.list:
         print("\n".join(all_cases()))
         return
@@ -55,7 +53,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     setting = Setting(torch.device(args.device), DTYPES[args.dtype], args.seed)
-    measurements = run(choose(args.only), setting, args.repeats)
+    measurements = measure_all(choose(args.only), setting, args.repeats)
     machine = hardware()
     print(
         f"\n{machine['gpu'] if setting.device.type == 'cuda' else machine['cpu']}, "
@@ -70,16 +68,13 @@ def main() -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Raise `InputError` for values of options that are not allowed."""
-    if args.repeats < 1:
-        raise InputError(f"--repeats is {args.repeats}; it is 1 or more.")
-    if args.threads is not None and args.threads < 1:
-        raise InputError(f"--threads is {args.threads}; it is 1 or more.")
+    for option, value in (("--repeats", args.repeats), ("--threads", args.threads)):
+        if value is not None and value < 1:
+            raise InputError(f"{option} is {value}; it is 1 or more.")
     try:
         kind = torch.device(args.device).type
-    except RuntimeError as error:
-        raise InputError(
-            f"--device is '{args.device}'; it is cpu, cuda, or cuda:NUMBER."
-        ) from error
+    except RuntimeError:
+        kind = None
     if kind not in ("cpu", "cuda"):
         raise InputError(f"--device is '{args.device}'; it is cpu, cuda, or cuda:NUMBER.")
     if kind == "cuda" and not torch.cuda.is_available():
@@ -88,17 +83,14 @@ def check(args: argparse.Namespace) -> None:
         raise InputError(f"--json: the folder of {args.json} does not exist. Make it first.")
 
 
-def run(cases: dict[str, MakeCase], setting: Setting, repeats: int) -> list[Measurement]:
+def measure_all(cases: dict[str, MakeCase], setting: Setting, repeats: int) -> list[Measurement]:
     """Measure cases and show a progress bar."""
     measurements = []
-    runs = len(cases) * 2 * (repeats + 1)
-    with tqdm(total=runs, unit="run") as progress:
+    with tqdm(total=len(cases) * 2 * (repeats + 1), unit="run") as progress:
+        options = {"repeats": repeats, "device": setting.device, "on_run": progress.update}
         for name, make in cases.items():
             progress.set_description(name)
-            case, device = make(setting), setting.device
-            measurements.append(
-                measure(name, case, repeats=repeats, device=device, on_run=progress.update)
-            )
+            measurements.append(measure(name, make(setting), **options))
     return measurements
 
 

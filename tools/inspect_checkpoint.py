@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 from pointrend_seg.checkpoint.contents import Contents, describe
 from pointrend_seg.checkpoint.files import CheckpointFile, read_checkpoint
 from pointrend_seg.checkpoint.fit import Fit, fit, settings_that_differ
-from pointrend_seg.command_line.options import add_common_options
+from pointrend_seg.command_line.options import add_common_options, tool_parser
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.engine.trainer import Trainer
@@ -25,22 +25,20 @@ MAX_SHOWN = 5  # names per group
 ARCHITECTURE = "MODEL.META_ARCHITECTURE"
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = tool_parser(__doc__)
     parser.add_argument("file", help="checkpoint: .pkl, .pth or .pt")
     parser.add_argument("--config-file", default="", help="config that the checkpoint should fit")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to the config")
     add_common_options(parser)
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(argv)
     if args.opts and not args.config_file:
         parser.error("KEY VALUE changes a config: give --config-file too")
     return args
 
 
-def main() -> None:
-    args = parse()
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
     file = read_checkpoint(args.file)
     contents = describe(file.model)
     print_contents(file, contents)

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from pointrend_seg.command_line.options import add_common_options
+from pointrend_seg.command_line.options import add_common_options, tool_parser
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.synthetic.cityscapes_layout import CityscapesParameters, write_cityscapes
 from pointrend_seg.data.synthetic.coco_layout import CocoParameters, write_coco
@@ -29,10 +29,8 @@ LAYOUTS: dict[str, list[tuple[str, Callable[..., bool], Callable]]] = {
 }
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser() -> argparse.ArgumentParser:
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "--layout",
         choices=list(LAYOUTS),
@@ -55,11 +53,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="number of processes")
     add_common_options(parser)
-    return parser.parse_args()
+    return parser
 
 
-def main() -> None:
-    args = parse()
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
     sizes = [size for size in (args.height, args.width) if size is not None]
     if min(args.train, args.val, args.seed) < 0 or min(sizes, default=32) < 32:
         raise InputError(

@@ -12,7 +12,7 @@ read are skipped and listed at the end; the exit status is then 1.
 import argparse
 from typing import Any
 
-from pointrend_seg.command_line.options import add_common_options
+from pointrend_seg.command_line.options import add_common_options, add_config_changes, tool_parser
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
@@ -26,9 +26,7 @@ MAX_SHOWN = 20  # errors
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "--config-file", required=True, help="e.g. the config.yaml written by training"
     )
@@ -67,9 +65,7 @@ def parser() -> argparse.ArgumentParser:
         "--skip-existing", action="store_true", help="skip images that have results"
     )
     add_common_options(parser)
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="changes to the config"
-    )
+    add_config_changes(parser)
     return parser
 
 

@@ -16,7 +16,13 @@ from detectron2.data import transforms as T
 from detectron2.utils.env import seed_all_rng
 from PIL import Image
 
-from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
+from pointrend_seg.command_line.options import (
+    add_common_options,
+    add_config_changes,
+    add_data_options,
+    data_opts,
+    tool_parser,
+)
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.dataset_files import evenly, load_dicts
 from pointrend_seg.drawing.training_input import draw_training_input
@@ -27,9 +33,7 @@ _CONTACT_WIDTH = 600
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--dataset", help="default: the first of DATASETS.TRAIN")
     parser.add_argument("--output", type=Path, required=True, help="output folder")
@@ -40,9 +44,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-augmentation", action="store_true", help="draw the original images")
     add_common_options(parser)
     add_data_options(parser)
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="changes to the config"
-    )
+    add_config_changes(parser)
     return parser
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from tabulate import tabulate
 from tqdm import tqdm
 
-from pointrend_seg.command_line.options import add_common_options
+from pointrend_seg.command_line.options import add_common_options, add_config_changes, tool_parser
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.dataset_files import check_registered, evenly
 from pointrend_seg.engine.config_loading import load_config
@@ -27,9 +27,7 @@ from pointrend_seg.report.panels import draw_sheet
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("--config-file", required=True, help="config.yaml of the evaluation")
     parser.add_argument("--dataset", help="default: the first of DATASETS.TEST")
     parser.add_argument("--predictions", help="folder (default OUTPUT_DIR/inference/DATASET)")
@@ -41,9 +39,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--best", action="store_true", help="best first")
     parser.add_argument("--report", action="store_true", help="write report.html")
     add_common_options(parser)
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="changes to the config"
-    )
+    add_config_changes(parser)
     return parser
 
 

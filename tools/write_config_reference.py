@@ -13,7 +13,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.projects.point_rend import add_pointrend_config as add_builtin_config
 
-from pointrend_seg.command_line.options import add_common_options
+from pointrend_seg.command_line.options import add_common_options, tool_parser
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.config.keys import KEYS, Key
 from pointrend_seg.config.tree import all_keys, value_of
@@ -71,9 +71,7 @@ def updated(page: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     add_common_options(parser)
     return parser

@@ -1,10 +1,5 @@
 """Each case at a small size: both contenders run, and a broken one is noticed."""
 
-import importlib.util
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
@@ -14,10 +9,11 @@ from pointrend_seg.benchmark.cases import all_cases, choose
 from pointrend_seg.benchmark.measurement import measure
 from pointrend_seg.benchmark.setting import Setting
 from pointrend_seg.errors import InputError
+from tool_runs import tool
 
 SETTING = Setting(torch.device("cpu"))
 SMALL = {"image": (64, 96)}
-TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
+HEADS = {"num_classes": 5, "num_points": 50, **SMALL}
 
 
 def agreement(make, **settings):
@@ -31,28 +27,26 @@ def test_masks_agree():
 
 @pytest.mark.parametrize("with_coarse", [False, True])
 def test_labels_agree(with_coarse):
-    settings = {"num_classes": 5, "num_points": 50, **SMALL}
-    found = agreement(inference_cases.semantic_inference, with_coarse=with_coarse, **settings)
+    found = agreement(inference_cases.semantic_inference, with_coarse=with_coarse, **HEADS)
     assert found["equal"] > 0.9995 and found["median difference"] < 1e-5
 
 
 def test_ready_logits_take_the_place_of_the_coarse_head(monkeypatch):
     monkeypatch.setattr(SemSegFPNHead, "layers", lambda *_: pytest.fail("the coarse head ran"))
-    settings = {"num_classes": 5, "num_points": 50, **SMALL}
-    agreement(inference_cases.semantic_inference, with_coarse=False, **settings)
+    agreement(inference_cases.semantic_inference, with_coarse=False, **HEADS)
     with pytest.raises(pytest.fail.Exception, match="the coarse head ran"):
-        agreement(inference_cases.semantic_inference, with_coarse=True, **settings)
+        agreement(inference_cases.semantic_inference, with_coarse=True, **HEADS)
 
 
-def test_instance_training_agrees():
-    found = agreement(
-        training_cases.instance_training, num_boxes=5, num_objects=2, num_classes=4, **SMALL
-    )
-    assert found["loss difference"] < 1e-4 and found["gradient difference"] < 1e-2
-
-
-def test_semantic_training_agrees():
-    found = agreement(training_cases.semantic_training, num_classes=4, num_points=30, **SMALL)
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (training_cases.instance_training, {"num_boxes": 5, "num_objects": 2, "num_classes": 4}),
+        (training_cases.semantic_training, {"num_classes": 4, "num_points": 30}),
+    ],
+)
+def test_training_agrees(make, settings):
+    found = agreement(make, **settings, **SMALL)
     assert found["loss difference"] < 1e-4 and found["gradient difference"] < 1e-2
 
 
@@ -66,16 +60,15 @@ def test_encoding_agrees():
     assert found == {"equal": 1.0}
 
 
-def test_scores_agree_and_are_not_trivial(monkeypatch):
-    make = evaluation_cases.evaluation
-    settings = {"num_detections": 6, "num_images": 2, "num_objects": 4, "image": (60, 80)}
-    case = make(SETTING, **settings)
-    ours, builtin = case.ours.run(), case.builtin.run()
+def test_scores_agree_and_are_not_trivial():
+    case = evaluation_cases.evaluation(
+        SETTING, num_detections=6, num_images=2, num_objects=4, image=(60, 80)
+    )
+    ours, builtin = case.ours(), case.builtin()
     assert 10 < builtin["segm"]["AP"] <= 100
     assert case.agreement(ours, builtin) == {"AP difference": 0.0}
-    assert (
-        case.agreement(ours, {**builtin, "segm": ours["bbox"] | {"AP": 0.0}})["AP difference"] > 1
-    )
+    worse = {**builtin, "segm": ours["bbox"] | {"AP": 0.0}}
+    assert case.agreement(ours, worse)["AP difference"] > 1
 
 
 def test_a_broken_head_is_noticed(monkeypatch):
@@ -90,9 +83,7 @@ def test_a_broken_head_is_noticed(monkeypatch):
 def test_halves_by_autocast():
     setting = Setting(torch.device("cpu"), torch.bfloat16)
     case = inference_cases.instance_inference(setting, num_boxes=2, num_classes=3, **SMALL)
-    assert case.agreement(
-        case.ours.run(*case.ours.prepare()), case.builtin.run(*case.builtin.prepare())
-    )
+    assert case.agreement(case.ours(), case.builtin())
 
 
 # --- the command line -------------------------------------------------------------------------
@@ -112,26 +103,10 @@ def test_cases_are_chosen_by_parts_of_their_names():
 
 def test_the_tool(tmp_path):
     file = tmp_path / "results.json"
-    args = ("--only", "encoding", "--repeats", "1", "--json", str(file))
-    command = [sys.executable, "-W", "ignore", str(TOOL), *args]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = tool("benchmark", "--only", "encoding", "--repeats", 1, "--json", file)
     assert done.returncode == 0, done.stderr
     assert "| encoding" in done.stdout and "equal 1" in done.stdout
     assert file.exists()
-
-
-@pytest.fixture
-def tool(monkeypatch):
-    """The tool's `main` with a command line of its own."""
-    spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["benchmark.py", *args])
-        module.run_tool(module.main)
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -143,22 +118,17 @@ def tool(monkeypatch):
         (("--device", "tpu9"), "--device is 'tpu9'"),
         (("--device", "meta"), "--device is 'meta'"),
         (("--json", "nowhere/at/all.json"), "the folder of nowhere/at/all.json does not exist"),
+        pytest.param(
+            ("--device", "cuda"),
+            "finds no CUDA device. Use --device cpu.",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
     ],
 )
-def test_what_is_wrong_is_one_sentence(tool, capsys, args, message):
-    with pytest.raises(SystemExit, match="2"):
-        tool(*args)
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and message in error
+def test_what_is_wrong_is_one_sentence(run_in_process, args, message):
+    status, _, error = run_in_process("benchmark", *args)
+    assert status == 2 and error.startswith("error: ") and message in error
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there(tool, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        tool("--device", "cuda")
-    assert "finds no CUDA device. Use --device cpu." in capsys.readouterr().err
-
-
-def test_the_list(tool, capsys):
-    tool("--list")
-    assert capsys.readouterr().out.split() == list(all_cases())
+def test_the_list(run_in_process):
+    assert run_in_process("benchmark", "--list")[1].split() == list(all_cases())

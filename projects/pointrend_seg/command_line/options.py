@@ -6,6 +6,20 @@ from typing import Any
 from ..errors import InputError
 
 
+def tool_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser whose help shows a tool's docstring as it is written."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_config_changes(parser: argparse.ArgumentParser) -> None:
+    """Add the pairs of KEY VALUE, ``opts``, which take the rest of the command line."""
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="changes to the config"
+    )
+
+
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of every tool."""
     parser.add_argument("--debug", action="store_true", help="also show tracebacks of input errors")
