@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultPredictor
 from PIL import Image
 
@@ -150,6 +151,34 @@ def test_metadata_and_classes_are_those_of_the_test_set(configs, registered, tes
         assert predictor.classes.names[0] == f"{expected}0"
 
 
+def test_a_config_object_is_prepared_as_a_file_is(configs, monkeypatch):
+    """Its device is one that is there, and the user's own data set says the classes."""
+    cfg = configs["instance"].clone()
+    name, names = "predictor_of_the_tests", ["a", "b", "c", "d"]
+    cfg.DATASETS.CUSTOM = [{"name": name, "images": "i", "annotations": "a.json", "classes": names}]
+    cfg.DATASETS.TEST, cfg.MODEL.DEVICE = (name,), "cuda"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    try:
+        predictor = Predictor(cfg, confidence=1)
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    assert predictor.classes.names == tuple(names)
+    assert predictor.cfg.MODEL.DEVICE == "cpu" and cfg.MODEL.DEVICE == "cuda"
+    assert predictor.cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "key"), [("box", -1), (1, 1), ("448", 448), (None, 56), (28, 28)]
+)
+def test_limits_that_just_pass(configs, given, key):
+    cfg = configs["instance"].clone()
+    cfg.MODEL.POINT_HEAD.MASK_RESOLUTION = 56
+    predictor = Predictor(cfg, max_size=32, mask_resolution=given)
+    found = predictor.cfg.MODEL.POINT_HEAD.MASK_RESOLUTION, predictor.cfg.INPUT.MAX_SIZE_TEST
+    assert found == (key, 32)
+
+
 @pytest.mark.parametrize(
     ("min_size", "max_size", "seen"),
     [
@@ -168,6 +197,23 @@ def test_model_input_size(configs, image, min_size, max_size, seen):
 
 
 @pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (0, np.float32),
+        (255, np.float64),
+        (1.5, np.float16),
+        (255, np.int64),
+        (1, np.uint16),
+        (0, np.int8),
+    ],
+)
+def test_values_of_every_type(configs, value, kind):
+    """Black and white images are none of the mistakes below."""
+    seen = Predictor(configs["semantic"]).prepare(np.full((4, 5, 3), value, kind))["image"]
+    assert seen.dtype == torch.float32 and (seen - value).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(
     ("wrong", "text"),
     [
         (np.zeros((4, 5, 2), np.uint8), r"an array of shape \(4, 5, 2\)"),
@@ -176,6 +222,12 @@ def test_model_input_size(configs, image, min_size, max_size, seen):
         (np.full((4, 5, 3), 300), "values from 300 to 300"),
         (np.full((4, 5, 3), np.nan), "values from nan"),
         (np.zeros((4, 5, 3), bool), "an array of bool"),
+        (np.full((4, 5, 3), -1), "values from -1 to -1"),
+        (np.full((4, 5, 3), 255.5), "values from 255.5 to 255.5"),
+        (np.ones((4, 5, 3)), r"values from 1 to 1 \(multiply it by 255\)"),
+        (np.zeros(4, np.uint8), r"an array of shape \(4,\)"),
+        (np.zeros((2, 4, 3, 3), np.uint8), r"an array of shape \(2, 4, 3, 3\)"),
+        (torch.zeros(3, 4), r"a tensor of shape \(3, 4\)"),
         (torch.zeros(4, 5, 3), r"a tensor of shape \(4, 5, 3\)"),
         ({"image": 1}, "a dict"),
         ("gone.jpg", "image gone.jpg does not exist"),
@@ -191,9 +243,14 @@ def test_invalid_images(configs, wrong, text):
     [
         ({"channel_order": "GBR"}, "must be 'BGR' or 'RGB', not 'GBR'"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"confidence": 1.01}, "from 0 to 1"),
+        ({"confidence": -0.01}, "from 0 to 1"),
         ({"confidence": 50}, "from 0 to 1, not 50"),
-        ({"max_size": 3}, "at least 32 pixels, not 3"),
+        ({"max_size": 31}, "at least 32 pixels, not 3"),
         ({"mask_resolution": "large"}, "or 'box', not 'large'"),
+        ({"mask_resolution": 0}, "or 'box', not 0"),
+        ({"mask_resolution": -1}, "or 'box', not -1"),
+        ({"mask_resolution": 1.5}, "or 'box', not 1.5"),
         ({"weights": "gone.pth"}, "There are no weights at gone.pth"),
         ({"opts": ("INPUT.FORMAT", "L")}, "INPUT.FORMAT must be 'BGR' or 'RGB', not 'L'"),
     ],

@@ -211,6 +211,8 @@ def _rgb_pixels(image: ImageLike, channel_order: str) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
         raise _invalid_image(f"an array of shape {image.shape}")
     _check_values(image)
+    if np.issubdtype(image.dtype, np.integer):
+        image = image.astype(np.uint8)  # PyTorch resizes no other integers
     if image.shape[2] == 1:
         return image.repeat(3, axis=2)
     image = image[:, :, :3]
