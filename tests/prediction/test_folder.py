@@ -147,6 +147,26 @@ def test_steps_of_a_model_without_points(predict):
     assert status == 2
 
 
+@pytest.mark.parametrize("order", ["BGR", "RGB"])
+def test_pictures_that_are_asked_for(models, order):
+    color = (200, 50, 10)
+    path, weights = models["semantic"][1], models["semantic"][3]
+    predictor = Predictor(str(path), weights, opts=("INPUT.FORMAT", order))
+    inputs = predictor.prepare_rgb(np.full((64, 96, 3), color, np.uint8))
+    steps = predictor.model.sem_seg_head.subdivision_steps
+    for kind, names in (
+        ("overlay", []),
+        ("points", [f".points-{k}" for k in range(1, steps + 1)]),
+        ("steps", [f".step-{k}" for k in range(steps + 1)]),
+        ("compare", [".compare"]),
+    ):
+        chosen = Visualizations(**{"overlay": False, kind: True})
+        drawings = chosen.prepare(predictor, inputs)
+        assert list(drawings) == names
+        if kind == "points":  # which cover little of the image
+            assert np.median(drawings[names[0]](), axis=(0, 1)).tolist() == list(color)
+
+
 def test_a_video(predict, tmp_path):
     path = tmp_path / "clip.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
@@ -164,6 +184,13 @@ def test_a_video(predict, tmp_path):
     assert reader.get(cv2.CAP_PROP_FPS) == 10 and files(tmp_path / "out/pictures") == ["clip.mp4"]
     _, out, _ = predict("semantic", "--skip-existing", source=path)
     assert "0 predicted, 1 were there already" in out
+    without = ("--skip-existing", "--no-pictures")
+    assert "3 predicted" in predict("semantic", *without, source=path)[1]
+    (tmp_path / "out/pictures/clip.mp4").unlink()
+    predict("semantic", *without, source=path)
+    assert files(tmp_path / "out/pictures") == []
+    for again in (("--skip-existing",), ()):
+        assert "3 predicted" in predict("semantic", *again, source=path)[1]
     (tmp_path / "broken.mp4").write_text("none")
     status, _, err = predict("semantic", source=tmp_path / "broken.mp4")
     assert status == 1 and "broken.mp4 cannot be read" in err
