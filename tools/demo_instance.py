@@ -7,17 +7,11 @@ The output folder gets the data, the three models, `summary.json` and `compariso
 command again to continue an interrupted run.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from demo_steps import ROOT, make_data, prepare, run_demo, say, train
-
-if TYPE_CHECKING:  # prepare() must run before Detectron2 is imported
-    import numpy as np
-    from detectron2.structures import Instances
 
 QUICK = ROOT / "configs" / "quick"
 START = QUICK / "faster_rcnn_R_18_FPN.yaml"
@@ -40,67 +34,31 @@ def read_scores(output: Path) -> dict[str, float]:
     return {task: last[f"{task}/AP"] for task in ("bbox", "segm", "boundary")}
 
 
-def predict(config: Path, folder: Path, records: list[dict]) -> list[Instances]:
-    """Return the predicted instances of each record, with masks of the size of its image."""
-    import torch
-
-    from pointrend_seg.engine.config_loading import load_config
-    from pointrend_seg.engine.trainer import Trainer, load_model
-
-    cfg = load_config(str(config), ["MODEL.WEIGHTS", str(folder / "model_final.pth")])
-    model, wanted = load_model(cfg), {record["file_name"] for record in records}
-    loader = Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0])
-    with torch.no_grad():
-        return [
-            model(inputs)[0]["instances"] for inputs in loader if inputs[0]["file_name"] in wanted
-        ]
-
-
-def true_masks(record: dict) -> tuple[np.ndarray, list[int]]:
-    """Return masks (N, H, W), bool, and classes of the objects of a record, without crowds."""
-    import numpy as np
-    from detectron2.structures import polygons_to_bitmask
-
-    from pointrend_seg.data.annotations import decode_mask
-
-    size = (record["height"], record["width"])
-    items = [item for item in record["annotations"] if not item.get("iscrowd")]
-    masks = [
-        polygons_to_bitmask([np.asarray(polygon) for polygon in item["segmentation"]], *size)
-        if isinstance(item["segmentation"], list)
-        else decode_mask(item["segmentation"]).astype(bool)
-        for item in items
-    ]
-    return np.array(masks).reshape(-1, *size), [item["category_id"] for item in items]
-
-
 def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
     """Draw validation images, each above the object whose mask PointRend improves most."""
-    import numpy as np
-    from detectron2.data import DatasetCatalog
     from detectron2.utils.colormap import colormap
     from PIL import Image
 
     from pointrend_seg.data.labels import read_file
     from pointrend_seg.drawing import primitives as vis
     from pointrend_seg.engine.config_loading import load_config
+    from pointrend_seg.report.comparison import InstanceComparison
 
-    name = load_config(str(START)).DATASETS.TEST[0]
-    records = [r for r in DatasetCatalog.get(name) if len(r["annotations"]) > 3][:count]
-    found = [
-        predict(config, output / folder_name(title), records) for title, config in MODELS.items()
-    ]
+    cfg = load_config(str(START))
+    name = cfg.DATASETS.TEST[0]
+    first, second = (
+        InstanceComparison(cfg, name, output / folder_name(title) / "inference" / name)
+        for title in MODELS
+    )
     colors = colormap(rgb=True)[::4]
     rows = []
-    for number, record in enumerate(records):
-        image = read_file(record["file_name"], "image", "RGB")
-        masks = [true_masks(record)]
-        for instances in (each[number].to("cpu") for each in found):
-            sure = instances[instances.scores > 0.5]
-            masks.append((sure.pred_masks.numpy(), sure.pred_classes.tolist()))
-        pictures = [image, *(vis.draw_masks(image, m, colors[np.array(c, int)]) for m, c in masks)]
-        truth, before, after = (m for m, _ in masks)
-        window = vis.largest_mask_gain(truth, before, after)
+    for number in [n for n, r in enumerate(first.records) if len(r["annotations"]) > 3][:count]:
+        image = read_file(first.records[number]["file_name"], "image", "RGB")
+        truth, before = first.objects(number)
+        _, after = second.objects(number)
+        drawn = [vis.draw_masks(image, o.masks, colors[o.classes]) for o in (truth, before, after)]
+        window = vis.largest_mask_gain(truth.masks, before.masks, after.masks)
+        pictures = [image, *drawn]
         rows.append(pictures)
         rows.append([vis.enlarge(picture[window], image.shape[0]) for picture in pictures])
     titles = ["image; enlarged where PointRend gains most", "ground truth", *MODELS]
