@@ -52,17 +52,10 @@ def test_the_window_with_the_most_set_pixels():
     assert vis.densest_window(wrong, (99, 99)) == (slice(0, 40), slice(0, 60))
 
 
-def test_classes_have_their_colours_and_the_ignored_none():
-    colors = np.array([[1, 2, 3], [4, 5, 6]])
-    picture = vis.color_classes(np.array([[0, 1, 255]]), colors)
-    assert picture.tolist() == [[[1, 2, 3], [4, 5, 6], [0, 0, 0]]]
-
-
 def test_a_table_of_pictures():
     small, wide = (np.full((8, width, 3), (200, 0, 9), np.uint8) for width in (10, 30))
     picture = vis.tile([[small, wide], [small, wide]], ["a", "b"])
     assert (picture == (200, 0, 9)).all(axis=2).sum() == 2 * 80 + 2 * 240
-    assert vis.enlarge(small, 24).shape == (24, 30, 3)
 
 
 def test_masks_are_drawn_with_outlines():

@@ -1,40 +1,43 @@
-"""The demo keeps what it promises; some minutes on two cores."""
+"""The demos keep what they promise; some minutes each on two cores."""
 
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tool_runs import REPOSITORY
+
+
+def run(tool, output, height, width, steps):
+    """Run a demo twice and check its picture, and that nothing is done again; return its summary.
+
+    Args:
+        height, width: of an image; the picture shows four rows and columns.
+        steps: number of steps that the second run finds done.
+    """
+    command = [sys.executable, f"tools/{tool}.py", "--output", str(output)]
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    shape = cv2.imread(str(output / "comparison.png")).shape
+    assert shape[0] > 4 * height and shape[1] > 4 * width
+    again = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert again.stdout.count("is there already") == steps
+    return json.loads((output / "summary.json").read_text())
 
 
 @pytest.mark.slow
 def test_the_demo_shows_what_pointrend_gains(cityscapes_scripts, tmp_path):
-    command = [sys.executable, "tools/demo.py", "--output", str(tmp_path)]
-    subprocess.run(command, cwd=REPOSITORY, check=True)
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = run("demo", tmp_path, 256, 512, steps=2)
     coarse, refined = summary["coarse"], summary["pointrend"]
     assert refined["mIoU"] >= coarse["mIoU"] + 8
     assert refined["boundary_IoU"] >= coarse["boundary_IoU"] + 12
-    height, width, _ = cv2.imread(str(tmp_path / "comparison.png")).shape
-    assert height > 4 * 256 and width > 4 * 512
-    again = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
-    assert again.stdout.count("is there already") == 2
 
 
 @pytest.mark.slow
 def test_the_instance_demo_shows_what_pointrend_gains(tmp_path):
-    command = [sys.executable, "tools/demo_instance.py", "--output", str(tmp_path)]
-    subprocess.run(command, cwd=REPOSITORY, check=True)
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = run("demo_instance", tmp_path, 320, 480, steps=5)
     baseline, pointrend = summary["Mask R-CNN"], summary["PointRend"]
     assert pointrend["boundary"] >= baseline["boundary"] + 3
     assert pointrend["segm"] > baseline["segm"]
     assert abs(pointrend["bbox"] - baseline["bbox"]) < 8  # the same boxes, or nearly
-    height, width, _ = cv2.imread(str(tmp_path / "comparison.png")).shape
-    assert height > 4 * 320 and width > 4 * 480
-    again = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
-    assert again.stdout.count("is there already") == 5

@@ -61,11 +61,6 @@ def test_a_wrong_label_value_in_a_loaders_process(datasets, tmp_path):
     assert "labelTrainIds.png has value 77, but labels must be 0 to 18" in message(result)
 
 
-def test_a_config_file_that_is_not_there():
-    result = tool("train_net", "--config-file", "configs/gone.yaml")
-    assert "The config file configs/gone.yaml does not exist." in message(result)
-
-
 def test_making_data(tmp_path):
     small = ("--train", 2, "--val", 1, "--height", 64, "--width", 96, "--workers", 1)
     first = tool("make_synthetic_data", "--output", tmp_path, *small)

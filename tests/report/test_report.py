@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import pycocotools.mask as mask_util
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from coco_sets import annotation, mask_rle
 from pointrend_seg.data.custom.registration import register_custom
 from pointrend_seg.report import write_report, writing
 from pointrend_seg.report.charts import line_chart
@@ -34,90 +34,78 @@ def forget():
         MetadataCatalog.remove(DATASET)
 
 
-def rle(mask):
-    encoded = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
-
-
 def square(top, left, side=20, size=(48, 64)):
     mask = np.zeros(size, bool)
     mask[top : top + side, left : left + side] = True
     return mask
 
 
+def evaluated(make_cfg, root, data, **files):
+    """Register a data set, and write what an evaluation on it would write; return both."""
+    cfg = make_cfg(2, ("OUTPUT_DIR", str(root / "out"), "DATASETS.TEST", (DATASET,)))
+    cfg.DATASETS.CUSTOM = [{"name": DATASET, "images": str(root / "images"), **data}]
+    register_custom(cfg)
+    folder = root / "out/inference" / DATASET
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return cfg, folder
+
+
+def save(file, pixels):
+    file.parent.mkdir(exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(file)
+
+
 @pytest.fixture
 def semantic(tmp_path):
     """Two images; the prediction of the first is right, of the second it is off by two pixels."""
-    for name in ("images", "labels"):
-        (tmp_path / name).mkdir()
     segments = []
     for k, name in enumerate(("a", "<b>")):
         image = tmp_path / f"images/{name}.png"
-        Image.fromarray(np.full((48, 64, 3), 90 + k, np.uint8)).save(image)
-        labels = square(10, 10).astype(np.uint8)
-        labels[:3] = 255
-        Image.fromarray(labels).save(tmp_path / f"labels/{name}.png")
+        save(image, np.full((48, 64, 3), 90 + k))
+        labels = np.where(np.arange(48)[:, None] < 3, 255, square(10, 10))
+        save(tmp_path / f"labels/{name}.png", labels)
         predicted = square(10, 10 + 2 * k)
-        for category, mask in enumerate((~predicted, predicted)):
-            segments.append(
-                {"file_name": str(image), "category_id": category, "segmentation": rle(mask)}
-            )
-    cfg = small_semantic_cfg(2, ("OUTPUT_DIR", str(tmp_path / "out"), "DATASETS.TEST", (DATASET,)))
-    cfg.DATASETS.CUSTOM = [
-        {
-            "name": DATASET,
-            "images": str(tmp_path / "images"),
-            "annotations": str(tmp_path / "labels"),
-            "classes": NAMES,
-        }
-    ]
-    register_custom(cfg)
-    folder = tmp_path / "out/inference" / DATASET
-    folder.mkdir(parents=True)
-    (folder / "sem_seg_predictions.json").write_text(json.dumps(segments))
+        segments += [
+            {"file_name": str(image), "category_id": category, "segmentation": mask_rle(mask)}
+            for category, mask in enumerate((~predicted, predicted))
+        ]
     scores = {"mIoU": 91.5, "mBoundaryIoU": None}
     scores |= {f"{kind}-{name}": 12.25 for kind in ("IoU", "BoundaryIoU", "ACC") for name in NAMES}
-    (folder / "sem_seg_evaluation.json").write_text(json.dumps(scores))
+    data = {"annotations": str(tmp_path / "labels"), "classes": NAMES}
+    files = {"sem_seg_predictions": segments, "sem_seg_evaluation": scores}
+    found = evaluated(small_semantic_cfg, tmp_path, data, **files)
     lines = [{"iteration": k, "total_loss": 3.0 / (k + 1), "lr": 1} for k in range(5)]
-    lines += [{"iteration": 0, "sem_seg/mIoU": 1.0}]  # of an evaluation afterwards
-    text = "\n".join(map(json.dumps, lines)) + '\n{"iteration": 9, "tot'
-    (tmp_path / "out/metrics.json").write_text(text)
-    return cfg, folder
+    (tmp_path / "out/metrics.json").write_text("\n".join(map(json.dumps, lines)))
+    return found
 
 
 @pytest.fixture
 def instance(tmp_path):
     """An image with two objects: one is found, a pixel off, one is missed, and one is invented."""
-    (tmp_path / "images").mkdir()
-    Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(tmp_path / "images/a.png")
-    objects = [(3, square(5, 5)), (7, square(20, 40))]
-    annotations = [
-        {"id": k, "image_id": 4, "category_id": c, "bbox": [5, 5, 20, 20], "area": 400,
-         "iscrowd": 0, "segmentation": rle(mask)}
-        for k, (c, mask) in enumerate(objects, start=1)
-    ]  # fmt: skip
-    categories = [{"id": 3, "name": NAMES[0]}, {"id": 7, "name": NAMES[1]}]
-    images = [{"id": 4, "file_name": "a.png", "height": 48, "width": 64}]
-    content = {"images": images, "annotations": annotations, "categories": categories}
+    save(tmp_path / "images/a.png", np.full((48, 64, 3), 90))
+    content = {
+        "images": [{"id": 4, "file_name": "a.png", "height": 48, "width": 64}],
+        "categories": [{"id": 3, "name": NAMES[0]}, {"id": 7, "name": NAMES[1]}],
+        "annotations": [
+            annotation(1, 4, 3, square(5, 5)),
+            annotation(2, 4, 7, square(20, 40)),
+        ],
+    }
     (tmp_path / "objects.json").write_text(json.dumps(content))
-    found = [(3, square(5, 6), 0.9), (7, square(0, 0), 0.8), (7, square(20, 40), 0.2)]
     results = [
-        {"image_id": 4, "category_id": c, "score": s, "bbox": [0, 0, 9, 9], "segmentation": rle(m)}
-        for c, m, s in found
+        annotation(1, 4, 3, square(5, 6), score=0.9),
+        annotation(2, 4, 7, square(0, 0), score=0.8),
+        annotation(3, 4, 7, square(20, 40), score=0.2),
     ]
-    cfg = small_instance_cfg(2, ("OUTPUT_DIR", str(tmp_path / "out"), "DATASETS.TEST", (DATASET,)))
-    paths = {"images": str(tmp_path / "images"), "annotations": str(tmp_path / "objects.json")}
-    cfg.DATASETS.CUSTOM = [{"name": DATASET, **paths}]
-    register_custom(cfg)
-    folder = tmp_path / "out/inference" / DATASET
-    folder.mkdir(parents=True)
-    (folder / "coco_instances_results.json").write_text(json.dumps(results))
     scores = {"AP": 40.0, "AP50": 50.0, **{f"AP-{name}": 20.0 for name in NAMES}}
-    curve = [1.0] * 50 + [None] * 51
-    content = {"scores": scores, "precision": {"50": curve, "75": curve, "all": curve}}
-    tasks = dict.fromkeys(("bbox", "segm", "boundary"), content)
-    (folder / "coco_evaluation.json").write_text(json.dumps(tasks))
-    return cfg, folder
+    curves = dict.fromkeys(("50", "75", "all"), [1.0] * 50 + [None] * 51)
+    task = {"scores": scores, "precision": curves}
+    files = {"coco_instances_results": results}
+    files["coco_evaluation"] = dict.fromkeys(("bbox", "segm", "boundary"), task)
+    data = {"annotations": str(tmp_path / "objects.json")}
+    return evaluated(small_instance_cfg, tmp_path, data, **files)
 
 
 def test_scores_of_label_maps(semantic):
@@ -185,13 +173,13 @@ def test_objects_of_one_class_are_added_up(instance):
     cfg, folder = instance
 
     def change(results):
-        results[0]["segmentation"] = rle(square(5, 5))
+        results[0]["segmentation"] = mask_rle(square(5, 5))
         results[2] |= {"category_id": 3, "score": 0.7}
 
     changed(folder, change)
     comparison = open_comparison(cfg, DATASET, folder)
-    for annotation in comparison.records[0]["annotations"]:
-        annotation["category_id"] = 0
+    for each in comparison.records[0]["annotations"]:
+        each["category_id"] = 0
     assert comparison.width_counts(0, (1, 4))[..., 0].tolist() == [[2, 2], [2, 2]]
 
 
@@ -322,9 +310,8 @@ def test_charts_have_the_colour_of_the_text():
 
 
 def test_numbers_in_tables():
-    assert [format_cell(cell) for cell in (1.234, 7, "a", None, float("nan"))] == [
-        "1.23", "7", "a", "–", "–"
-    ]  # fmt: skip
+    cells = (1.234, 7, "a", None, float("nan"))
+    assert [format_cell(cell) for cell in cells] == ["1.23", "7", "a", "–", "–"]
 
 
 def browser():

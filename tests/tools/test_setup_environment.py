@@ -184,16 +184,11 @@ def test_what_makes_a_finished_set_up_stale(finished_once, change, tmp_path, mon
     if change != "moved":
         with open(root / change, "a") as file:
             file.write("\n")
-    names = ("pyproject.toml", "constraints.txt", "tools/build_detectron2_wheel.py")
-    keyed_by = [root / name for name in (*names, "tools/setup_environment.py")]
-    monkeypatch.setattr(setup, "ROOT", root if change == "moved" else project.root)
-    monkeypatch.setattr(setup, "KEYED_BY", keyed_by)
-    assert not setup.is_ready(project.venv)
-    monkeypatch.setattr(setup, "ROOT", project.root)
-    monkeypatch.setattr(
-        setup, "KEYED_BY", [project.root / path.relative_to(root) for path in keyed_by]
-    )
-    assert setup.is_ready(project.venv)
+    keyed_by = [path.relative_to(setup.ROOT) for path in setup.KEYED_BY]
+    for base, is_ready in ((root, False), (project.root, True)):
+        monkeypatch.setattr(setup, "ROOT", base if change == "moved" else project.root)
+        monkeypatch.setattr(setup, "KEYED_BY", [base / path for path in keyed_by])
+        assert setup.is_ready(project.venv) is is_ready
 
 
 def test_an_environment_that_exists_keeps_what_it_has(own):
