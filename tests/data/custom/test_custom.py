@@ -404,8 +404,9 @@ def test_what_the_class_file_ignores(folder):
         '{"classes": [{"name": "road", "color": "#ff0000"}], "ignore_color": "#808080"}'
     )
     for ignored, said in (({}, "#0000ff"), ({"ignore_color": "#0000ff"}, "#808080")):
-        register(entry(folder, **ignored))
-        with pytest.raises(InputError, match=f"colours that are not classes: {said}"):
+        (saved,) = register(entry(folder, **ignored)).DATASETS.CUSTOM
+        assert saved["ignore_color"] == ignored.get("ignore_color", "#808080")
+        with pytest.raises(InputError, match=rf"colours that are not classes: {said}\."):
             read_record_labels(DatasetCatalog.get(NAME)[0])
 
 
