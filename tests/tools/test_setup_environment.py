@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import distributions
+from importlib.util import find_spec
 from pathlib import Path
 
-import pip
 import pytest
 
 import setup_environment as setup
@@ -117,7 +117,9 @@ def bare(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bare") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
-    for path in Path(pip.__file__).parents[1].glob("pip*"):  # faster than installing it
+    # (Importing pip would make setuptools take the standard library's distutils.)
+    pip = find_spec("pip").origin
+    for path in Path(pip).parents[1].glob("pip*"):  # faster than installing it
         shutil.copytree(path, site / path.name)
     return folder
 
