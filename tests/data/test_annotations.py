@@ -54,7 +54,7 @@ def as_text(rle):
         np.zeros(SIZE, np.int64),
     ],
 )
-def test_masks_that_are_fine(segmentation):
+def test_valid_masks(segmentation):
     assert mask_problem(segmentation, SIZE) is None
     assert mask_problem(segmentation, None) is None
 
@@ -72,14 +72,14 @@ def test_no_mask(segmentation):
         ([1.0, 2.0, 3.0, 4.0], "has a polygon of 4 coordinates."),
         ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], "has a polygon of 7 coordinates."),
         (np.zeros((2, 2)), "has a polygon of 4 coordinates."),
-        ([1.0, 2.0, 3.0, float("nan"), 5.0, 6.0], "has a polygon with nan, no finite number."),
-        (np.array([1.0, 2.0, 3.0, np.inf, 5.0, 6.0]), "no finite number."),
-        (["1", "2", "3", "4", "5", "6"], "has a polygon with '1', no finite number."),
-        ([[1.0, 2.0]] * 6, "has a polygon with [1.0, 2.0], no finite number."),
+        ([1.0, 2.0, 3.0, float("nan"), 5.0, 6.0], "has a polygon with nan, not a finite number."),
+        (np.array([1.0, 2.0, 3.0, np.inf, 5.0, 6.0]), "not a finite number."),
+        (["1", "2", "3", "4", "5", "6"], "has a polygon with '1', not a finite number."),
+        ([[1.0, 2.0]] * 6, "has a polygon with [1.0, 2.0], not a finite number."),
         (7.5, "has 7.5 where a polygon should be."),
     ],
 )
-def test_polygons_that_are_none(polygon, said):
+def test_invalid_polygons(polygon, said):
     text = str(mask_problem([SQUARE, polygon], SIZE))
     assert said in text
     assert "A polygon is a flat list x1, y1, x2, y2, ... of 3 points or more. Correct" in text
@@ -103,7 +103,7 @@ def test_masks_of_another_size_than_the_image(form):
         (np.zeros((1, HEIGHT, WIDTH)), "has an array of 3 dimensions as its mask. A mask is"),
     ],
 )
-def test_masks_that_are_none(segmentation, said):
+def test_invalid_masks(segmentation, said):
     assert said in str(mask_problem(segmentation, SIZE))
 
 
@@ -134,14 +134,14 @@ def test_degenerate_polygons(polygon, degenerate):
         (7, "has the 'bbox' 7."),
     ],
 )
-def test_boxes_that_are_none(box, said):
+def test_invalid_boxes(box, said):
     text = str(box_problem({"bbox": box}))
     assert said in text
     assert "A box is 4 finite numbers: x, y, width, height in COCO's JSON" in text
 
 
 @pytest.mark.parametrize("box", [[1, 2, 3, 4], (1, 2, 3, 4), np.array([1.0, 2.0, 0.0, 0.0])])
-def test_boxes_that_are_fine(box):
+def test_valid_boxes(box):
     assert box_problem({"bbox": box}) is None
 
 
@@ -159,7 +159,7 @@ def annotation_problems(annotation, num_classes, masks):
 
 
 @pytest.mark.parametrize("category", [5, -1, None, "car"])
-def test_classes_that_are_none(category):
+def test_unknown_classes(category):
     annotation = {"bbox": [1, 2, 3, 4], "category_id": category, "segmentation": [SQUARE]}
     (problem,) = annotation_problems(annotation, 5, masks=True)
     text = str(problem)
@@ -169,7 +169,7 @@ def test_classes_that_are_none(category):
 
 
 @pytest.mark.parametrize("category", [0, 4, np.int64(4)])
-def test_annotations_that_are_fine(category):
+def test_valid_annotations(category):
     annotation = {"bbox": [1, 2, 3, 4], "category_id": category}
     assert not annotation_problems(annotation, 5, masks=False)
     assert [problem.kind for problem in annotation_problems(annotation, 5, True)] == ["no-mask"]

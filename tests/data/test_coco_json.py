@@ -130,7 +130,10 @@ STOPS = {
     ),
     "no counts": (content(segmentation={"size": [HEIGHT, WIDTH]}), "with size alone. A mask is"),
     "flat": (content(segmentation=SQUARE), "has 2.0 where a polygon should be. A polygon is"),
-    "text": (content(segmentation=[["1", "2", "3", "4", "5", "6"]]), "with '1', no finite number"),
+    "text": (
+        content(segmentation=[["1", "2", "3", "4", "5", "6"]]),
+        "with '1', not a finite number",
+    ),
 }
 
 GETS_OVER = {
@@ -215,7 +218,7 @@ def test_what_evaluation_gets_over_is_none(segmentation, register):
 def test_polygons_that_would_fill_the_memory(number, register):
     """pycocotools does not come back from them."""
     text = message(register(content(segmentation=[SQUARE, [*SQUARE[:-1], float(number)]])))
-    assert "no finite number" in text and "(id 8)" in text
+    assert "not a finite number" in text and "(id 8)" in text
 
 
 def test_run_lengths_of_other_images(register):
@@ -251,8 +254,8 @@ def test_images_that_are_twice_in_the_file(register, caplog):
     [
         ({"images": []}, "it has no list of 'images', or an empty one"),
         ({"categories": "cat"}, "it has no list of 'categories'"),
-        ({"annotations": {}}, "its 'annotations' are no list"),
-        ({"annotations": [3]}, "one of its 'annotations' is no dict"),
+        ({"annotations": {}}, "its 'annotations' are not a list"),
+        ({"annotations": [3]}, "one of its 'annotations' is not a dict"),
         ({"images": [{"id": 7, "file_name": "7.png", "width": 30}]}, "'images' has no 'height'"),
         ({"categories": [{"id": 3}]}, "number 0 (from 0) of its 'categories' has no 'name'"),
         ({"categories": [{"id": 3, "name": "a"}] * 2}, "two of its 'categories' have the same id"),
@@ -364,16 +367,19 @@ def test_lvis_classes_are_numbered_from_1_or_as_the_metadata_say(lvis):
         if known:
             check_instance_dataset(name, 5, True)
         else:
-            assert "has category_id 1, which LVIS has not" in message(name, 5)
+            assert "has category_id 1, which LVIS does not have" in message(name, 5)
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"segmentation": RUNS}, "has a run-length mask, and Detectron2 reads none from LVIS'"),
+        ({"segmentation": RUNS}, "has a run-length mask, which Detectron2 does not read from LVIS"),
         ({"segmentation": [SQUARE, LINE]}, "has a polygon of 4 coordinates"),
         ({"segmentation": [ODD]}, "has a polygon of 9 coordinates"),
-        ({"category_id": 6}, "has category_id 6, which LVIS has not. Correct the annotation, or"),
+        (
+            {"category_id": 6},
+            "has category_id 6, which LVIS does not have. Correct the annotation, or",
+        ),
         ({"category_id": 7}, "has category_id 7, which its 'categories' lack. Add"),
         ({"id": 1}, "has the id of another annotation"),
     ],

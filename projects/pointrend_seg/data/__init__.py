@@ -1,1 +1,1 @@
-"""Data sets: synthetic scenes, mappers, augmentation, registration and checks."""
+"""Read, check, register and map data sets."""

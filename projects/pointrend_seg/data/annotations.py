@@ -8,7 +8,7 @@ microseconds, so it is done for whole data sets before training.
 import math
 import reprlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -58,14 +58,14 @@ class CheckedAnnotation(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What messages call it, such as "Annotation id 3 of image (id 7) 7.png"."""
+        """Return what messages call it, such as "Annotation id 3 of image (id 7) 7.png"."""
         own = self.annotation.get("id")
         own_name = f"number {self.number} (from 0)" if own is None else f"id {own}"
         return f"Annotation {own_name} of {image_name(self.record)} {self.record['file_name']}"
 
     @property
     def is_crowd(self) -> bool:
-        """Whether it is a region of many objects, which is not trained on."""
+        """Return whether it is a region of many objects, which is not trained on."""
         return bool(self.annotation.get("iscrowd", 0))
 
 
@@ -106,16 +106,16 @@ def image_name(record: Record) -> str:
 def box_problem(annotation: Annotation) -> Problem | None:
     """Find what is wrong with the `bbox` of an annotation: 4 finite numbers, 5 of rotated boxes."""
     box = annotation.get("bbox")
+    numbers = 5 if annotation.get("bbox_mode") == BoxMode.XYWHA_ABS else 4
+    if _is_sequence(box) and len(box) == numbers and _finite(box):
+        return None
     if box is None or (_is_sequence(box) and len(box) == 0):
         return Problem("bad-box", "has no 'bbox'")
-    numbers = 5 if annotation.get("bbox_mode") == BoxMode.XYWHA_ABS else 4
-    if not _is_sequence(box) or len(box) != numbers or not _finite(box):
-        return Problem("bad-box", f"has the 'bbox' {reprlib.repr(box)}")
-    return None
+    return Problem("bad-box", f"has the 'bbox' {reprlib.repr(box)}")
 
 
 def class_problem(annotation: Annotation, num_classes: int) -> Problem | None:
-    """Find whether the `category_id` of an annotation is none of 0..num_classes-1."""
+    """Find what is wrong with the `category_id` of an annotation: one of 0..num_classes-1."""
     category = annotation.get("category_id")
     if isinstance(category, int | float | np.number) and 0 <= category < num_classes:
         return None
@@ -149,7 +149,10 @@ def is_degenerate(polygon: Any) -> bool:
 
     Detectron2's COCO loader leaves such polygons out, and its LVIS loader stops at them.
     """
-    return _is_sequence(polygon) and (_count(polygon) < 6 or _count(polygon) % 2 == 1)
+    if not _is_sequence(polygon):
+        return False
+    count = _count(polygon)
+    return count < 6 or count % 2 == 1
 
 
 def decode_mask(segmentation: dict | np.ndarray) -> np.ndarray:
@@ -187,11 +190,11 @@ def _polygon_problem(polygon: Any) -> Problem | None:
     if not _finite(polygon):  # pycocotools fills the memory with a polygon that has NaN
         values = polygon.ravel() if isinstance(polygon, np.ndarray) else polygon
         bad = next((x for x in values if not _finite([x])), values)
-        return _bad_mask(f"has a polygon with {reprlib.repr(bad)}, no finite number", _POLYGON)
+        return _bad_mask(f"has a polygon with {reprlib.repr(bad)}, not a finite number", _POLYGON)
     return None
 
 
-def _is_sequence(value: Any) -> bool:
+def _is_sequence(value: Any) -> TypeGuard[list | tuple | np.ndarray]:
     return isinstance(value, _SEQUENCES)
 
 

@@ -1,4 +1,4 @@
-"""The number of classes of a model, taken from its data set."""
+"""Take the number of classes of a model from its data set."""
 
 import logging
 from collections.abc import Sequence

@@ -64,7 +64,7 @@ _STOPS_EVALUATION = Problem(
 )
 _NOT_FOR_LVIS = Problem(
     "bad-mask",
-    "has a run-length mask, and Detectron2 reads none from LVIS' files",
+    "has a run-length mask, which Detectron2 does not read from LVIS files",
     "Write it as polygons, or register the file as one of COCO's (register_coco_instances).",
 )
 
@@ -90,7 +90,7 @@ class CocoJson(NamedTuple):
     problems: list[Problem]
 
     def check(self) -> None:
-        """Log that images share an id.
+        """Check the format of the file, and log images that share an id.
 
         Raises:
             InputError: the file is not of COCO's format.
@@ -152,7 +152,7 @@ class CocoJson(NamedTuple):
                 what = f"has category_id {category}, which its 'categories' lack"
                 problems.append(Problem("unknown-class", what))
             elif category not in class_numbers:
-                what = f"has category_id {category}, which LVIS has not"
+                what = f"has category_id {category}, which LVIS does not have"
                 problems.append(Problem("unknown-class", what, _LVIS_CATEGORY))
             if not self.lvis and annotation.get("ignore", 0) != 0:
                 problems.append(_IGNORED)
@@ -194,7 +194,7 @@ def file_mask_problem(
 
 @contextlib.contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Stop the garbage collector, which takes half the time that a file of COCO takes to read."""
+    """Stop the garbage collector, which would take as long as parsing a file of COCO's size."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -234,10 +234,10 @@ def read_coco_json(name: str, metadata: Any) -> CocoJson:
             problems.append(Problem("unnamed-class", f"category {number} has no name", stops=False))
     annotations = content.get("annotations")
     if annotations is not None and not isinstance(annotations, list):
-        problems.append(Problem("unreadable-annotations", "its 'annotations' are no list"))
+        problems.append(Problem("unreadable-annotations", "its 'annotations' are not a list"))
         annotations = []
     if not all(isinstance(annotation, dict) for annotation in annotations or ()):
-        problems.append(Problem("unreadable-annotations", "one of its 'annotations' is no dict"))
+        problems.append(Problem("unreadable-annotations", "one of its 'annotations' is not a dict"))
         annotations = [each for each in annotations or () if isinstance(each, dict)]
     names = {k: categories[k].get("name") or f"category {k}" for k in sorted(categories)}
     return CocoJson(file, lvis, records, names, annotations, problems)

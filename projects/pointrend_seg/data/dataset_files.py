@@ -203,7 +203,7 @@ def _list_cities(name: str, image_dir: str) -> list[str]:
 
 
 def local(paths: Iterable[str]) -> list[str]:
-    """Return the paths that are no URLs."""
+    """Return the paths that are not URLs."""
     return [path for path in paths if "://" not in path]
 
 

@@ -152,7 +152,7 @@ def read_labels(label_file: str) -> np.ndarray:
 def label_value_problem(
     labels: np.ndarray, label_file: str, num_classes: int, ignore_value: int | None
 ) -> Problem | None:
-    """Find labels that are neither a class nor ignored.
+    """Find values of a label image that are neither a class nor ignored.
 
     Args:
         labels: H x W, integer or bool.

@@ -61,7 +61,7 @@ _ERRORS = {
     ),
     "label-size": ("label images of another size than their image", "Replace the wrong one."),
     "label-value": (
-        "label images with values or colours that are no class",
+        "label images with values or colours that are not classes",
         "Correct the labels, add the value to the class file, or give the ignored one "
         "(--ignore-value).",
     ),

@@ -350,7 +350,7 @@ def test_objects_of_the_same_id_are_all_kept(as_is, record):
     assert len(masks_of(as_is, record)) == 2
 
 
-def test_annotations_that_are_none(cfg, record):
+def test_invalid_annotations(cfg, record):
     """Of each kind one; test_annotations.py has more."""
     assert "has no 'segmentation'. Annotate its mask" in message(cfg, record, disc(None))
     assert "has a polygon of 4 coordinates" in message(cfg, record, block([POLYGON[:4]]))

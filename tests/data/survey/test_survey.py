@@ -260,7 +260,7 @@ def test_objects(check, objects, tmp_path, kind):
         "polygon",
     ],
 )
-def test_masks_that_are_none(check, objects, segmentation):
+def test_invalid_masks(check, objects, segmentation):
     objects["train"]["annotations"][0]["segmentation"] = segmentation
     objects["write"]()
     status, found = check()

@@ -164,8 +164,8 @@ def _check_annotations(
     log.report()
     if is_train and not usable:
         raise InputError(
-            f"There is nothing to train on in {source}: it has no annotation of a single object, "
-            "one that is no crowd. Choose another data set, or correct its annotations."
+            f"There is nothing to train on in {source}: it has no annotations, or only crowds. "
+            "Choose another data set, or correct its annotations."
         )
 
 

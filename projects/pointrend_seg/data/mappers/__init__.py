@@ -1,1 +1,1 @@
-"""From data set dicts to model inputs."""
+"""Turn data set dicts into the input of models."""

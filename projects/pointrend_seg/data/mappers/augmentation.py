@@ -86,7 +86,7 @@ class ColorJitterTransform(Transform):
 
 
 class ColorAugSSD(T.Augmentation):
-    """The photometric distortion of SSD (Liu et al., ECCV 2016, section 2.2), for 8-bit images.
+    """Distort the colours of 8-bit images as SSD does (Liu et al., ECCV 2016, section 2.2).
 
     Brightness, contrast, saturation and hue each change with probability 1/2, by a uniformly
     drawn amount; contrast comes before or after saturation and hue with equal probability.

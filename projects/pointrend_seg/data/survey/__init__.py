@@ -1,1 +1,1 @@
-"""Reading a whole data set once, to say what would hurt later. It stops at no fault."""
+"""Survey whole data sets: find every problem that would break training."""

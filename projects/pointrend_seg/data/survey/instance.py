@@ -38,7 +38,7 @@ class InstanceImage(NamedTuple):
 
     @property
     def image(self) -> str:
-        """The path of the image."""
+        """Return the path of the image."""
         return self.record["file_name"]
 
 
