@@ -45,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--train", type=int, default=200, help="number of training images")
     parser.add_argument("--val", type=int, default=40, help="number of validation images")
-    parser.add_argument("--height", type=int, help="of images (default 256; coco 320)")
-    parser.add_argument("--width", type=int, help="of images (default 512; coco 480; folder 384)")
+    parser.add_argument("--height", type=int, help="image height (default 256; coco 320)")
+    parser.add_argument("--width", type=int, help="image width (default 512; coco 480; folder 384)")
     parser.add_argument(
         "--object-scale", type=float, help="size of objects (default 2.0); not for cityscapes"
     )

@@ -34,7 +34,7 @@ _CONTACT_WIDTH = 600
 
 def parser() -> argparse.ArgumentParser:
     parser = tool_parser(__doc__)
-    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--config-file", required=True, help="config of the model")
     parser.add_argument("--dataset", help="default: the first of DATASETS.TRAIN")
     parser.add_argument("--output", type=Path, required=True, help="output folder")
     parser.add_argument(
