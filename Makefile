@@ -27,9 +27,10 @@ test: setup  ## run the tests, without the slow ones (PYTEST_ARGS="-k points -x"
 test-slow: setup  ## run the slow tests
 	"$(RUN)" -m pytest -m slow $(PYTEST_ARGS)
 
-lint: setup  ## check the code's rules and its format
+lint: setup  ## check the code's rules, its format and its types
 	"$(RUN)" -m ruff check .
 	"$(RUN)" -m ruff format --check .
+	"$(RUN)" -m mypy
 
 demo: setup  ## make data, train a small model, show what PointRend gains (output/demo)
 	"$(RUN)" tools/demo.py
@@ -47,5 +48,5 @@ wheelhouse: setup  ## gather wheels for a GPU machine without network (WHEELHOUS
 	"$(RUN)" tools/make_wheelhouse.py $(WHEELHOUSE_ARGS)
 
 clean:  ## remove the environment, built wheels and caches; data and results stay
-	rm -rf .venv wheelhouse wheelhouse.part build dist projects/*.egg-info *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv wheelhouse wheelhouse.part build dist projects/*.egg-info *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find projects tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
