@@ -16,8 +16,8 @@ from pointrend_seg.command_line.options import add_common_options, add_config_ch
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
-from pointrend_seg.prediction.folder import Outcome, predict_images
-from pointrend_seg.prediction.inputs import Source, find_sources
+from pointrend_seg.prediction.folder import predict_images
+from pointrend_seg.prediction.inputs import find_sources
 from pointrend_seg.prediction.outputs import OutputFolder
 from pointrend_seg.prediction.video import predict_video
 from pointrend_seg.prediction.visualizations import Visualizations
@@ -89,45 +89,25 @@ def main(argv: list[str] | None = None) -> None:
         semantic=predictor.is_semantic,
         contiguous=args.label_ids == "contiguous",
     )
-    visualizations = Visualizations(not args.no_pictures, args.points, args.steps, args.compare)
-    report(predict_all(args, predictor, sources, output, visualizations), args)
-
-
-def predict_all(
-    args: argparse.Namespace,
-    predictor: Predictor,
-    sources: list[Source],
-    output: OutputFolder,
-    visualizations: Visualizations,
-) -> Outcome:
-    """Predict on all images together, then on the videos one by one."""
-    images = [source for source in sources if not source.is_video]
-    common: dict[str, Any] = {
-        "visualizations": visualizations,
+    options: dict[str, Any] = {
+        "visualizations": Visualizations(
+            not args.no_pictures, args.points, args.steps, args.compare
+        ),
         "skip_existing": args.skip_existing,
         "progress": True,
     }
-    outcome = predict_images(predictor, images, output, threads=args.threads, **common)
-    for source in sources:
-        if source.is_video:
-            try:
-                names = predict_video(predictor, source, output, **common)
-            except InputError as error:
-                outcome.errors.append(str(error))
-                continue
-            outcome.predicted += len(names or ())
-            outcome.skipped += names is None
+    images = [source for source in sources if not source.is_video]
+    outcome = predict_images(predictor, images, output, threads=args.threads, **options)
+    for video in (source for source in sources if source.is_video):
+        try:
+            names = predict_video(predictor, video, output, **options)
+        except InputError as error:
+            outcome.errors.append(str(error))
+            continue
+        outcome.predicted += len(names or ())
+        outcome.skipped += names is None
     if not predictor.is_semantic:
         print(f"objects of all images: {output.write_summary()}")
-    return outcome
-
-
-def report(outcome: Outcome, args: argparse.Namespace) -> None:
-    """Print what was done.
-
-    Raises:
-        FoundProblems: some of the input could not be read.
-    """
     skipped = f", {outcome.skipped} were there already" if args.skip_existing else ""
     print(f"{args.output}: {outcome.predicted} predicted{skipped}")
     if outcome.errors:

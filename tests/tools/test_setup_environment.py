@@ -79,6 +79,11 @@ class Project:
         process = self.start(**variables)
         return process.wait(), process.stdout.read()
 
+    def run_and_kill(self) -> None:
+        """Run the set-up, which is killed while it installs the project."""
+        (self.root / "kill").touch()
+        assert self.run()[0] == -9
+
     def install(self, *wheels: str) -> None:
         command = [self.venv / "bin/python", "-m", "pip", "install", "-qq", "--no-deps"]
         paths = [self.wheels / f"{each}-py3-none-any.whl" for each in wheels]
@@ -169,8 +174,7 @@ def test_other_pins_change_an_environment_made_here_in_place(finished):
     status, output = finished.run(PIP_FIND_LINKS="/nowhere")
     assert status == 1 and "ERROR: " in output and "[setup] pip failed; its message" in output
     assert finished.installed == FINISHED
-    (finished.root / "kill").touch()
-    assert finished.run()[0] == -9
+    finished.run_and_kill()
     status, output = finished.run()
     assert status == 0, output
     assert finished.installed == {**FINISHED, "torch": "3", "torchvision": "3"}
@@ -196,8 +200,7 @@ def test_what_makes_a_finished_set_up_stale(finished_once, change, tmp_path, mon
 def test_an_environment_that_exists_keeps_what_it_has(own):
     own.install("torch-1", "torchvision-1", "opencv_python-2", "detectron2-0.6+mine")
     kept = own.installed
-    (own.root / "kill").touch()
-    assert own.run()[0] == -9
+    own.run_and_kill()
     status, output = own.run()
     assert status == 0, output
     assert own.installed == {**kept, "lvis": "1", "pointrend-seg": "1"}
@@ -218,13 +221,11 @@ def test_what_an_environment_lacks_comes_at_the_pinned_versions(own):
 
 def test_what_pip_left_half_installed_is_installed_again(own):
     own.install("torch-1", "torchvision-1")
-    (own.root / "kill").touch()
-    assert own.run()[0] == -9
+    own.run_and_kill()
     own.install("lvis-1", "opencv_python_headless-2", "numpy-2")
     (own.site / "lvis.py").unlink()
     (own.site / "lvis-1.dist-info/INSTALLER").unlink()
-    (own.site / "cv2").mkdir()
-    (own.site / "cv2/__init__.py").touch()
+    (own.site / "cv2.py").touch()
     shutil.rmtree(own.site / "opencv_python_headless-2.dist-info")
     assert own.run()[0] == 0
     assert (own.site / "lvis.py").exists()
@@ -232,8 +233,7 @@ def test_what_pip_left_half_installed_is_installed_again(own):
 
 
 def test_an_opencv_that_pip_does_not_list_is_kept(own):
-    (own.site / "cv2").mkdir()
-    (own.site / "cv2/__init__.py").touch()
+    (own.site / "cv2.py").touch()
     assert own.run()[0] == 0 and "opencv-python-headless" not in own.installed
 
 

@@ -138,18 +138,13 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> tuple[Any, int 
     reset = Path("/proc/self/clear_refs")
     if not reset.exists():
         return run(), None
-    return_freed_memory()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc returns freed memory to the system
+        libc.malloc_trim(0)
     reset.write_text("5")  # resets the peak to what is in use now
     before = _kernel_bytes("/proc/self/status", "VmRSS")
     result = run()
     return result, max(0, _kernel_bytes("/proc/self/status", "VmHWM") - before)
-
-
-def return_freed_memory() -> None:
-    """Return freed memory to the system, where the C library can."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # glibc
-        libc.malloc_trim(0)
 
 
 def available_bytes(device: torch.device) -> int | None:

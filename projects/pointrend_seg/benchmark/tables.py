@@ -3,8 +3,10 @@
 import datetime
 import os
 import platform
+import re
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 from tabulate import tabulate
@@ -81,12 +83,11 @@ def _version(package: str) -> tuple[str, str | None]:
 
 def hardware() -> dict:
     """Describe this machine."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "memory_bytes": memory,
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(),
         "gpu": None,
     }
@@ -99,9 +100,6 @@ def hardware() -> dict:
 
 
 def _cpu_name() -> str:
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    named = re.search(r"^model name.*?:(.*)", cpuinfo.read_text() if cpuinfo.exists() else "", re.M)
+    return named[1].strip() if named else platform.processor() or platform.machine()

@@ -260,10 +260,10 @@ def match(labelled: Objects, predicted: Objects) -> list[tuple[int, int, float]]
     """
     pairs, free = [], set(range(len(labelled)))
     for j, (mask, class_number) in enumerate(zip(predicted.masks, predicted.classes, strict=True)):
-        candidates = [i for i in free if labelled.classes[i] == class_number]
-        ious = {i: _iou(labelled.masks[i], mask) for i in candidates}
-        best = max(ious, key=ious.__getitem__, default=None)
-        if best is not None and ious[best] >= 0.5:
+        same_class = [i for i in free if labelled.classes[i] == class_number]
+        ious = {i: _iou(labelled.masks[i], mask) for i in same_class}
+        if max(ious.values(), default=0) >= 0.5:
+            best = max(ious, key=ious.__getitem__)
             free.remove(best)
             pairs.append((best, j, ious[best]))
     return pairs

@@ -10,6 +10,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 Cell = str | float | None
+Chart = tuple[str, Markup]  # a line above it, or "", and what `charts.line_chart` returned
+Panel = tuple[str, str]  # its data URI, and the text for those who cannot see it
+Figure = tuple[str, Sequence[Panel]]  # its caption, and what is below
 
 _TEMPLATE = """\
 <!DOCTYPE html>
@@ -62,19 +65,19 @@ pre { overflow-x: auto; background: var(--soft); padding: .8rem; font-size: 13px
 {% endif %}
 {% if section.charts %}
 <div class="charts">
-{% for chart in section.charts %}
-<div>{% if chart.caption %}<p>{{ chart.caption }}</p>{% endif %}{{ chart.svg }}</div>
+{% for caption, svg in section.charts %}
+<div>{% if caption %}<p>{{ caption }}</p>{% endif %}{{ svg }}</div>
 {% endfor %}
 </div>
 {% endif %}
 {% if section.note %}
 <p class="note">{{ section.note }}</p>
 {% endif %}
-{% for figure in section.figures %}
+{% for caption, panels in section.figures %}
 <figure>
-<figcaption>{{ figure.caption }}</figcaption>
+<figcaption>{{ caption }}</figcaption>
 <div class="panels">
-{% for uri, text in figure.panels %}
+{% for uri, text in panels %}
 <img src="{{ uri }}" alt="{{ text }}" loading="lazy">
 {% endfor %}
 </div>
@@ -97,22 +100,6 @@ class Table:
 
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart, as `charts.line_chart` draws it, and a line above it."""
-
-    svg: Markup
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Panels below one caption: the data URI of each, and the text for those who cannot see it."""
-
-    caption: str
-    panels: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def _learning_curves(history: list[dict]) -> Section:
         svgs.append(
             line_chart("scores", scores, title=title, x="iteration", y="percent", markers=True)
         )
-    return Section("Learning curves", charts=[Chart(svg) for svg in svgs])
+    return Section("Learning curves", charts=[("", svg) for svg in svgs])
 
 
 def _curves(history: list[dict], keys: Iterable[str]) -> dict[str, Line]:
@@ -161,7 +161,8 @@ def _precision(folder: Path) -> list[Section]:
     file = folder / CURVES_FILE
     if not file.exists():
         return []
-    recall, charts = np.linspace(0, 1, 101).tolist(), []
+    recall = np.linspace(0, 1, 101).tolist()
+    charts: list[Chart] = []
     for task, content in json.loads(file.read_text()).items():
         lines: dict[str, Line] = {
             _CURVES[key]: (recall, [math.nan if v is None else v for v in values])
@@ -171,7 +172,7 @@ def _precision(folder: Path) -> list[Section]:
         svg = line_chart(
             f"pr-{task}", lines, title=title, x="recall", y="precision", limits=(0, 1.02)
         )
-        charts.append(Chart(svg, _TASKS[task]))
+        charts.append((_TASKS[task], svg))
     return [Section("Precision and recall, mean over the classes", charts=charts)]
 
 
@@ -207,8 +208,8 @@ def _boundary_widths(comparison: Comparison, numbers: list[int]) -> Section:
         by_class = 100 * counts[:, 0] / counts[:, 1]
     known = ~np.isnan(by_class).all(axis=1)
     if not known.any():
-        text = f"No object was found, so there are no boundaries to compare. {note}"
-        return Section(title, note=text)
+        none = "No object was found, so there are no boundaries to compare."
+        return Section(title, note=f"{none} {note}")
     widths = [width for width, is_known in zip(WIDTHS, known, strict=True) if is_known]
     svg = line_chart(
         "widths",
@@ -219,15 +220,15 @@ def _boundary_widths(comparison: Comparison, numbers: list[int]) -> Section:
         log_x=True,
         markers=True,
     )
-    return Section(title, charts=[Chart(svg)], note=note)
+    return Section(title, charts=[("", svg)], note=note)
 
 
 def _gallery(comparison: Comparison, scores: list[Score]) -> list[Figure]:
-    figures = []
+    figures: list[Figure] = []
     for score in scores:
         pictures = draw_panels(comparison.view(score.number), _PANEL_WIDTH)
         name = os.path.basename(score.name)
         caption = f"{name}: Boundary IoU {score.boundary_iou:.1f}, IoU {score.iou:.1f}"
         texts = [f"{panel} of {name}" for panel in PANELS]
-        figures.append(Figure(caption, list(zip(map(data_uri, pictures), texts, strict=True))))
+        figures.append((caption, list(zip(map(data_uri, pictures), texts, strict=True))))
     return figures
