@@ -88,8 +88,8 @@ def test_where_classes_are_looked_for(registered, tmp_path):
 @pytest.mark.parametrize(
     ("semantic", "text"),
     [
-        (True, "classes of pixels .stuff_classes.* those of objects, choose.*: instance segm"),
-        (False, "classes of objects .thing_classes.* those of pixels, choose.*: semantic segm"),
+        (True, "names for semantic segm.* .stuff_classes.* labels are for instance segm"),
+        (False, "names for instance segm.* .thing_classes.* labels are for semantic segm"),
     ],
 )
 def test_no_classes_of_that_kind(semantic, text, registered):
@@ -102,5 +102,5 @@ def test_a_json_of_objects_has_no_classes_of_pixels(registered, tmp_path):
     (tmp_path / "objects.json").write_text('{"images": [], "categories": [{"id": 1, "name": "a"}]}')
     file = str(tmp_path / "objects.json")
     registered(NAME, [{"file_name": "a.png"}], json_file=file)
-    with pytest.raises(InputError, match="no names of classes of pixels"):
+    with pytest.raises(InputError, match="no class names for semantic segmentation"):
         dataset_classes(NAME, semantic=True)

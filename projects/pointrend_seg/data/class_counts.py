@@ -50,7 +50,7 @@ def take_classes_from_data(
 
 
 def dataset_classes(name: str, *, semantic: bool) -> list[str]:
-    """Return the names of the classes of a data set, of pixels or of objects.
+    """Return the class names of a data set for semantic or instance segmentation.
 
     Raises:
         InputError: not registered, or it has none of that kind.
@@ -66,9 +66,8 @@ def dataset_classes(name: str, *, semantic: bool) -> list[str]:
     load_dicts(name)  # loaders fill in what they find
     if metadata.get(kind):
         return list(metadata.get(kind))
-    other = "pixels" if not semantic else "objects"
+    wanted, other = ("semantic", "instance") if semantic else ("instance", "semantic")
     raise InputError(
-        f"The data set {name} has no names of classes of {'pixels' if semantic else 'objects'} "
-        f"({kind} in its metadata). If its labels are those of {other}, choose a config of a model "
-        f"for them: {'instance' if semantic else 'semantic'} segmentation."
+        f"The data set {name} has no class names for {wanted} segmentation ({kind} in its "
+        f"metadata). If its labels are for {other} segmentation, choose a config for that."
     )
