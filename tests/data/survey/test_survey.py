@@ -7,6 +7,8 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.lvis import register_lvis_instances
+from detectron2.structures import BoxMode
 from PIL import Image
 
 from pointrend_seg.data.problems import KINDS
@@ -224,6 +226,7 @@ OBJECT_FAULTS = {
     "unknown-image": lambda root, content: content["annotations"].append(
         content["annotations"][0] | {"id": 99, "image_id": 77}
     ),
+    "ignored-object": changed(ignore=1),
     "duplicate-id": lambda root, content: content["annotations"].append(content["annotations"][0]),
     "no-objects": lambda root, content: content["annotations"].__delitem__(slice(2, 4)),
     "bad-box": changed(bbox=[2, 2, 7]),
@@ -265,6 +268,69 @@ def test_invalid_masks(check, objects, segmentation):
     objects["write"]()
     status, found = check()
     assert found.keys() <= {"bad-mask", "empty-mask"} and found
+
+
+def test_an_image_without_a_stated_size(check, objects):
+    del objects["train"]["images"][1]["height"]
+    objects["write"]()
+    status, found = check()
+    assert status == 1 and found.keys() == {"image-size"}
+    assert "number 1 (from 0) of its 'images' has no 'height'" in found["image-size"]
+
+
+@pytest.fixture
+def survey_records():
+    """Registers records and surveys them."""
+
+    def run(records, **metadata):
+        DatasetCatalog.register(NAMES[0], lambda: records)
+        MetadataCatalog.get(NAMES[0]).set(**metadata)
+        return survey_datasets([NAMES[0]])
+
+    return run
+
+
+def test_records_without_a_json(objects, tmp_path, survey_records):
+    """Masks are compared with the size of the file if the record states none."""
+    given = {"bbox": [2, 2, 7, 6], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    square = np.zeros((12, 16), np.uint8)
+    square[2:8, 2:9] = 1
+    annotations = [
+        given | {"segmentation": square},
+        given | {"segmentation": square, "category_id": 2},
+        given | {"segmentation": square.T},
+    ]
+    record = {"file_name": str(tmp_path / "train/0.png"), "annotations": annotations}
+    survey = survey_records([record], thing_classes=["cat", "dog"])
+    found = {kind: each.examples[0] for kind, each in survey.found.items()}
+    assert found.keys() == {"unknown-class", "bad-mask", "class-never-occurs"}
+    assert "Annotation number 1 (from 0) of image " in found["unknown-class"]
+    assert "number 2 (from 0)" in found["bad-mask"] and "16 x 12" in found["bad-mask"]
+    assert survey.classes[NAMES[0]] == {"cat": (1, 2), "dog": (0, 0)}
+
+
+def test_lvis(objects, tmp_path):
+    content = objects["train"]
+    content["categories"] = [{"id": k, "name": f"kind {k}"} for k in (1, 2)]
+    for number, each in enumerate(content["annotations"]):
+        each["category_id"] = 1 + number % 2
+    for each in content["images"]:
+        each["coco_url"] = f"http://there/train/{each.pop('file_name')}"
+    content["annotations"][3]["segmentation"] = rle(np.ones((12, 16)))
+    objects["write"]()
+    metadata = {"thing_classes": ["kind 1", "kind 2"]}
+    register_lvis_instances(NAMES[0], metadata, str(tmp_path / "train.json"), f"{tmp_path}/")
+    survey = survey_datasets([NAMES[0]])
+    assert survey.found.keys() == {"bad-mask"} and survey.found["bad-mask"].count == 1
+    assert survey.classes[NAMES[0]] == {"kind 1": (2, 2), "kind 2": (2, 2)}
+
+
+def test_a_single_class_name_is_that_of_the_foreground(pixels, survey_records):
+    files = ("file_name", pixels / "train"), ("sem_seg_file_name", pixels / "train_labels")
+    records = [{key: str(folder / f"{k}.png") for key, folder in files} for k in range(2)]
+    survey = survey_records(records, stuff_classes=["crack"], ignore_label=255)
+    assert not survey.found
+    assert survey.classes[NAMES[0]] == {"background": (2, 128), "crack": (2, 128)}
 
 
 def test_sets_with_other_classes(check, objects):
