@@ -183,6 +183,32 @@ def test_objects_of_one_class_are_added_up(instance):
     assert comparison.width_counts(0, (1, 4))[..., 0].tolist() == [[2, 2], [2, 2]]
 
 
+def test_boundary_iou_of_objects_is_at_most_their_iou(instance):
+    """As in evaluation. A hole changes the IoU more than the outlines, two pixels wide here."""
+    cfg, folder = instance
+    full, hollow = square(4, 10, 40), square(4, 10, 40) & ~square(10, 16, 28)
+
+    def change(results):
+        results[0]["segmentation"] = mask_rle(hollow)
+        del results[1:]
+
+    changed(folder, change)
+    results = folder / "coco_instances_results.json"
+    results.rename(folder / "lvis_instances_results.json")  # either file will do
+    comparison = open_comparison(cfg, DATASET, folder)
+    annotations = comparison.records[0]["annotations"]
+    annotations[0]["segmentation"] = mask_rle(full)
+    del annotations[1:]
+    iou = hollow.sum() / full.sum()
+    assert iou < boundary_iou(full, hollow, 2)
+    score = comparison.score(0)
+    assert score.iou == score.boundary_iou == pytest.approx(100 * iou)
+    assert comparison.width_counts(0, (1, 2))[:, 0, 0] == pytest.approx(iou)
+    annotations[0]["segmentation"] = mask_rle(hollow ^ square(4, 10, 2))
+    outlines = boundary_iou(hollow ^ square(4, 10, 2), hollow, 2)
+    assert comparison.score(0).boundary_iou == pytest.approx(100 * outlines)
+
+
 def test_images_without_predictions_are_left_out(semantic):
     cfg, folder = semantic
     file = folder / "sem_seg_predictions.json"
