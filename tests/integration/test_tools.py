@@ -1,7 +1,9 @@
 """The tools as their users run them: commands, exit codes, messages, files."""
 
 import json
+import shutil
 
+import cv2
 import pytest
 
 from tool_runs import message, tool
@@ -48,10 +50,6 @@ def test_without_a_data_set(tmp_path):
 
 def test_a_wrong_label_value_in_a_loaders_process(datasets, tmp_path):
     """It names the file and the value, and is not an index error far from its cause."""
-    import shutil
-
-    import cv2
-
     shutil.copytree(datasets / "cityscapes", tmp_path / "cityscapes")
     for path in (tmp_path / "cityscapes/gtFine/train").rglob("*_labelTrainIds.png"):
         labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

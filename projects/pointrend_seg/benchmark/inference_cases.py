@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from detectron2.model_zoo import get_config
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
@@ -103,20 +104,19 @@ def model_inference(
 ) -> Case:
     """Make the case of an R50-FPN model on one image, from the image to masks in their boxes."""
     cfg = instance_cfg(setting.device, num_classes=80)
-    cfg.MODEL.RESNETS.DEPTH = 50
-    cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    base = get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml").MODEL
+    for node in (
+        "BACKBONE",
+        "RESNETS",
+        "FPN",
+        "ANCHOR_GENERATOR",
+        "RPN",
+        "ROI_HEADS",
+        "ROI_BOX_HEAD",
+    ):
+        cfg.MODEL[node] = base[node]
     cfg.MODEL.RESNETS.NORM = "BN"
-    cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
-    cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
-    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512]]
-    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
-    cfg.MODEL.RPN.PRE_NMS_TOPK_TEST = cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 1000
-    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
-    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
-    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
-    cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 2
-    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
     cfg.TEST.DETECTIONS_PER_IMAGE = num_detections
     ours, builtin = pair(build_model, cfg, setting)
     image = torch.rand(3, *size, generator=setting.generator()) * 255

@@ -122,23 +122,17 @@ def tile(rows: list[list[np.ndarray]], titles: list[str], margin: int = 6) -> np
         (112, 218, 3)
     """
     font = ImageFont.load_default(size=15)
-    head = 26
-    widths = [picture.shape[1] for picture in rows[0]]
-    heights = [row[0].shape[0] for row in rows]
-    size = (
-        sum(widths) + margin * (len(widths) + 1),
-        head + sum(heights) + margin * len(heights),
-    )
-    canvas = Image.new("RGB", size, "white")
+    beside = ((0, margin), (margin, 0), (0, 0))
+    strips = [
+        np.hstack([np.pad(each, beside, constant_values=255) for each in row]) for row in rows
+    ]
+    frame = ((26, 0), (0, margin), (0, 0))
+    canvas = Image.fromarray(np.pad(np.vstack(strips), frame, constant_values=255))
     draw = ImageDraw.Draw(canvas)
     left = margin
-    for column, title in enumerate(titles):
+    for title, picture in zip(titles, rows[0], strict=True):
         draw.text((left, 5), title, fill="black", font=font)
-        top = head
-        for row, height in zip(rows, heights, strict=True):
-            canvas.paste(Image.fromarray(row[column]), (left, top))
-            top += height + margin
-        left += widths[column] + margin
+        left += picture.shape[1] + margin
     return np.asarray(canvas)
 
 
