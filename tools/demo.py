@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo_steps import ROOT, make_data, prepare, run_demo, say, train
+from demo_steps import ROOT, make_data, run_demo, say, train
 
 if TYPE_CHECKING:  # prepare() must run before Detectron2 is imported
     from detectron2.modeling import SemanticSegmentor
@@ -82,7 +82,6 @@ def print_table(scores: dict[str, dict[str, float]]) -> None:
 
 
 def run(output: Path) -> None:
-    prepare(output)
     say(f"1/4  Generating {NUM_TRAIN} + {NUM_VAL} images with exact labels (about 20 seconds)")
     make_data(output / "datasets", layout="cityscapes", train=NUM_TRAIN, val=NUM_VAL, seed=SEED)
     say("2/4  Training, and evaluating with the Cityscapes scripts (4 to 8 minutes)")

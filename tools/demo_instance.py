@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from demo_steps import ROOT, make_data, prepare, run_demo, say, train
+from demo_steps import ROOT, make_data, run_demo, say, train
 
 QUICK = ROOT / "configs" / "quick"
 START = QUICK / "faster_rcnn_R_18_FPN.yaml"
@@ -80,7 +80,6 @@ def print_table(summary: dict[str, dict[str, float]]) -> None:
 
 
 def run(output: Path) -> None:
-    prepare(output)
     say(f"1/5  Generating {NUM_TRAIN} + {NUM_VAL} images with exact masks (about a minute)")
     make_data(output / "datasets", layout="coco", train=NUM_TRAIN, val=NUM_VAL, seed=SEED)
     say("2/5  Training backbone and boxes, the start of both models (8 to 12 minutes)")

@@ -76,7 +76,9 @@ def run_demo(run: Callable[[Path], None], description: str, default: str) -> Non
     parser.add_argument(
         "--output", type=Path, default=Path(default), help=f"output folder (default {default})"
     )
+    output = parser.parse_args().output.resolve()
+    prepare(output)
     try:
-        run(parser.parse_args().output.resolve())
+        run(output)
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)

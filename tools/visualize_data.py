@@ -76,12 +76,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def contact_sheet(pictures: list[np.ndarray]) -> np.ndarray:
     """Stack pictures vertically, scaled to the same width."""
-    return np.concatenate([_scaled(picture) for picture in pictures])
-
-
-def _scaled(picture: np.ndarray) -> np.ndarray:
-    height = max(1, round(picture.shape[0] * _CONTACT_WIDTH / picture.shape[1]))
-    return cv2.resize(picture, (_CONTACT_WIDTH, height), interpolation=cv2.INTER_AREA)
+    scaled = []
+    for picture in pictures:
+        height = max(1, round(picture.shape[0] * _CONTACT_WIDTH / picture.shape[1]))
+        size = (_CONTACT_WIDTH, height)
+        scaled.append(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+    return np.concatenate(scaled)
 
 
 if __name__ == "__main__":

@@ -47,12 +47,11 @@ def instance_inference(
     num_boxes: int,
     num_classes: int,
     image: tuple[int, int] = IMAGE,
-    channels: int = 256,
 ) -> Case:
     """Make the case of the mask head on the boxes of an image: from features to probabilities."""
     generator = setting.generator()
-    (ours, builtin), strides = instance_pair(setting, num_classes, channels)
-    features = setting.features(strides, image, channels, generator)
+    (ours, builtin), strides = instance_pair(setting, num_classes)
+    features = setting.features(strides, image, generator)
     boxes = random_boxes(num_boxes, image, generator).to(setting.device)
     classes = torch.randint(0, num_classes, (num_boxes,), generator=generator).to(setting.device)
 
@@ -72,7 +71,6 @@ def semantic_inference(
     *,
     with_coarse: bool,
     image: tuple[int, int] = STREET,
-    channels: int = 256,
     num_classes: int = 19,
     num_points: int = 8192,
 ) -> Case:
@@ -81,9 +79,9 @@ def semantic_inference(
     Args:
         with_coarse: run the coarse head; False: its logits are given.
     """
-    (ours, builtin), strides = semantic_pair(setting, num_classes, channels, num_points)
+    (ours, builtin), strides = semantic_pair(setting, num_classes, num_points)
     logits = smooth_noise(setting, num_classes, image[0] // 4, image[1] // 4)
-    features = setting.features(strides, image, channels, setting.generator())
+    features = setting.features(strides, image, setting.generator())
     for head in (ours, builtin):
         coarse_head: Any = head.get_submodule("coarse_sem_seg_head")
         if with_coarse:

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 
 from ..config.adopt import adopt_config
 
+CHANNELS = 256  # of all feature maps
+Pair = tuple[nn.Module, nn.Module]  # ours, the built-in's
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -41,12 +44,11 @@ class Setting:
         self,
         strides: dict[str, int],
         size: tuple[int, int],
-        channels: int,
         generator: torch.Generator,
         num_images: int = 1,
     ) -> dict[str, Tensor]:
         """Draw normal feature maps of images of (height, width), by the names of their strides."""
-        shapes = {n: (num_images, channels, size[0] // s, size[1] // s) for n, s in strides.items()}
+        shapes = {n: (num_images, CHANNELS, size[0] // s, size[1] // s) for n, s in strides.items()}
         return {
             name: torch.randn(shape, generator=generator).to(self.device)
             for name, shape in shapes.items()
@@ -72,9 +74,7 @@ def instance_cfg(device: torch.device, num_classes: int) -> CfgNode:
     return cfg
 
 
-def pair(
-    build: Callable[[CfgNode], nn.Module], cfg: CfgNode, setting: Setting
-) -> tuple[nn.Module, nn.Module]:
+def pair(build: Callable[[CfgNode], nn.Module], cfg: CfgNode, setting: Setting) -> Pair:
     """Build our module, and the built-in's from the same config with the same weights.
 
     Args:
@@ -88,12 +88,10 @@ def pair(
     return ours, builtin
 
 
-def instance_pair(
-    setting: Setting, num_classes: int, channels: int
-) -> tuple[tuple[nn.Module, nn.Module], dict[str, int]]:
+def instance_pair(setting: Setting, num_classes: int) -> tuple[Pair, dict[str, int]]:
     """Build mask heads of the published recipe; return them with the strides of their features."""
     cfg = instance_cfg(setting.device, num_classes)
-    input_shape = {"p2": ShapeSpec(channels=channels, stride=4)}
+    input_shape = {"p2": ShapeSpec(channels=CHANNELS, stride=4)}
     heads = pair(lambda cfg: build_mask_head(cfg, input_shape), cfg, setting)
     for head in heads:
         wake_up(head)
@@ -101,8 +99,8 @@ def instance_pair(
 
 
 def semantic_pair(
-    setting: Setting, num_classes: int, channels: int, num_points: int
-) -> tuple[tuple[nn.Module, nn.Module], dict[str, int]]:
+    setting: Setting, num_classes: int, num_points: int
+) -> tuple[Pair, dict[str, int]]:
     """Build Semantic FPN with PointRend at stride 4; return it with the strides of its features."""
     cfg = builtin_cfg(setting.device)
     cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
@@ -111,7 +109,7 @@ def semantic_pair(
     cfg.MODEL.POINT_HEAD.TRAIN_NUM_POINTS = num_points
     cfg.MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS = num_points
     strides = {f"p{k}": 2**k for k in range(2, 6)}
-    input_shape = {name: ShapeSpec(channels=channels, stride=s) for name, s in strides.items()}
+    input_shape = {name: ShapeSpec(channels=CHANNELS, stride=s) for name, s in strides.items()}
     return pair(lambda cfg: build_sem_seg_head(cfg, input_shape), cfg, setting), strides
 
 

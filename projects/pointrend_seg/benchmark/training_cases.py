@@ -51,7 +51,6 @@ def instance_training(
     num_objects: int = 10,
     num_classes: int = 80,
     image: tuple[int, int] = IMAGE,
-    channels: int = 256,
 ) -> Case:
     """Make the case of the mask head on two images.
 
@@ -63,8 +62,8 @@ def instance_training(
         num_objects: labelled objects of each image.
     """
     generator = setting.generator()
-    (ours, builtin), strides = instance_pair(setting, num_classes, channels)
-    features = setting.features(strides, image, channels, generator, NUM_IMAGES)
+    (ours, builtin), strides = instance_pair(setting, num_classes)
+    features = setting.features(strides, image, generator, NUM_IMAGES)
     images = []
     for _ in range(NUM_IMAGES):
         smallest = min(image) // 8
@@ -102,14 +101,13 @@ def semantic_training(
     setting: Setting,
     *,
     image: tuple[int, int] = IMAGE,
-    channels: int = 256,
     num_classes: int = 19,
     num_points: int = 2048,
 ) -> Case:
     """Make the case of the semantic head, with its coarse head, on two images."""
     generator = setting.generator()
-    (ours, builtin), strides = semantic_pair(setting, num_classes, channels, num_points)
-    features = setting.features(strides, image, channels, generator, NUM_IMAGES)
+    (ours, builtin), strides = semantic_pair(setting, num_classes, num_points)
+    features = setting.features(strides, image, generator, NUM_IMAGES)
     labels = torch.randint(0, num_classes, (NUM_IMAGES, 8, 12), generator=generator)
     labels = F.interpolate(labels[:, None].float(), size=image)[:, 0].long().to(setting.device)
 

@@ -31,9 +31,7 @@ def draw_sheet(view: View, width: int = 480) -> np.ndarray:
 
 def data_uri(picture: np.ndarray) -> str:
     """Encode an RGB picture as a JPEG in a data URI."""
-    written, content = cv2.imencode(".jpg", picture[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 82))
-    if not written:
-        raise OSError("OpenCV cannot write JPEG")
+    _, content = cv2.imencode(".jpg", picture[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 82))
     return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode("ascii")
 
 
