@@ -46,10 +46,8 @@ def draw_instances(
     labels = []
     for k, color in zip(order, colors, strict=True):
         if masks[k].any():
-            text = classes.names[class_numbers[k]] + (
-                f" {100 * scores[k]:.0f}" if scores is not None else ""
-            )
-            labels.append((text, _centre(masks[k]), color))
+            score = "" if scores is None else f" {100 * scores[k]:.0f}"
+            labels.append((classes.names[class_numbers[k]] + score, _centre(masks[k]), color))
     return write_names(picture, labels)
 
 
