@@ -4,9 +4,10 @@
     python3 tools/setup_environment.py .venv
 
 A folder that does not exist becomes a virtual environment with the versions of constraints.txt; one
-that never got finished is made anew. An environment that exists keeps what it has and gets what is
-missing. `.setup.json` in it tells whether it was made here (`made_here`), what was there before
-(`before`) and, once a set-up was finished, the digest of what that depended on (`stamp`).
+that was never finished is made again from scratch. An environment that exists keeps what it has and
+gets what is missing. `.setup.json` in it tells whether it was made here (`made_here`), what was
+there before (`before`) and, once a set-up was finished, the digest of what that depended on
+(`stamp`).
 """
 
 import sys

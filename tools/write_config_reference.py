@@ -65,7 +65,7 @@ def _meaning(key: Key) -> str:
 
 
 def updated(page: str) -> str:
-    """Return the page with its tables made anew."""
+    """Return the page with new tables."""
     before, _, rest = page.partition(BEGIN)
     return before + BEGIN + "\n" + "\n".join(sections()) + "\n" + END + rest.partition(END)[2]
 

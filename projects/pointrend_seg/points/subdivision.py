@@ -111,7 +111,7 @@ def subdivide(
     return logits
 
 
-# From here on the C library takes memory from the system for each tensor anew.
+# From this size on, the C library takes fresh memory from the system for each tensor.
 _LARGE = 32 * 2**20
 
 
