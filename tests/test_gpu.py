@@ -6,7 +6,7 @@ import pytest
 import torch
 from detectron2.engine import AMPTrainer
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances, PolygonMasks
+from detectron2.structures import PolygonMasks
 from detectron2.utils.events import EventStorage
 
 from mask_inputs import (
@@ -20,6 +20,8 @@ from mask_inputs import (
     masks_of,
     proposals,
     random_boxes,
+    train_once,
+    without_objects,
 )
 from pointrend_seg.structures.shared_masks import SharedMasks
 from small_configs import small_instance_cfg, small_semantic_cfg
@@ -35,6 +37,13 @@ def models():
     on_gpu = build_model(cfg)
     on_gpu.load_state_dict(on_cpu.state_dict())
     return on_cpu, on_gpu
+
+
+def on_gpu(values):
+    """Feature maps by name without their gradients, or a list of instances."""
+    if isinstance(values, dict):
+        return {name: value.detach().cuda() for name, value in values.items()}
+    return [value.to("cuda") for value in values]
 
 
 def inputs(count=2):
@@ -112,15 +121,7 @@ def test_mixed_precision_training_of_instances(opts, dtype):
 @pytest.mark.parametrize("opts", HEADS.values(), ids=HEADS)
 def test_training_on_the_gpu_without_objects(opts):
     model = instance_model(opts).train()
-    inputs = batch(0)
-    for each in inputs:
-        empty = Instances(each["instances"].image_size)
-        empty.gt_boxes = Boxes(torch.zeros(0, 4))
-        empty.gt_classes = torch.zeros(0, dtype=torch.int64)
-        each["instances"] = empty
-    with EventStorage():
-        losses = model(inputs)
-    sum(losses.values()).backward()
+    losses = train_once(model, without_objects(batch(0), 0, 1))
     assert_finite_with_gradients(losses, model.roi_heads.mask_head)
 
 
@@ -130,9 +131,7 @@ def test_masks_on_the_gpu_are_those_of_the_cpu(name):
     maps = features()
     want = masks_of(head, maps, detections(6, 3))
     head = head.cuda()
-    maps = {key: value.detach().cuda() for key, value in maps.items()}
-    on_gpu = [each.to("cuda") for each in detections(6, 3)]
-    got = masks_of(head, maps, on_gpu).cpu()
+    got = masks_of(head, on_gpu(maps), on_gpu(detections(6, 3))).cpu()
     assert got.shape == want.shape
     assert ((got > 0.5) == (want > 0.5)).float().mean() > 0.98  # other kernels round else
     assert (got - want).abs().median() < 1e-2
@@ -156,8 +155,8 @@ def test_losses_on_the_gpu_are_those_of_the_cpu(name, monkeypatch):
     head = head.cuda()
     got = losses_of(
         head,
-        {key: value.cuda() for key, value in maps.items()},
-        [each.to("cuda") for each in proposals(6, 3)],
+        on_gpu(maps),
+        on_gpu(proposals(6, 3)),
     )
     for key, loss in want.items():
         torch.testing.assert_close(got[key].cpu(), loss, atol=1e-2, rtol=1e-2)
@@ -184,17 +183,17 @@ def test_labels_on_the_gpu_are_those_of_the_cpu():
 
 def test_polygons_on_the_gpu():
     polygons = PolygonMasks([[[12.0, 9.0, 70.0, 20.0, 40.0, 80.0]]] * 3)
-    images = [each.to("cuda") for each in proposals(3)]
+    images = on_gpu(proposals(3))
     images[0].gt_masks = polygons
     head = mask_head().cuda()
-    maps = {key: value.detach().cuda() for key, value in features(1).items()}
+    maps = on_gpu(features(1))
     assert_finite_with_gradients(losses_of(head, maps, images), head)
 
 
 def test_channels_last_and_half_precision_on_the_gpu():
     head = mask_head().cuda()
-    maps = {key: value.detach().cuda() for key, value in features().items()}
-    found = [each.to("cuda") for each in detections(4, 3)]
+    maps = on_gpu(features())
+    found = on_gpu(detections(4, 3))
     want = masks_of(head, maps, found)
     maps = {key: value.to(memory_format=torch.channels_last) for key, value in maps.items()}
     head = head.to(memory_format=torch.channels_last)
@@ -209,8 +208,8 @@ def test_memory_on_the_gpu_does_not_grow_with_the_classes():
     peaks = []
     for num_classes in (129, 1203):
         head = mask_head(num_classes=num_classes).cuda()
-        maps = {key: value.detach().cuda() for key, value in features(1).items()}
-        found = [each.to("cuda") for each in detections(20)]
+        maps = on_gpu(features(1))
+        found = on_gpu(detections(20))
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         masks_of(head, maps, found)
@@ -224,7 +223,7 @@ def test_memory_on_the_gpu_does_not_grow_with_the_classes():
 def test_the_mask_losses_never_wait_for_the_device(opts, amp):
     head = mask_head(opts).cuda().train()
     maps = {key: value.detach().cuda().requires_grad_() for key, value in features().items()}
-    images = [each.to("cuda") for each in proposals(6, 3)]
+    images = on_gpu(proposals(6, 3))
     for image in images:
         image.gt_masks = SharedMasks(image.gt_masks.tensor)
     with EventStorage():
@@ -240,8 +239,8 @@ def test_the_mask_losses_never_wait_for_the_device(opts, amp):
 
 def test_the_fast_path_on_the_gpu_gives_what_the_plain_one_gives():
     head = mask_head().cuda()
-    maps = {key: value.detach().cuda() for key, value in features().items()}
-    found = [each.to("cuda") for each in detections(20, 7)]
+    maps = on_gpu(features())
+    found = on_gpu(detections(20, 7))
     fast = masks_of(head, maps, found)
     head.reading = replace(head.reading, fast_path=False)
     plain = masks_of(head, maps, found)
@@ -254,8 +253,7 @@ def test_masks_of_the_boxs_own_size_on_the_gpu():
     images, maps = detections(4, 0), features()
     with torch.no_grad():
         want = head(maps, detections(4, 0))
-        on_gpu = {name: each.cuda() for name, each in maps.items()}
-        got = head.cuda()(on_gpu, [each.to("cuda") for each in images])
+        got = head.cuda()(on_gpu(maps), on_gpu(images))
     assert got[0].pred_masks.device.type == "cuda" and len(got[1].pred_masks) == 0
     for a, b in zip(got[0].pred_masks.masks, want[0].pred_masks.masks, strict=True):
         assert ((a.cpu() > 0.5) == (b > 0.5)).float().mean() > 0.99

@@ -9,10 +9,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from pointrend_seg.modeling.readers import open_box_reader
-from small_configs import STANDARD, builtin_cfg, small_instance_cfg
+from small_configs import IMPLICIT, IMPLICIT_OPTS, STANDARD, builtin_cfg, small_instance_cfg
 
 HEIGHT, WIDTH = 96, 128
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
+NODE, HEAD = "MODEL.POINT_HEAD", "MODEL.ROI_MASK_HEAD"
+HALVES = [torch.bfloat16, torch.float16]
+# Both mask heads: their options, and the names of Detectron2's.
+MASK_HEADS = {"standard": ((), STANDARD), "implicit": (IMPLICIT_OPTS, IMPLICIT)}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 def random_boxes(number, generator, height=HEIGHT, width=WIDTH):
@@ -30,7 +38,7 @@ def blobs(number, generator, height=HEIGHT, width=WIDTH):
 
 
 def features(images=2, channels=32, seed=0, names=tuple(STRIDES)):
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     return {
         name: torch.randn(
             images, channels, HEIGHT // STRIDES[name], WIDTH // STRIDES[name], generator=generator
@@ -41,7 +49,7 @@ def features(images=2, channels=32, seed=0, names=tuple(STRIDES)):
 
 def proposals(*counts, classes=5, seed=0):
     """Foreground proposals of images with so many boxes each."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     images = []
     for count in counts:
         instances = Instances((HEIGHT, WIDTH))
@@ -54,7 +62,7 @@ def proposals(*counts, classes=5, seed=0):
 
 
 def detections(*counts, classes=5, seed=0):
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     images = []
     for count in counts:
         instances = Instances((HEIGHT, WIDTH))
@@ -62,6 +70,13 @@ def detections(*counts, classes=5, seed=0):
         instances.pred_classes = torch.randint(0, classes, (count,), generator=generator)
         images.append(instances)
     return images
+
+
+def instances_of(masks, height, width):
+    """An image's instances with nothing but ground-truth masks."""
+    instances = Instances((height, width))
+    instances.gt_masks = masks
+    return instances
 
 
 def mask_head(opts=(), num_classes=5, channels=32):
@@ -84,6 +99,23 @@ def builtin_head(opts=(), names=STANDARD):
     """Detectron2's mask head from the same config."""
     shapes = {name: ShapeSpec(channels=32, stride=s) for name, s in STRIDES.items()}
     return build_mask_head(builtin_cfg(*names, opts=opts), shapes)
+
+
+def builtin_of(kind):
+    """Detectron2's head that stands for one of `MASK_HEADS`."""
+    return builtin_head(*MASK_HEADS[kind])
+
+
+def other_classes(images):
+    """The same detections, each predicted to be of the next of five classes."""
+    for each in images:
+        each.pred_classes = (each.pred_classes + 1) % 5
+    return images
+
+
+def agreement(first, second):
+    """The part of two masks that is the same after the threshold."""
+    return ((first > 0.5) == (second > 0.5)).float().mean()
 
 
 def losses_of(head, features, instances):
@@ -138,7 +170,7 @@ class Allocated(TorchDispatchMode):
 
 def batch(seed, sizes=((96, 128), (80, 110))):
     """Images with objects whose masks are blobs, cut at their boxes."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     inputs = []
     for height, width in sizes:
         corners = torch.rand(4, 2, 2, generator=generator).sort(dim=1).values
@@ -151,6 +183,24 @@ def batch(seed, sizes=((96, 128), (80, 110))):
         image = torch.rand(3, height, width, generator=generator) * 255
         inputs.append({"image": image, "instances": instances})
     return inputs
+
+
+def without_objects(inputs, *which):
+    """The same inputs, where these images have no ground truth."""
+    for k in which:
+        none = Instances(inputs[k]["instances"].image_size)
+        none.gt_boxes = Boxes(torch.zeros(0, 4))
+        none.gt_classes = torch.zeros(0, dtype=torch.int64)
+        inputs[k]["instances"] = none
+    return inputs
+
+
+def train_once(model, inputs):
+    """The losses of a whole model, after their gradients have been computed."""
+    with EventStorage():
+        losses = model.train()(inputs)
+    sum(losses.values()).backward()
+    return losses
 
 
 def reader_of(head, features, boxes):

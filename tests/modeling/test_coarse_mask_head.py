@@ -8,26 +8,20 @@ from detectron2.layers import ShapeSpec
 from detectron2.projects.point_rend.mask_head import ConvFCHead as BuiltinConvFCHead
 from torch import nn
 
+from layer_changes import wrap
 from pointrend_seg.modeling.coarse_mask_head import ConvFCHead
 
 
-def ours(in_channels=24, size=14, conv_dim=16, fc_dims=(20, 20), output_shape=(5, 7, 7)):
+def ours(in_channels=24, size=14, fc_dims=(20, 20), output_shape=(5, 7, 7)):
     torch.manual_seed(0)
-    return ConvFCHead(
-        in_channels=in_channels,
-        pooler_size=size,
-        conv_dim=conv_dim,
-        fc_dims=list(fc_dims),
-        output_shape=output_shape,
-    )
+    settings = {"conv_dim": 16, "fc_dims": list(fc_dims), "output_shape": output_shape}
+    return ConvFCHead(in_channels=in_channels, pooler_size=size, **settings)
 
 
-def theirs(in_channels=24, size=14, conv_dim=16, fc_dims=(20, 20), output_shape=(5, 7, 7)):
+def theirs(in_channels=24, size=14, fc_dims=(20, 20), output_shape=(5, 7, 7)):
     torch.manual_seed(0)
-    shape = ShapeSpec(channels=in_channels, height=size, width=size)
-    return BuiltinConvFCHead(
-        shape, conv_dim=conv_dim, fc_dims=list(fc_dims), output_shape=output_shape
-    )
+    settings = {"conv_dim": 16, "fc_dims": list(fc_dims), "output_shape": output_shape}
+    return BuiltinConvFCHead(ShapeSpec(channels=in_channels, height=size, width=size), **settings)
 
 
 @pytest.mark.parametrize("in_channels", [24, 16])
@@ -75,15 +69,6 @@ def test_no_box_gives_gradients_of_zero():
     assert all(value.grad.eq(0).all() for value in head.parameters())
 
 
-class Doubled(nn.Module):
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x):
-        return 2 * self.layer(x)
-
-
 LAYERS = ["reduce_channel_dim_conv", "reduce_spatial_dim_conv", "fc1", "fc2", "prediction"]
 
 
@@ -92,7 +77,7 @@ def test_a_swapped_layer_is_used(name):
     x, head, builtin = torch.randn(2, 24, 14, 14), ours(), theirs()
     for changed, is_used in ((head, True), (builtin, name == "prediction")):
         before = changed(x)
-        setattr(changed, name, Doubled(getattr(changed, name)))
+        wrap(changed, name)
         assert torch.equal(changed(x), before) != is_used
 
 

@@ -9,26 +9,27 @@ from detectron2.structures import BitMasks, Boxes, PolygonMasks
 from torch import nn
 
 from mask_inputs import (
+    HEAD,
     HEIGHT,
+    MASK_HEADS,
+    NODE,
     STRIDES,
     WIDTH,
     assert_finite_with_gradients,
     builtin_head,
+    builtin_of,
     detections,
     features,
     losses_of,
     mask_head,
     masks_of,
+    other_classes,
     proposals,
 )
 from pointrend_seg import adopt_config
 from pointrend_seg.errors import InputError
 from pointrend_seg.points.boxes import pool
 from small_configs import STANDARD, builtin_cfg, small_instance_cfg
-
-NODE = "MODEL.POINT_HEAD"
-HEAD = "MODEL.ROI_MASK_HEAD"
-
 
 # --- nothing there -------------------------------------------------------------------------------
 
@@ -73,11 +74,12 @@ def awkward(kind):
     return images
 
 
-def test_boxes_without_area_and_outside_the_image():
-    head = mask_head()
+@pytest.mark.parametrize(("kind", "side"), [("standard", 224), ("implicit", 56)])
+def test_boxes_without_area_and_outside_the_image(kind, side):
+    head = mask_head(MASK_HEADS[kind][0])
     assert_finite_with_gradients(losses_of(head, features(1), awkward("proposal")), head)
     masks = masks_of(head, features(1), awkward("pred"))
-    assert masks.shape == (7, 1, 224, 224) and masks.isfinite().all()
+    assert masks.shape == (7, 1, side, side) and masks.isfinite().all()
 
 
 def test_images_do_not_see_one_another():
@@ -113,11 +115,13 @@ def test_subdivision_steps(steps, side):
             builtin_head(opts).eval()(features(), detections(2, 1))
 
 
-def test_the_point_head_switched_off():
+def test_the_point_head_switched_off(caplog):
     opts = (f"{HEAD}.POINT_HEAD_ON", False)
     with pytest.raises(AttributeError, match="subdivision"):
         builtin_head(opts).eval()(features(), detections(2, 1))
-    head = mask_head(opts)
+    with caplog.at_level("WARNING"):
+        head = mask_head(opts)
+    assert "POINT_HEAD_ON is False: masks stay coarse, 7 x 7" in caplog.text
     assert set(losses_of(head, features(), proposals(2, 1))) == {"loss_mask"}
     assert not any("point_head" in name for name in head.state_dict())
     images, maps = detections(2, 1), features()
@@ -126,12 +130,6 @@ def test_the_point_head_switched_off():
     classes = torch.cat([i.pred_classes for i in images])
     want = torch.stack([coarse[k, c] for k, c in enumerate(classes)]).sigmoid()
     torch.testing.assert_close(masks[:, 0], want)
-
-
-def test_the_point_head_switched_off_is_said(caplog):
-    with caplog.at_level("WARNING"):
-        mask_head((f"{HEAD}.POINT_HEAD_ON", False))
-    assert "POINT_HEAD_ON is False: masks stay coarse, 7 x 7" in caplog.text
 
 
 @pytest.mark.parametrize("key", [f"{HEAD}.CLS_AGNOSTIC_MASK", f"{NODE}.CLS_AGNOSTIC_MASK"])
@@ -143,19 +141,13 @@ def test_class_agnostic_masks_are_so_throughout(key):
     assert head.point_head.predictor.out_channels == 1
     assert head.point_head.fc1.in_channels == 32 + 1
     assert_finite_with_gradients(losses_of(head, features(), proposals(3, 2)), head)
-    first, second = detections(3, 2), detections(3, 2)
-    for each in second:
-        each.pred_classes = (each.pred_classes + 1) % 5
-    maps = features()
-    assert torch.equal(masks_of(head, maps, first), masks_of(head, maps, second))
+    maps, others = features(), other_classes(detections(3, 2))
+    assert torch.equal(masks_of(head, maps, detections(3, 2)), masks_of(head, maps, others))
 
 
 def test_masks_are_those_of_the_predicted_class():
-    head, maps = mask_head(), features()
-    first, second = detections(3, 2), detections(3, 2)
-    for each in second:
-        each.pred_classes = (each.pred_classes + 1) % 5
-    assert not torch.equal(masks_of(head, maps, first), masks_of(head, maps, second))
+    head, maps, others = mask_head(), features(), other_classes(detections(3, 2))
+    assert not torch.equal(masks_of(head, maps, detections(3, 2)), masks_of(head, maps, others))
 
 
 def test_several_fine_features_in_the_order_of_their_names():
@@ -194,10 +186,9 @@ def test_constant_maps_at_the_edge_of_the_image(padding_mode):
 
 
 def test_losses_have_weights():
-    plain = mask_head()
-    weighted = mask_head((f"{NODE}.LOSS_WEIGHT", 3.0))
     losses = []
-    for head in (plain, weighted):
+    for opts in ((), (f"{NODE}.LOSS_WEIGHT", 3.0)):
+        head = mask_head(opts)
         torch.manual_seed(1)
         losses.append(losses_of(head, features(), proposals(3, 2)))
     assert torch.equal(losses[0]["loss_mask"], losses[1]["loss_mask"])
@@ -207,7 +198,8 @@ def test_losses_have_weights():
 # --- ground truth --------------------------------------------------------------------------------
 
 
-def test_polygons_give_the_losses_of_their_bits():
+@pytest.mark.parametrize("kind", MASK_HEADS)
+def test_polygons_give_the_losses_of_their_bits(kind):
     triangle = [[12.0, 9.0, 70.0, 20.0, 40.0, 80.0]]
     square = [[30.0, 30.0, 100.0, 30.0, 100.0, 85.0, 30.0, 85.0]]
     polygons = PolygonMasks([triangle, square, triangle])
@@ -217,10 +209,10 @@ def test_polygons_give_the_losses_of_their_bits():
         images = proposals(3)
         images[0].gt_masks = masks
         torch.manual_seed(1)
-        losses.append(losses_of(mask_head(), features(1), images))
+        losses.append(losses_of(mask_head(MASK_HEADS[kind][0]), features(1), images))
     assert losses[0] == losses[1]
     with pytest.raises(AssertionError, match="bitmask"):
-        losses_of(builtin_head(), features(1), images)
+        losses_of(builtin_of(kind), features(1), images)
 
 
 # --- what is wrong with a config -----------------------------------------------------------------

@@ -6,15 +6,21 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
-from torch import nn
 
+from layer_changes import wrap
 from mask_inputs import (
+    HALVES,
+    HEAD,
     HEIGHT,
+    MASK_HEADS,
+    NODE,
     WIDTH,
     Allocated,
+    agreement,
     assert_finite_with_gradients,
     batch,
     builtin_head,
+    builtin_of,
     detections,
     features,
     losses_of,
@@ -22,18 +28,9 @@ from mask_inputs import (
     masks_of,
     proposals,
     reader_of,
+    train_once,
 )
 from small_configs import small_instance_cfg
-
-NODE = "MODEL.POINT_HEAD"
-HEAD = "MODEL.ROI_MASK_HEAD"
-HALVES = [torch.bfloat16, torch.float16]
-
-
-def agreement(first, second):
-    """The part of two masks that is the same after the threshold."""
-    return ((first > 0.5) == (second > 0.5)).float().mean()
-
 
 # --- cost -----------------------------------------------------------------------------------
 
@@ -93,58 +90,51 @@ def test_detectron2_carries_all_classes():
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
-def test_mixed_precision(dtype):
-    head = mask_head()
+@pytest.mark.parametrize("counts", [(4, 3), (0, 0)], ids=str)
+@pytest.mark.parametrize(("kind", "least"), [("standard", 0.95), ("implicit", 0.9)])
+def test_mixed_precision(kind, least, counts, dtype):
+    head, maps = mask_head(MASK_HEADS[kind][0]), features()
     with torch.autocast("cpu", dtype=dtype):
-        losses = losses_of(head, features(), proposals(4, 3))
-    assert_finite_with_gradients(losses, head)
+        losses = losses_of(head, maps, proposals(*counts))
+        got = masks_of(head, maps, detections(*counts))
+    assert_finite_with_gradients(losses, head, zero=() if any(counts) else losses)
     assert all(loss.dtype == torch.float32 for loss in losses.values())
-    maps = features()
-    want = masks_of(head, maps, detections(4, 3))
-    with torch.autocast("cpu", dtype=dtype):
-        got = masks_of(head, maps, detections(4, 3))
-    assert agreement(got, want) > 0.95
-    assert 0.05 < (want > 0.5).float().mean() < 0.95
-
-
-@pytest.mark.parametrize("dtype", HALVES, ids=str)
-def test_mixed_precision_without_boxes(dtype):
-    head = mask_head()
-    with torch.autocast("cpu", dtype=dtype):
-        losses = losses_of(head, features(), proposals(0, 0))
-        assert masks_of(head, features(), detections(0, 0)).shape == (0, 1, 224, 224)
-    assert_finite_with_gradients(losses, head, zero=losses)
+    want = masks_of(head, maps, detections(*counts))
+    assert got.shape == want.shape
+    if any(counts):
+        assert agreement(got, want) > least
+        assert 0.05 < (want > 0.5).float().mean() < 0.95
 
 
 def test_a_model_in_mixed_precision():
     model, inputs = build_model(small_instance_cfg()), batch(0)[1:]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        with EventStorage():
-            losses = model.train()(inputs)
-        sum(losses.values()).backward()
+        losses = train_once(model, inputs)
         assert_finite_with_gradients(losses, model.roi_heads.mask_head)
         with torch.no_grad():
             masks = model.eval()(inputs)[0]["instances"].pred_masks
     assert masks.dtype == torch.bool and masks.shape[1:] == inputs[0]["image"].shape[1:]
 
 
-def test_half_precision():
+@pytest.mark.parametrize(("kind", "least"), [("standard", 0.98), ("implicit", 0.9)])
+def test_half_precision(kind, least):
     """Detectron2's fails: points in float read from features in half."""
     half = {name: x.half() for name, x in features().items()}
     with pytest.raises(RuntimeError, match="dtype|type"), torch.no_grad():
-        builtin_head().half().eval()(half, detections(4, 3))
-    head = mask_head()
+        builtin_of(kind).half().eval()(half, detections(4, 3))
+    head = mask_head(MASK_HEADS[kind][0])
     want = masks_of(head, features(), detections(4, 3))
     head = head.half()
     got = masks_of(head, half, detections(4, 3))
     assert got.dtype == torch.float16
-    assert agreement(got, want) > 0.98
+    assert agreement(got, want) > least
     assert_finite_with_gradients(losses_of(head, half, proposals(3, 2)), head)
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "transposed"])
-def test_memory_layouts(layout):
-    head, maps = mask_head(), features()
+@pytest.mark.parametrize("kind", MASK_HEADS)
+def test_memory_layouts(kind, layout):
+    head, maps = mask_head(MASK_HEADS[kind][0]), features()
     moved = copy.deepcopy(head)
     if layout == "channels_last":
         other = {k: v.to(memory_format=torch.channels_last) for k, v in maps.items()}
@@ -167,15 +157,6 @@ def test_memory_layouts(layout):
 # --- layers ---------------------------------------------------------------------------------
 
 
-class Doubled(nn.Module):
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x):
-        return 2 * self.layer(x)
-
-
 @pytest.mark.parametrize("name", ["point_head.fc1", "point_head.predictor", "coarse_head.fc1"])
 @pytest.mark.parametrize("num_classes", [5, 140])
 def test_a_swapped_layer_is_used_in_training_and_inference(name, num_classes):
@@ -183,10 +164,10 @@ def test_a_swapped_layer_is_used_in_training_and_inference(name, num_classes):
     head, maps = mask_head(num_classes=num_classes), features()
     changed, scaled = copy.deepcopy(head), copy.deepcopy(head)
     parent, _, attribute = name.rpartition(".")
-    setattr(changed.get_submodule(parent), attribute, Doubled(head.get_submodule(name)))
+    wrap(changed.get_submodule(parent), attribute)
     with torch.no_grad():
         for value in scaled.get_submodule(name).parameters():
-            value.mul_(2)
+            value.div_(2)
     losses = []
     for each in (head, changed, scaled):
         torch.manual_seed(1)

@@ -6,7 +6,7 @@ from detectron2.layers import paste_masks_in_image
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances, ROIMasks
 
-from mask_inputs import HEIGHT, WIDTH, detections, features, mask_head
+from mask_inputs import HEAD, HEIGHT, NODE, WIDTH, detections, features, mask_head
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.coco import encode_instances
 from pointrend_seg.modeling.box_subdivision import PER_BOX, sides_of_boxes, steps_to
@@ -16,10 +16,8 @@ from pointrend_seg.points.subdivision import subdivide_from_grid
 from pointrend_seg.structures.box_masks import BoxMasks
 from small_configs import IMPLICIT_OPTS as IMPLICIT
 
-NODE = "MODEL.POINT_HEAD"
 RESOLUTION = f"{NODE}.MASK_RESOLUTION"
-PLAIN = (f"{NODE}.FAST_PATH", False)
-KINDS = {"fast": (), "plain": PLAIN, "implicit": IMPLICIT}
+KINDS = {"fast": (), "plain": (f"{NODE}.FAST_PATH", False), "implicit": IMPLICIT}
 
 
 def of_place(coords):
@@ -164,10 +162,7 @@ def test_some_boxes():
     ("opts", "text"),
     [
         ((RESOLUTION, -2), "MASK_RESOLUTION is -2; it is -1 or more"),
-        (
-            (RESOLUTION, 448, "MODEL.ROI_MASK_HEAD.POINT_HEAD_ON", False),
-            "so that masks stay coarse",
-        ),
+        ((RESOLUTION, 448, f"{HEAD}.POINT_HEAD_ON", False), "so that masks stay coarse"),
     ],
 )
 def test_what_cannot_be(opts, text):

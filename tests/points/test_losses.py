@@ -137,9 +137,6 @@ def test_accuracy_counts_fractions_by_their_side():
     logits = torch.tensor([[1.0, 1.0, -1.0, -1.0, 5.0]])
     labels = torch.tensor([[0.75, 0.25, 0.25, 0.5, -1.0]])
     assert mask_point_accuracy(logits, labels).item() == pytest.approx(2 / 4)
-
-
-def test_detectron2_counts_fractions_wrong():
     logits, labels = torch.tensor([[1.0, 1.0, -1.0]]), torch.tensor([[0.75, 0.9, 0.25]])
     with EventStorage() as storage:
         roi_mask_point_loss(logits.unsqueeze(1), [[]], labels)

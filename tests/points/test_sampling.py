@@ -93,11 +93,8 @@ def test_nothing_valid_still_gives_points():
 
 
 def test_no_region():
-    assert ImportancePointSampler()(torch.zeros(0, 3, 4, 4), 10, class_uncertainty).shape == (
-        0,
-        10,
-        2,
-    )
+    coords = ImportancePointSampler()(torch.zeros(0, 3, 4, 4), 10, class_uncertainty)
+    assert coords.shape == (0, 10, 2)
 
 
 def test_settings_that_have_no_meaning():

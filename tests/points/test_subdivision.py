@@ -59,6 +59,13 @@ def test_only_the_chosen_points_change():
     assert seen == [((2, 3, 8, 12), (2, 10, 2))]
 
 
+def test_no_region():
+    logits = torch.zeros(0, 3, 4, 4)
+    settings = {"num_steps": 2, "num_points": 10, "uncertainty": class_uncertainty}
+    got = subdivide(logits, predict=lambda x: torch.zeros(0, 3, x.shape[1]), **settings)
+    assert got.shape == (0, 3, 16, 16)
+
+
 def test_no_step_returns_the_coarse_logits():
     logits = torch.randn(1, 2, 3, 3)
     assert subdivide(logits, num_steps=0, num_points=5, predict=None, uncertainty=None) is logits
@@ -78,17 +85,6 @@ def test_most_uncertain_points_of_a_non_contiguous_map():
 def test_more_points_than_cells_take_all_cells():
     indices, coords = most_uncertain_points(torch.rand(1, 3, 2), 100)
     assert sorted(indices[0].tolist()) == list(range(6)) and coords.shape == (1, 6, 2)
-
-
-def test_no_region():
-    got = subdivide(
-        torch.zeros(0, 3, 4, 4),
-        num_steps=2,
-        num_points=10,
-        predict=lambda coords: torch.zeros(0, 3, coords.shape[1]),
-        uncertainty=class_uncertainty,
-    )
-    assert got.shape == (0, 3, 16, 16)
 
 
 # --- from a grid of points alone ------------------------------------------------------------
@@ -149,7 +145,7 @@ def test_the_most_uncertain_of_many(regions, kind):
     generator = torch.Generator().manual_seed(0)
     scores = -torch.rand(regions, 96, 160, generator=generator)
     if kind == "smooth" and regions:
-        scores = torch.nn.functional.avg_pool2d(scores, 9, 1, 4)
+        scores = F.avg_pool2d(scores, 9, 1, 4)
     elif kind == "few values":
         scores = (scores * 3).floor()
     elif kind == "constant":

@@ -9,23 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
-from mask_inputs import Allocated, blobs, random_boxes
+from mask_inputs import Allocated, blobs, instances_of, random_boxes, seeded
 from pointrend_seg.errors import InputError
 from pointrend_seg.structures import box_targets
 from pointrend_seg.structures.shared_masks import SharedMasks, shared_masks
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def instances_of(masks, height, width, boxes=None):
-    instances = Instances((height, width))
-    instances.gt_masks = masks
-    if boxes is not None:
-        instances.proposal_boxes = Boxes(boxes)
-    return instances
-
 
 # --- at points ------------------------------------------------------------------------------
 
@@ -175,9 +162,6 @@ def test_any_masks_and_boxes(masks_and_boxes, size):
     assert_as_detectron2(bits, torch.arange(len(boxes)) % 2, boxes, size)
 
 
-COVERAGE = "pointrend_seg.structures.box_targets._coverage"
-
-
 @pytest.mark.parametrize("size", [1, 7, 28])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (60, 80), (97, 31)])
 def test_coverage_is_roi_align(height, width, size):
@@ -208,7 +192,7 @@ def half_covered(pixels=64):
 def test_near_ties_are_decided_as_detectron2_does(monkeypatch, error):
     """Whatever the sums of `_coverage` say of them, within its accuracy."""
     original = box_targets._coverage
-    monkeypatch.setattr(COVERAGE, lambda *args: original(*args) + error)
+    monkeypatch.setattr(box_targets, "_coverage", lambda *args: original(*args) + error)
     bits, index, boxes = half_covered()
     assert ((original(bits, index, boxes, 7) - 0.5).abs() < 1e-5).float().mean() > 0.1
     got = assert_as_detectron2(bits, index, boxes, 7)
@@ -271,11 +255,6 @@ def test_polygons_run_lengths_and_bits_give_the_same_labels():
         assert torch.equal(at_points, labels[0][0]) and torch.equal(in_boxes, labels[0][1])
 
 
-def test_detectron2_refuses_polygons():
-    with pytest.raises(AssertionError, match="bitmask"):
-        sample_point_labels([instances_of(PolygonMasks(POLYGONS), 40, 50)], torch.zeros(2, 3, 2))
-
-
 def test_an_object_of_many_boxes_is_rasterised_once(monkeypatch):
     seen, original = [], BitMasks.from_polygon_masks
 
@@ -309,9 +288,7 @@ def test_objects_without_masks():
 
 
 def test_masks_of_another_kind():
-    instances = Instances((40, 50))
-    instances.gt_masks = [1, 2]
     with pytest.raises(InputError, match="are a list; they are BitMasks, PolygonMasks or Shared"):
-        shared_masks(instances)
+        shared_masks(instances_of([1, 2], 40, 50))
     with pytest.raises(InputError, match=r"\(objects, H, W\), not \(40, 50\)"):
         SharedMasks(torch.zeros(40, 50))

@@ -10,20 +10,8 @@ from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from mask_inputs import blobs, random_boxes
+from mask_inputs import blobs, instances_of, random_boxes, seeded
 from pointrend_seg.structures.shared_masks import SharedMasks
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def instances_of(masks, height, width, boxes=None):
-    instances = Instances((height, width))
-    instances.gt_masks = masks
-    if boxes is not None:
-        instances.proposal_boxes = Boxes(boxes)
-    return instances
 
 
 @pytest.fixture

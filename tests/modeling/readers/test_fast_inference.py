@@ -5,13 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mask_inputs import Allocated, detections, features, mask_head, masks_of, reader_of
+from mask_inputs import NODE, Allocated, detections, features, mask_head, masks_of, reader_of
 from pointrend_seg.modeling.readers import CoarsePrediction
 from pointrend_seg.modeling.readers.fast import FusedBoxReader, fused, parts
 from pointrend_seg.modeling.readers.plain import PlainBoxReader
 from reader_inputs import CHANNELS, Case, points_in_double
 
-NODE = "MODEL.POINT_HEAD"
 NEVER, ALWAYS = float("inf"), -1.0
 
 
@@ -39,6 +38,14 @@ def predicted(case, kind):
     return coarse, torch.cat(logits)
 
 
+def assert_same_predictions(case, want=None, *, atol=2e-5, rtol=1e-5):
+    """Compare the fast path with ``want``, by default the plain path's; return ``want``."""
+    want = want or predicted(case, PlainBoxReader)
+    for got, other in zip(predicted(case, FusedBoxReader), want, strict=True):
+        torch.testing.assert_close(got, other, atol=atol, rtol=rtol)
+    return want
+
+
 CASES = {
     "one map": {},
     "first image empty": {"counts": (0, 2)},
@@ -55,31 +62,19 @@ CASES = {
 @pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
 def test_predictions(monkeypatch, order, settings):
     points_in_double(monkeypatch)
-    case = Case(**settings).build()
-    for got, want in zip(
-        predicted(case, FusedBoxReader), predicted(case, PlainBoxReader), strict=True
-    ):
-        torch.testing.assert_close(got, want, atol=1e-10, rtol=1e-10)
-        assert want.std() > 0.1
+    for values in assert_same_predictions(Case(**settings).build(), atol=1e-10, rtol=1e-10):
+        assert values.std() > 0.1
 
 
 @pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
 def test_predictions_in_single_precision(order, settings):
-    case = Case(**settings, dtype=torch.float32).build()
-    for got, want in zip(
-        predicted(case, FusedBoxReader), predicted(case, PlainBoxReader), strict=True
-    ):
-        torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-5)
+    assert_same_predictions(Case(**settings, dtype=torch.float32).build())
 
 
 @pytest.mark.parametrize("rows", [1, 15, 2**20])
 def test_parts_of_any_size(monkeypatch, order, rows):
     monkeypatch.setattr(parts, "_ROWS_AT_ONCE", {"cpu": rows})
-    case = Case(points=("p2", "p3"), dtype=torch.float32).build()
-    for got, want in zip(
-        predicted(case, FusedBoxReader), predicted(case, PlainBoxReader), strict=True
-    ):
-        torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-5)
+    assert_same_predictions(Case(points=("p2", "p3"), dtype=torch.float32).build())
 
 
 def test_the_first_layer_goes_over_maps_with_fewer_cells_than_points(monkeypatch):
@@ -108,8 +103,7 @@ def test_memory_layouts(order, layout):
         else:
             x = x.transpose(2, 3).contiguous().transpose(2, 3)
         case.features[name] = x
-    for got, other in zip(predicted(case, FusedBoxReader), want, strict=True):
-        torch.testing.assert_close(got, other, atol=2e-5, rtol=1e-5)
+    assert_same_predictions(case, want)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -117,20 +111,19 @@ def test_precisions(order, dtype):
     """Weights and features in half precision, or autocast: both err as the plain path does."""
     case = Case(counts=(9, 9), points=("p2", "p3"), dtype=torch.float32).build()
     exact = predicted(case, PlainBoxReader)[1]
+
+    def errors():
+        logits = [predicted(case, kind)[1] for kind in (PlainBoxReader, FusedBoxReader)]
+        return [(each.float() - exact).std() for each in logits], {each.dtype for each in logits}
+
     with torch.autocast("cpu", dtype=dtype):
-        errors = [
-            (predicted(case, k)[1].float() - exact).std() for k in (PlainBoxReader, FusedBoxReader)
-        ]
-    assert errors[1] < 1.5 * errors[0] < 0.1
+        (plain, fast), _ = errors()
+    assert fast < 1.5 * plain < 0.1
     for module in (case.coarse_head, case.point_head):
         module.to(dtype)
     case.features = {name: x.to(dtype) for name, x in case.features.items()}
-    errors = []
-    for kind in (PlainBoxReader, FusedBoxReader):
-        logits = predicted(case, kind)[1]
-        assert logits.dtype == dtype
-        errors.append((logits.float() - exact).std())
-    assert errors[1] < 1.5 * errors[0] < 0.1
+    (plain, fast), dtypes = errors()
+    assert fast < 1.5 * plain < 0.1 and dtypes == {dtype}
 
 
 # --- masks ----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mask_inputs import Allocated
+from mask_inputs import Allocated, seeded
 from pointrend_seg.modeling.readers.fast.rows import (
     MapPlanes,
     RowTable,
@@ -19,10 +19,6 @@ SIZES = [(6, 9), (9, 6), (1, 1), (1, 7), (5, 1), (25, 38)]
 PADDINGS = ["zeros", "border"]
 # From one channel to more than a vector register, and where planes are read one by one.
 WIDTHS = [1, 3, 64, 70]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def a_map(size, width, dtype=torch.float32):
@@ -48,8 +44,7 @@ def wanted(feature_map, points, padding_mode):
 
 
 def row_table(feature_map, padding_mode):
-    size = tuple(feature_map.shape[-2:])
-    return RowTable(as_rows(feature_map), size, STRIDE, padding_mode)
+    return RowTable(as_rows(feature_map), tuple(feature_map.shape[-2:]), STRIDE, padding_mode)
 
 
 def planes(feature_map, padding_mode):
@@ -86,6 +81,7 @@ def test_reading_by_hand():
 @pytest.mark.parametrize("padding_mode", PADDINGS)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_values_are_those_of_sample_points_to_the_bit(read, padding_mode, size):
+    """In single precision; in double but for rounding."""
     points = some_points(size)
     for width in WIDTHS:
         feature_map = a_map(size, width)
@@ -95,14 +91,7 @@ def test_values_are_those_of_sample_points_to_the_bit(read, padding_mode, size):
         torch.testing.assert_close(got, want, atol=5e-7, rtol=0)
         # (Of a single channel the sum of four is taken in another order.)
         assert width == 1 or torch.equal(got, want), width
-
-
-@pytest.mark.parametrize("read", [row_table, planes])
-@pytest.mark.parametrize("padding_mode", PADDINGS)
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_values_in_double_precision(read, padding_mode, size):
-    points = some_points(size, dtype=torch.float64)
-    feature_map = a_map(size, 70, torch.float64)
+    feature_map, points = a_map(size, 70, torch.float64), some_points(size, dtype=torch.float64)
     want = wanted(feature_map, points, padding_mode)
     got = read(feature_map, padding_mode).read(points)
     torch.testing.assert_close(got, want, atol=1e-12, rtol=0)

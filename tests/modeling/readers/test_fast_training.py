@@ -102,55 +102,57 @@ def test_maps_that_others_read_too():
     assert_same_training(case, backward)
 
 
-@pytest.mark.parametrize("rows", [35, 2**20])
-def test_several_point_losses_of_the_same_maps(monkeypatch, rows):
-    monkeypatch.setattr(parts, "_ROWS_AT_ONCE", {"cpu": rows})
-    case, found = Case(points=("p2", "p3")).build(), []
+def assert_same_gradients(case, total_of):
+    """Both paths give the gradients of ``total_of(reader, inputs)``, a scalar."""
+    found = []
     for kind in (PlainBoxReader, FusedBoxReader):
-        reader, total = case.reader(kind), 0
+        reader = case.reader(kind)
         inputs = CoarsePrediction(reader.pool(case.coarse_head), case.box_classes)
-        for factor, coords in ((1, case.coords), (-3, 1 - case.coords), (2, case.coords**2)):
-            loss, _ = reader.point_loss(inputs, coords, case.labels)
-            total = total + factor * loss
-        total.backward()
+        total_of(reader, inputs).backward()
         found.append(case.gradients())
     for name, want in found[0].items():
         torch.testing.assert_close(found[1][name], want, msg=name)
+
+
+@pytest.mark.parametrize("rows", [35, 2**20])
+def test_several_point_losses_of_the_same_maps(monkeypatch, rows):
+    monkeypatch.setattr(parts, "_ROWS_AT_ONCE", {"cpu": rows})
+    case = Case(points=("p2", "p3")).build()
+
+    def total(reader, inputs):
+        points = ((1, case.coords), (-3, 1 - case.coords), (2, case.coords**2))
+        return sum(k * reader.point_loss(inputs, coords, case.labels)[0] for k, coords in points)
+
+    assert_same_gradients(case, total)
+
+
+def maps_of(reader):
+    return reader.features if isinstance(reader, PlainBoxReader) else reader.maps.maps
 
 
 def test_readers_that_autograd_follows():
     """Their gradients and those that the other readers add up are put together."""
-    case, found = Case(points=("p2", "p3")).build(), []
-    for kind in (PlainBoxReader, FusedBoxReader):
-        reader = case.reader(kind)
-        maps = reader.features if kind is PlainBoxReader else reader.maps.maps
-        others = maps["p2"].pow(3).sum()
-        inputs = CoarsePrediction(reader.pool(case.coarse_head), case.box_classes)
-        loss, _ = reader.point_loss(inputs, case.coords, case.labels)
-        (loss + 1e-3 * others).backward()
-        found.append(case.gradients())
-        maps = reader.features if kind is PlainBoxReader else case.reader(kind).maps.maps
-        maps["p3"].pow(2).sum().backward()
-        found[-1]["alone"] = case.gradients()["p3"]
-    for name, want in found[0].items():
-        torch.testing.assert_close(found[1][name], want, msg=name)
+    case = Case(points=("p2", "p3")).build()
+
+    def total(reader, inputs):
+        others = maps_of(reader)["p2"].pow(3).sum()
+        return reader.point_loss(inputs, case.coords, case.labels)[0] + 1e-3 * others
+
+    assert_same_gradients(case, total)
+    assert_same_gradients(case, lambda reader, inputs: maps_of(reader)["p3"].pow(2).sum())
 
 
 @pytest.mark.parametrize("worth", [-1.0, float("inf")], ids=["map first", "points first"])
 def test_gradients_through_inference(monkeypatch, worth):
     """As maps of what a prediction rests on need them."""
     monkeypatch.setattr(fused, "_POINTS_WORTH_MAP", worth)
-    case, found = Case(points=("p2", "p3")).build(), []
-    for kind in (PlainBoxReader, FusedBoxReader):
-        reader, total = case.reader(kind), 0
-        inputs = CoarsePrediction(reader.pool(case.coarse_head), case.box_classes)
-        settings = {"num_points": case.num_points, "num_reads": 1}
-        for part, predict in reader.predictors(inputs, **settings):
-            total = total + predict(case.coords[part]).square().sum()
-        total.backward()
-        found.append(case.gradients())
-    for name, want in found[0].items():
-        torch.testing.assert_close(found[1][name], want, msg=name)
+    case = Case(points=("p2", "p3")).build()
+
+    def total(reader, inputs):
+        predictors = reader.predictors(inputs, num_points=case.num_points, num_reads=1)
+        return sum(predict(case.coords[part]).square().sum() for part, predict in predictors)
+
+    assert_same_gradients(case, total)
 
 
 def test_a_second_backward_pass():
