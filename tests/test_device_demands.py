@@ -17,11 +17,9 @@ from pointrend_seg.modeling import implicit_head as implicit_mask_head
 from pointrend_seg.modeling import instance_head as standard_mask_head
 from pointrend_seg.modeling import scalars
 from pointrend_seg.structures.shared_masks import SharedMasks
-from small_configs import small_semantic_cfg
+from small_configs import IMPLICIT_OPTS, small_semantic_cfg
 
-IMPLICIT = ("MODEL.ROI_MASK_HEAD.NAME", "ImplicitPointRendInstanceHead")
-IMPLICIT += ("MODEL.POINT_HEAD.NAME", "ImplicitPointMLP")
-HEADS = {"fast": (), "plain": ("MODEL.POINT_HEAD.FAST_PATH", False), "implicit": IMPLICIT}
+HEADS = {"fast": (), "plain": ("MODEL.POINT_HEAD.FAST_PATH", False), "implicit": IMPLICIT_OPTS}
 
 
 @pytest.fixture(params=HEADS)

@@ -37,6 +37,11 @@ def blobs(number, generator, height=HEIGHT, width=WIDTH):
     return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")[:, 0] > 0
 
 
+def of_place(coords):
+    """Logits (R, P), a smooth function of coordinates (R, P, 2)."""
+    return 3 * torch.sin(9 * coords[..., 0]) + torch.cos(7 * coords[..., 1])
+
+
 def features(images=2, channels=32, seed=0, names=tuple(STRIDES)):
     generator = seeded(seed)
     return {

@@ -15,7 +15,6 @@ from mask_inputs import (
     NODE,
     Allocated,
     assert_finite_with_gradients,
-    builtin_head,
     detections,
     features,
     losses_of,
@@ -26,7 +25,7 @@ from mask_inputs import (
 )
 from pointrend_seg.errors import InputError
 from pointrend_seg.modeling.implicit_point_head import ImplicitPointMLP
-from small_configs import IMPLICIT, IMPLICIT_OPTS
+from small_configs import IMPLICIT_OPTS
 
 INPUTS = "MODEL.IMPLICIT_POINTREND"
 
@@ -109,32 +108,6 @@ def test_the_cost_does_not_grow_with_the_classes(training):
     assert totals[0] == totals[1]
 
 
-# --- nothing there --------------------------------------------------------------------------
-
-
-def test_no_foreground_in_the_whole_batch():
-    """The mean of the squares of no parameters is NaN in Detectron2, if it comes so far."""
-    theirs = builtin_head(IMPLICIT_OPTS, IMPLICIT)
-    with pytest.raises((ValueError, RuntimeError), match="non-empty list of Tensors"):
-        losses_of(theirs, features(), proposals(0, 0))
-    assert (theirs.parameter_head(torch.zeros(0, 32, 14, 14)) ** 2).mean().isnan()
-    head = implicit_head()
-    losses = losses_of(head, features(), proposals(0, 0))
-    assert set(losses) == {"loss_l2", "loss_mask_point"}
-    assert_finite_with_gradients(losses, head, zero=losses)
-
-
-@pytest.mark.parametrize("counts", [(0,), (1,), (0, 3), (3, 0), (12, 1)], ids=str)
-def test_any_number_of_boxes(counts):
-    head, maps = implicit_head(), features(len(counts))
-    losses = losses_of(head, maps, proposals(*counts))
-    assert_finite_with_gradients(losses, head, zero=() if any(counts) else losses)
-    assert all(loss > 0 for loss in losses.values()) or not any(counts)
-    images = head.eval()(features(len(counts)), detections(*counts))
-    for each, count in zip(images, counts, strict=True):
-        assert each.pred_masks.shape == (count, 1, 56, 56)
-
-
 # --- settings -------------------------------------------------------------------------------
 
 
@@ -185,29 +158,7 @@ def test_class_agnostic_masks_need_fewer_parameters(key):
     assert torch.equal(masks_of(few, maps, detections(3)), masks_of(few, maps, others))
 
 
-def test_losses_have_weights():
-    losses = []
-    for opts in ((), (f"{NODE}.LOSS_WEIGHT", 3.0, f"{INPUTS}.PARAMS_L2_REGULARIZER", 1e-3)):
-        head = implicit_head(opts)
-        torch.manual_seed(1)
-        losses.append(losses_of(head, features(), proposals(3, 2)))
-    for name, factor in (("loss_mask_point", 3), ("loss_l2", 100)):
-        torch.testing.assert_close(losses[1][name], factor * losses[0][name])
-
-
-# --- memory, layers, weights ----------------------------------------------------------------
-
-
-def test_one_class_for_each_box_is_carried():
-    """Detectron2 subdivides the masks of all 80."""
-    classes = ("MODEL.ROI_HEADS.NUM_CLASSES", 80, f"{NODE}.NUM_CLASSES", 80)
-    opts, largest = (*classes, f"{NODE}.SUBDIVISION_STEPS", 3), []
-    for head in (implicit_head(opts), builtin_head((*IMPLICIT_OPTS, *opts), IMPLICIT)):
-        with torch.no_grad(), Allocated() as allocated:
-            head.eval()(features(1), detections(4))
-        largest.append(allocated.largest)
-    assert largest[1] == 4 * 80 * 224**2 * 4
-    assert largest[0] < largest[1] / 10
+# --- layers ---------------------------------------------------------------------------------
 
 
 def test_a_swapped_layer_is_used_in_training_and_inference():
@@ -221,16 +172,6 @@ def test_a_swapped_layer_is_used_in_training_and_inference():
     assert losses[0]["loss_l2"] != losses[1]["loss_l2"]
     masks = [masks_of(each, maps, detections(3, 2)) for each in (head, changed)]
     assert not torch.equal(*masks)
-
-
-def test_state_dicts_fit_both_ways():
-    ours, theirs = implicit_head(), builtin_head(IMPLICIT_OPTS, IMPLICIT)
-    theirs.load_state_dict(ours.state_dict(), strict=True)
-    for value in theirs.state_dict().values():
-        nn.init.normal_(value)
-    ours.load_state_dict(theirs.state_dict(), strict=True)
-    matrix = "positional_encoding_gaussian_matrix"
-    assert torch.equal(getattr(ours.point_head, matrix), getattr(theirs.point_head, matrix))
 
 
 # --- what is wrong with a config ------------------------------------------------------------

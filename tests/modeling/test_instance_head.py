@@ -29,29 +29,39 @@ from mask_inputs import (
 from pointrend_seg import adopt_config
 from pointrend_seg.errors import InputError
 from pointrend_seg.points.boxes import pool
-from small_configs import STANDARD, builtin_cfg, small_instance_cfg
+from small_configs import IMPLICIT_OPTS, STANDARD, builtin_cfg, small_instance_cfg
 
 # --- nothing there -------------------------------------------------------------------------------
 
 
-def test_no_foreground_in_the_whole_batch():
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("standard", {"loss_mask", "loss_mask_point"}),
+        ("implicit", {"loss_l2", "loss_mask_point"}),
+    ],
+)
+def test_no_foreground_in_the_whole_batch(kind, names):
     with pytest.raises((ValueError, RuntimeError), match="non-empty list of Tensors"):
-        losses_of(builtin_head(), features(), proposals(0, 0))
-    head = mask_head()
+        losses_of(builtin_of(kind), features(), proposals(0, 0))
+    head = mask_head(MASK_HEADS[kind][0])
     losses = losses_of(head, features(), proposals(0, 0))
-    assert set(losses) == {"loss_mask", "loss_mask_point"}
+    assert set(losses) == names
     assert_finite_with_gradients(losses, head, zero=losses)
 
 
 @pytest.mark.parametrize("counts", [(0,), (1,), (0, 3), (3, 0), (40, 1)], ids=str)
-@pytest.mark.parametrize("opts", [(), (f"{HEAD}.POINT_HEAD_ON", False)], ids=["points", "coarse"])
-def test_any_number_of_boxes(counts, opts):
+@pytest.mark.parametrize(
+    ("opts", "side", "least"),
+    [((), 224, 0.1), ((f"{HEAD}.POINT_HEAD_ON", False), 7, 0.1), (IMPLICIT_OPTS, 56, 0)],
+    ids=["points", "coarse", "implicit"],
+)
+def test_any_number_of_boxes(opts, side, least, counts):
     head, maps = mask_head(opts), features(len(counts))
     losses = losses_of(head, maps, proposals(*counts))
     assert_finite_with_gradients(losses, head, zero=() if any(counts) else losses)
-    assert all(loss > 0.1 for loss in losses.values()) or not any(counts)
+    assert all(loss > least for loss in losses.values()) or not any(counts)
     assert maps["p2"].grad is not None
-    side = 224 if not opts else 7
     images = head.eval()(features(len(counts)), detections(*counts))
     for each, count in zip(images, counts, strict=True):
         assert each.pred_masks.shape == (count, 1, side, side)
@@ -185,14 +195,25 @@ def test_constant_maps_at_the_edge_of_the_image(padding_mode):
     assert (masks.max() - masks.min() < 1e-4) == (padding_mode == "border")
 
 
-def test_losses_have_weights():
+@pytest.mark.parametrize(
+    ("kind", "opts", "factors"),
+    [
+        ("standard", (), {"loss_mask": 1, "loss_mask_point": 3}),
+        (
+            "implicit",
+            ("MODEL.IMPLICIT_POINTREND.PARAMS_L2_REGULARIZER", 1e-3),
+            {"loss_l2": 100, "loss_mask_point": 3},
+        ),
+    ],
+)
+def test_losses_have_weights(kind, opts, factors):
     losses = []
-    for opts in ((), (f"{NODE}.LOSS_WEIGHT", 3.0)):
-        head = mask_head(opts)
+    for weights in ((), (f"{NODE}.LOSS_WEIGHT", 3.0, *opts)):
+        head = mask_head((*MASK_HEADS[kind][0], *weights))
         torch.manual_seed(1)
         losses.append(losses_of(head, features(), proposals(3, 2)))
-    assert torch.equal(losses[0]["loss_mask"], losses[1]["loss_mask"])
-    assert torch.equal(3 * losses[0]["loss_mask_point"], losses[1]["loss_mask_point"])
+    for name, factor in factors.items():
+        torch.testing.assert_close(losses[1][name], factor * losses[0][name])
 
 
 # --- ground truth --------------------------------------------------------------------------------

@@ -78,12 +78,20 @@ def test_memory_does_not_grow_with_the_classes(training):
     assert many.total < few.total + 20 * given
 
 
-def test_detectron2_carries_all_classes():
-    opts = ("MODEL.ROI_HEADS.NUM_CLASSES", 80, f"{NODE}.NUM_CLASSES", 80)
-    head = builtin_head(opts).eval()
-    with torch.no_grad(), Allocated() as allocated:
-        head(features(1), detections(2))
-    assert allocated.largest >= 2 * 80 * 224 * 224 * 4
+@pytest.mark.parametrize("kind", MASK_HEADS)
+def test_one_class_for_each_box_is_carried(kind):
+    """Detectron2 subdivides the masks of all 80."""
+    own, names = MASK_HEADS[kind]
+    opts = (*own, "MODEL.ROI_HEADS.NUM_CLASSES", 80, f"{NODE}.NUM_CLASSES", 80)
+    if kind == "implicit":
+        opts += (f"{NODE}.SUBDIVISION_STEPS", 3)
+    largest = []
+    for head in (mask_head(opts), builtin_head(opts, names)):
+        with torch.no_grad(), Allocated() as allocated:
+            head.eval()(features(1), detections(4))
+        largest.append(allocated.largest)
+    assert largest[1] >= 4 * 80 * 224**2 * 4
+    assert largest[0] < largest[1] / 10
 
 
 # --- precision and layout -------------------------------------------------------------------

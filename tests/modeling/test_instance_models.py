@@ -8,15 +8,16 @@ from torch import nn
 
 from mask_inputs import (
     HEAD,
+    MASK_HEADS,
     NODE,
     assert_finite_with_gradients,
     batch,
-    builtin_head,
+    builtin_of,
     mask_head,
     train_once,
     without_objects,
 )
-from small_configs import STANDARD, builtin_cfg, small_instance_cfg
+from small_configs import IMPLICIT_OPTS, STANDARD, builtin_cfg, small_instance_cfg
 
 # --- models --------------------------------------------------------------------------------------
 
@@ -58,11 +59,7 @@ MODELS = {
     "two fine features": (f"{NODE}.IN_FEATURES", ("p2", "p3")),
     "class-agnostic": (f"{HEAD}.CLS_AGNOSTIC_MASK", True),
     "coarse only": (f"{HEAD}.POINT_HEAD_ON", False),
-    "implicit": (
-        *(f"{HEAD}.NAME", "ImplicitPointRendInstanceHead"),
-        *(f"{NODE}.NAME", "ImplicitPointMLP"),
-        *(f"{NODE}.SUBDIVISION_STEPS", 1),
-    ),
+    "implicit": IMPLICIT_OPTS,
 }
 
 
@@ -80,18 +77,15 @@ def test_models_train_and_infer(opts):
             assert each["instances"].pred_masks.dtype == torch.bool
 
 
-def panoptic_cfg():
-    return small_instance_cfg(
-        opts=(
-            *("MODEL.META_ARCHITECTURE", "PanopticFPN"),
-            *("MODEL.SEM_SEG_HEAD.NAME", "PointRendSemanticHead"),
-            *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3),
-            *("MODEL.SEM_SEG_HEAD.CONVS_DIM", 32),
-            *("MODEL.SEM_SEG_POINT_HEAD.FC_DIM", 24),
-            *("MODEL.SEM_SEG_POINT_HEAD.TRAIN_NUM_POINTS", 50),
-            *("MODEL.POINT_HEAD.FC_DIM", 40),
-        )
-    )
+PANOPTIC = (
+    *("MODEL.META_ARCHITECTURE", "PanopticFPN"),
+    *("MODEL.SEM_SEG_HEAD.NAME", "PointRendSemanticHead"),
+    *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3),
+    *("MODEL.SEM_SEG_HEAD.CONVS_DIM", 32),
+    *("MODEL.SEM_SEG_POINT_HEAD.FC_DIM", 24),
+    *("MODEL.SEM_SEG_POINT_HEAD.TRAIN_NUM_POINTS", 50),
+    *("MODEL.POINT_HEAD.FC_DIM", 40),
+)
 
 
 def test_panoptic_fpn_with_point_heads_in_both_branches():
@@ -101,7 +95,7 @@ def test_panoptic_fpn_with_point_heads_in_both_branches():
     cfg.MODEL.SEM_SEG_HEAD.NAME, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = "PointRendSemSegHead", 3
     with pytest.raises(AssertionError):
         build_model(cfg)
-    model = build_model(panoptic_cfg())
+    model = build_model(small_instance_cfg(opts=PANOPTIC))
     assert model.sem_seg_head.point_head.fc1.out_channels == 24
     assert model.roi_heads.mask_head.point_head.fc1.out_channels == 40
     inputs = batch(0)
@@ -118,13 +112,14 @@ def test_panoptic_fpn_with_point_heads_in_both_branches():
 # --- weights -------------------------------------------------------------------------------------
 
 
-def test_state_dicts_fit_both_ways():
-    ours, theirs = mask_head(), builtin_head()
+@pytest.mark.parametrize("kind", MASK_HEADS)
+def test_state_dicts_fit_both_ways(kind):
+    ours, theirs = mask_head(MASK_HEADS[kind][0]), builtin_of(kind)
     theirs.load_state_dict(ours.state_dict(), strict=True)
-    for value in theirs.parameters():
+    for value in theirs.state_dict().values():
         nn.init.normal_(value)
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    assert torch.equal(ours.point_head.fc1.weight, theirs.point_head.fc1.weight)
+    assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
 
 
 def test_a_model_in_the_format_before_version_2():

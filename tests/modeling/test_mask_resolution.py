@@ -6,7 +6,7 @@ from detectron2.layers import paste_masks_in_image
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances, ROIMasks
 
-from mask_inputs import HEAD, HEIGHT, NODE, WIDTH, detections, features, mask_head
+from mask_inputs import HEAD, HEIGHT, NODE, WIDTH, detections, features, mask_head, of_place
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.coco import encode_instances
 from pointrend_seg.modeling.box_subdivision import PER_BOX, sides_of_boxes, steps_to
@@ -18,10 +18,6 @@ from small_configs import IMPLICIT_OPTS as IMPLICIT
 
 RESOLUTION = f"{NODE}.MASK_RESOLUTION"
 KINDS = {"fast": (), "plain": (f"{NODE}.FAST_PATH", False), "implicit": IMPLICIT}
-
-
-def of_place(coords):
-    return 3 * torch.sin(9 * coords[..., 0]) + torch.cos(7 * coords[..., 1])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mask_inputs import of_place
 from pointrend_seg.points.coordinates import grid_point_coords
 from pointrend_seg.points.subdivision import most_uncertain_points, subdivide, subdivide_from_grid
 from pointrend_seg.points.uncertainty import class_uncertainty
@@ -88,10 +89,6 @@ def test_more_points_than_cells_take_all_cells():
 
 
 # --- from a grid of points alone ------------------------------------------------------------
-
-
-def of_place(coords):
-    return 3 * torch.sin(9 * coords[..., 0]) + torch.cos(7 * coords[..., 1])
 
 
 @pytest.mark.parametrize(("side", "steps"), [(1, 0), (4, 0), (3, 2), (7, 1)])
