@@ -51,7 +51,10 @@ def test_debug_shows_the_traceback_too(capsys, monkeypatch):
         (ProcessRaisedException("torch.OutOfMemoryError: no", 0, 1), "SOLVER.IMS_PER_BATCH"),
         (FloatingPointError("Loss became infinite or NaN at iteration=3!"), "SOLVER.BASE_LR"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), "shm-size"),
-        (PermissionError(13, "Permission denied", "/root/out"), "/root/out: Permission denied"),
+        (
+            PermissionError(13, "Permission denied", "/nowhere/out"),
+            "/nowhere/out: Permission denied",
+        ),
         (FileNotFoundError(2, "No such file or directory", "/proc/x"), "/proc/x: No such file"),
         (OSError(28, "No space left on device"), "no space left"),
     ],

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from detectron2.config import CfgNode
 from torch import nn
 
+from ..config.tree import value_of
 from .contents import Contents
 from .files import CheckpointFile
 from .loading import Checkpointer
@@ -57,9 +58,7 @@ def settings_that_differ(contents: Contents, cfg: CfgNode) -> dict[str, tuple[ob
     """
     differing = {}
     for key, needed in contents.settings.items():
-        value = cfg
-        for part in key.split("."):
-            value = value[part]
+        value = value_of(cfg, key)
         if value != needed:
             differing[key] = (value, needed)
     return differing

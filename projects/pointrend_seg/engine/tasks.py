@@ -35,13 +35,11 @@ class Task(ABC):
     """What follows from what a model is for.
 
     Attributes:
-        output: key of a model's output for an image, "sem_seg" or "instances".
         is_semantic: whether it is semantic segmentation.
         count_keys: config keys that hold the number of classes; the first is the model's.
         ignore_key: config key of the ignored label, "" where there is none.
     """
 
-    output: str
     is_semantic: bool
     count_keys: tuple[str, ...]
     ignore_key = ""
@@ -90,7 +88,7 @@ class Task(ABC):
 class SemanticTask(Task):
     """Semantic segmentation: a class for each pixel."""
 
-    output, is_semantic = "sem_seg", True
+    is_semantic = True
     count_keys = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES",)
     ignore_key = "MODEL.SEM_SEG_HEAD.IGNORE_VALUE"
 
@@ -114,7 +112,7 @@ class SemanticTask(Task):
 class InstanceTask(Task):
     """Instance segmentation (or detection): boxes and masks of objects."""
 
-    output, is_semantic = "instances", False
+    is_semantic = False
     count_keys = (
         "MODEL.ROI_HEADS.NUM_CLASSES",
         "MODEL.POINT_HEAD.NUM_CLASSES",
@@ -168,7 +166,7 @@ def find_task(cfg: CfgNode) -> Task:
 
     Example:
         >>> from detectron2.config import get_cfg
-        >>> find_task(get_cfg()).output
-        'instances'
+        >>> find_task(get_cfg()).is_semantic
+        False
     """
     return _TASKS.get(cfg.MODEL.META_ARCHITECTURE, OtherTask())

@@ -1,13 +1,13 @@
 """Look names up in registries, with an error that helps."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from detectron2 import modeling
 from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
 
+from ..config.tree import all_keys, value_of
 from ..errors import InputError, did_you_mean
 
 
@@ -41,7 +41,7 @@ def explain_missing(error: KeyError, cfg: CfgNode) -> InputError | None:
     if found is None:
         return None
     name, which = found.groups()
-    keys = [key for key, value in _items(cfg) if value == name]
+    keys = [key for key in all_keys(cfg) if value_of(cfg, key) == name]
     registries = (each for each in vars(modeling).values() if isinstance(each, Registry))
     registry = next((each for each in registries if each._name == which), Registry(which))
     try:
@@ -49,11 +49,3 @@ def explain_missing(error: KeyError, cfg: CfgNode) -> InputError | None:
     except InputError as better:
         return better
     return None
-
-
-def _items(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            yield from _items(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

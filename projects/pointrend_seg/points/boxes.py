@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .coordinates import regular_grid
-from .interpolation import sample_points
+from .interpolation import concatenate_channels, sample_points
 
 
 def to_image(coords: Tensor, boxes: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def sample_features(
             flat = to_map(points.view(1, -1, 2), feature_map.shape[-2:], stride)
             values = sample_points(feature_map, flat, padding_mode=padding_mode)
             map_values.append(values.view(values.shape[1], *points.shape[:2]).transpose(0, 1))
-        image_values.append(torch.cat(map_values, dim=1))
+        image_values.append(concatenate_channels(map_values))
     return torch.cat(image_values, dim=0)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
-from .interpolation import sample_points
+from .interpolation import concatenate_channels, sample_points
 
 Extent = tuple[int, int]
 
@@ -127,4 +127,4 @@ def sample_frames(
         )
         for name, stride in strides.items()
     ]
-    return values[0] if len(values) == 1 else torch.cat(values, dim=1)
+    return concatenate_channels(values)

@@ -95,3 +95,8 @@ def write_points(input: Tensor, indices: Tensor, values: Tensor) -> Tensor:
     flat = input.flatten(2)
     flat.scatter_(2, indices.unsqueeze(1).expand(-1, channels, -1), values.to(input.dtype))
     return flat.view(input.shape)
+
+
+def concatenate_channels(values: list[Tensor]) -> Tensor:
+    """Concatenate (N, C_k, ...) along the channels; a single tensor is returned without a copy."""
+    return values[0] if len(values) == 1 else torch.cat(values, dim=1)

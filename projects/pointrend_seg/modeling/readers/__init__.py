@@ -77,7 +77,7 @@ def open_box_reader(
         pooled_head: what `BoxReader.pool` will be called with.
         point_head: None where points are not predicted.
     """
-    if settings.fast_path and any(map(len, boxes)) and not torch.jit.is_tracing():
+    if settings.fast_path and not torch.jit.is_tracing() and any(map(len, boxes)):
         if FusedBoxReader.fits(pooled_head, point_head):
             return FusedBoxReader(features, boxes, settings, point_head)
         if RowBoxReader.fits(pooled_head, point_head):

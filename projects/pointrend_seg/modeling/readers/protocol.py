@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from ...points.interpolation import sample_points
@@ -178,8 +177,3 @@ class InferenceObserver(Protocol):
         predicted; for boxes in parts.
         """
         ...
-
-
-def concatenated_channels(maps: list[Tensor]) -> Tensor:
-    """Put maps (N, C_k, ...) together along their channels; a single one is returned as it is."""
-    return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..protocol import concatenated_channels
+from ....points.interpolation import concatenate_channels
 from .rows import add_to_rows, open_map
 
 
@@ -101,7 +101,7 @@ class ImageReader:
 
     def read(self, points: Tensor) -> Tensor:
         """Read values (n, D) at points (n, 2), in pixels of the image."""
-        return concatenated_channels([each.read(points) for each in self._readers])
+        return concatenate_channels([each.read(points) for each in self._readers])
 
     def add(self, sums: dict[str, Tensor], points: Tensor, gradient: Tensor) -> None:
         """Add the gradient (n, D) of what `read` gave to the gradients of the maps.
