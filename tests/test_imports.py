@@ -12,19 +12,20 @@ import pointrend_seg
 PACKAGE = Path(pointrend_seg.__file__).parent
 # What each package may import of this one, besides itself and `errors`. There are no circles.
 MAY_IMPORT = {
+    "files": set(),
     "points": set(),
     "structures": {"points"},
     "config": set(),
     "modeling": {"structures", "points", "config"},
-    "checkpoint": {"config"},
-    "data": {"structures", "config"},
-    "evaluation": {"structures", "data"},
+    "checkpoint": {"config", "files"},
+    "data": {"structures", "config", "files"},
+    "evaluation": {"structures", "data", "files"},
     "drawing": {"data"},
-    "report": {"evaluation", "drawing", "data"},
-    "engine": {"config", "modeling", "checkpoint", "data", "evaluation", "report"},
-    "prediction": {"engine", "config", "modeling", "data", "drawing", "evaluation"},
-    "benchmark": {"config", "structures", "evaluation"},
-    "command_line": {"engine"},
+    "report": {"evaluation", "drawing", "data", "files"},
+    "engine": {"config", "modeling", "checkpoint", "data", "evaluation", "report", "files"},
+    "prediction": {"engine", "config", "modeling", "data", "drawing", "evaluation", "files"},
+    "benchmark": {"config", "structures", "evaluation", "files"},
+    "command_line": {"engine", "files"},
 }
 NEEDS_TORCH_ALONE = ("errors.py", "points")
 KNOWS_ARGPARSE = "command_line"
