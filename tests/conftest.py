@@ -102,7 +102,7 @@ def run_in_process(monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", [f"tools/{name}.py", *argv])
         capsys.readouterr()
         try:
-            run_tool(lambda: getattr(module, "run", module.main)(argv))
+            run_tool(lambda: getattr(module, "run", module.main)(argv), several_processes=True)
             status = 0
         except SystemExit as stopped:
             status = stopped.code

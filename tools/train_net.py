@@ -3,27 +3,33 @@ r"""Train or evaluate the model of a config file.
 
     python tools/train_net.py --config-file configs/quick/pointrend_rcnn_R_18_FPN.yaml
     python tools/train_net.py --config-file … --num-gpus 8 SOLVER.IMS_PER_BATCH 16
-    python tools/train_net.py --config-file … --num-machines 2 --machine-rank 0 --dist-url URL
+    python tools/train_net.py --config-file … --num-machines 2 --machine-rank 0 \
+        --dist-url tcp://HOST:PORT
+    torchrun --nproc-per-node 8 tools/train_net.py --config-file …
     python tools/train_net.py --config-file … --eval-only MODEL.WEIGHTS output/model_final.pth
     python tools/train_net.py --config-file … --dry-run
     python tools/train_net.py --config-file … --train-data images/train labels/train \
         --val-data images/val labels/val --classes-from-data
 
-The options include all of Detectron2's train_net.py. Without a CUDA device it runs on the CPU.
+The options include all of Detectron2's train_net.py. Without a CUDA device it runs on the CPU,
+with ``--num-gpus N`` in N processes.
 """
 
 import argparse
+from functools import partial
 
-import torch
-from detectron2.engine import launch
-
-from pointrend_seg.command_line.options import data_opts
 from pointrend_seg.command_line.running import run_tool
-from pointrend_seg.command_line.training import setup, train_parser
-from pointrend_seg.engine.config_loading import load_config
+from pointrend_seg.command_line.training import (
+    check_start,
+    launch_options,
+    read_config,
+    setup,
+    train_parser,
+)
+from pointrend_seg.engine.distributed import Processes, launch
 from pointrend_seg.engine.dry_run import dry_run
+from pointrend_seg.engine.places import find_place
 from pointrend_seg.engine.trainer import Trainer, evaluate
-from pointrend_seg.errors import InputError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,9 +43,9 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(args: argparse.Namespace) -> dict | None:
+def main(args: argparse.Namespace, processes: Processes) -> dict | None:
     """Train or evaluate, in each process; return the scores of the last evaluation."""
-    cfg = setup(args)
+    cfg = setup(args, processes)
     if args.eval_only:
         return evaluate(cfg, resume=args.resume)
     trainer = Trainer(cfg)
@@ -49,25 +55,14 @@ def main(args: argparse.Namespace) -> dict | None:
 
 def run(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    available = torch.cuda.device_count()
-    if args.num_gpus > max(1, available):
-        raise InputError(
-            f"--num-gpus is {args.num_gpus}, but PyTorch finds {available} CUDA device(s). "
-            f"Set it to {max(1, available)}" + ("." if available else ", which runs on the CPU.")
-        )
-    if args.dry_run:
-        cfg = load_config(args.config_file, [*data_opts(args), *args.opts])
-        print(dry_run(cfg, num_processes=args.num_gpus * args.num_machines))
+    if not args.dry_run:
+        launch(main, (args,), check=partial(check_start, args), **launch_options(args))
         return
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    place = find_place()
+    if place is None or place.rank == 0:
+        num_processes = place.world_size if place else args.num_gpus * args.num_machines
+        print(dry_run(read_config(args, num_processes), num_processes=num_processes))
 
 
 if __name__ == "__main__":
-    run_tool(run)
+    run_tool(run, several_processes=True)

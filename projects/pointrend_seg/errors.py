@@ -2,6 +2,7 @@
 
 import difflib
 import platform
+import re
 import sys
 from collections.abc import Iterable
 from importlib import metadata
@@ -12,6 +13,7 @@ import torch
 NEEDS_DETECTRON2 = (
     "{} needs Detectron2, which is not installed: install it as docs/installation.md says."
 )
+_PEER_ERROR = re.compile(r"/gloo/|NCCL error|Connection (closed|reset) by peer")
 _PACKAGES = ("pointrend-seg", "detectron2", "torch", "torchvision", "numpy", "fvcore")
 
 
@@ -21,6 +23,16 @@ class InputError(ValueError):
     The message says what was expected, what came and what to do. The command-line tools print it
     without a traceback and exit with status 2.
     """
+
+
+class EndedByPeer(Exception):
+    """Another process of a run of several failed first, and shows its error itself."""
+
+
+def is_peer_error(error: BaseException) -> bool:
+    """Tell whether an error comes from the connection to another process of a run."""
+    from_backend = isinstance(error, RuntimeError) and _PEER_ERROR.search(str(error))
+    return isinstance(error, torch.distributed.DistError) or bool(from_backend)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

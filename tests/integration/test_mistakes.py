@@ -32,7 +32,7 @@ def mistake(run_in_process, monkeypatch, request, tmp_path):
         (("SOLVER.BASE_LR", "fast"), "SOLVER.BASE_LR must be of type float.*it is fast"),
         (("SOLVER.BASE_LR=0.01",), "Write SOLVER.BASE_LR 0.01 instead"),
         (("MODEL.WEIGHTS", "x.pth", "--eval-only"), "--eval-only stands among the pairs"),
-        (("--num-gpus", 99), "--num-gpus is 99, but PyTorch finds"),
+        (("--num-gpus", 99), "which 99 processes cannot share|--num-gpus is 99, but PyTorch finds"),
         (("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 7), "NUM_CLASSES is 7.*19 classes"),
         (("MODEL.WEIGHTS", "gone.pth"), "There are no weights at gone.pth"),
         (("--eval-only",), "There are no weights to evaluate"),

@@ -9,6 +9,7 @@ Exit status:
 """
 
 import logging
+import os
 import re
 import sys
 import traceback
@@ -17,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch.multiprocessing import ProcessRaisedException
 
-from ..errors import InputError, versions
+from ..errors import EndedByPeer, InputError, first_line, is_peer_error, versions
 
 PROBLEMS, INPUT_ERROR, BUG, INTERRUPTED = 1, 2, 70, 130
 
@@ -43,18 +44,26 @@ class FoundProblems(Exception):
     """A tool succeeded but found problems: it prints the message and exits with status 1."""
 
 
-def run_tool(tool: Callable[[], object]) -> None:
+def run_tool(tool: Callable[[], object], *, several_processes: bool = False) -> None:
     """Run a tool, print its errors and exit with the status in this module's docstring.
 
     Errors from other processes (of a data loader or of `launch`), to which PyTorch adds a
     traceback, give the same message.
+
+    Args:
+        several_processes: whether torchrun or srun may start it in several processes. Else all but
+            one would do the same once more.
     """
-    logging.getLogger("detectron2.engine.train_loop").addFilter(_keep_log_record)
+    hide_explained_errors()
     try:
+        if not several_processes:
+            _check_one_process()
         tool()
     except FoundProblems as problems:
         print(problems, file=sys.stderr)
         sys.exit(PROBLEMS)
+    except EndedByPeer as stopped:
+        sys.exit(BUG if stopped.__cause__ and explain(stopped.__cause__) is None else INPUT_ERROR)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -73,12 +82,40 @@ def run_tool(tool: Callable[[], object]) -> None:
         sys.exit(INPUT_ERROR)
 
 
+def _check_one_process() -> None:
+    if not {"RANK", "SLURM_PROCID"} & os.environ.keys():
+        return
+    from ..engine.places import find_place, shown_by_rank_0  # slow: it imports all of the engine
+
+    try:
+        place = find_place()
+    except InputError:  # of variables that this tool does not need
+        return
+    if place is not None:
+        with shown_by_rank_0(place):
+            raise InputError(
+                f"{os.path.basename(sys.argv[0])} runs in one process, but {place.starter} started "
+                f"{place.world_size}. Start it without {place.starter}, or as one task."
+            )
+
+
+def hide_explained_errors() -> None:
+    """Keep Detectron2's training loop from logging tracebacks of errors that get a message."""
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_keep_log_record)
+
+
 def explain(error: BaseException) -> str | None:
     """Return the message for an error that the user can correct, None for a bug."""
     text = str(error)
     from_process = isinstance(error, ProcessRaisedException)
     if isinstance(error, InputError) or (from_process and f"{InputError.__name__}: " in text):
         return text.rpartition(f"{InputError.__name__}: ")[2].strip()
+    if is_peer_error(error):
+        return (
+            "The connection to another process of this run broke off: it ended without a message, "
+            "or the network failed. Look at the end of the output of each machine; a machine may "
+            f"have run out of memory. PyTorch says: {first_line(error)}"
+        )
     if isinstance(error, torch.cuda.OutOfMemoryError) or (
         from_process and "OutOfMemoryError" in text
     ):

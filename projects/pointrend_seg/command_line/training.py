@@ -1,14 +1,22 @@
 """Options and setup of a training run."""
 
 import argparse
+import logging
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup
-from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..engine import load_config
+from ..engine.distributed import START_TIMEOUT, Processes
+from ..engine.trainer import check_batch_size
 from .options import add_common_options, add_data_options, data_opts
+from .running import hide_explained_errors
+
+_HELP = {
+    "num_gpus": "GPUs, and so processes, on each machine; processes on the CPU if it has no GPU",
+    "dist_url": "tcp://HOST:PORT of machine 0, with --num-machines",
+}
 
 
 def train_parser() -> argparse.ArgumentParser:
@@ -16,20 +24,70 @@ def train_parser() -> argparse.ArgumentParser:
     parser = default_argument_parser()
     add_common_options(parser)
     add_data_options(parser)
+    parser.set_defaults(dist_url="auto")
+    for action in parser._actions:
+        action.help = _HELP.get(action.dest, action.help)
+    parser.add_argument(
+        "--start-timeout",
+        type=float,
+        default=START_TIMEOUT,
+        metavar="SECONDS",
+        help=f"time until all processes have to be there, default {START_TIMEOUT:g}",
+    )
     return parser
 
 
-def setup(args: argparse.Namespace) -> CfgNode:
+def launch_options(args: argparse.Namespace) -> dict:
+    """Return the options of `train_parser` that are for `launch`, as its keywords."""
+    return {
+        "num_processes": args.num_gpus,
+        "num_machines": args.num_machines,
+        "machine_rank": args.machine_rank,
+        "dist_url": args.dist_url,
+        "start_timeout": args.start_timeout,
+    }
+
+
+def read_config(args: argparse.Namespace, num_processes: int) -> CfgNode:
+    """Load the config of a run, and check that so many processes can share its batch."""
+    cfg = load_config(args.config_file, [*data_opts(args), *args.opts])
+    cfg.freeze()
+    if not args.eval_only:
+        check_batch_size(cfg, num_processes)
+    return cfg
+
+
+def check_start(args: argparse.Namespace, num_processes: int) -> str:
+    """Look at the config before processes are started, which report it themselves.
+
+    Returns:
+        ``MODEL.DEVICE``.
+
+    Raises:
+        InputError: as `read_config`.
+    """
+    logging.disable()
+    try:
+        return read_config(args, num_processes).MODEL.DEVICE
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def setup(args: argparse.Namespace, processes: Processes | None = None) -> CfgNode:
     """Load the config, and set up log files, seed and output folder as Detectron2's tools do.
 
     Args:
         args: parsed by `train_parser`.
+        processes: of the run, which this one joins; None for one process.
 
     Returns:
         the frozen config.
     """
-    setup_logger(distributed_rank=comm.get_rank(), name="pointrend_seg")
-    cfg = load_config(args.config_file, [*data_opts(args), *args.opts])
-    cfg.freeze()
+    processes = processes or Processes()
+    hide_explained_errors()
+    package = setup_logger(distributed_rank=processes.rank, name="pointrend_seg")
+    package.addHandler(logging.NullHandler())  # else Python prints the warnings of each rank
+    cfg = read_config(args, processes.count)
+    processes.join(cfg.MODEL.DEVICE)
     default_setup(cfg, args)
     return cfg

@@ -24,7 +24,7 @@ from torch import nn
 from ..checkpoint.loading import Checkpointer, load_weights
 from ..errors import InputError
 from .tasks import find_task
-from .trainer import Trainer
+from .trainer import Trainer, check_batch_size
 
 GIGA = 2**30
 
@@ -121,11 +121,7 @@ def dry_run(cfg: CfgNode, *, num_processes: int = 1) -> DryRun:
     ]
     if not cfg.DATASETS.TRAIN:
         raise InputError("DATASETS.TRAIN is empty: there is nothing to train on. Name a data set.")
-    if cfg.SOLVER.IMS_PER_BATCH % num_processes:
-        raise InputError(
-            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {num_processes} processes "
-            "cannot share evenly. Choose a multiple of them."
-        )
+    check_batch_size(cfg, num_processes)
     model = Trainer.build_model(cfg)
     weights = _load(cfg, model)
     optimizer = Trainer.build_optimizer(cfg, model)

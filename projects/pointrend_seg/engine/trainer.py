@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from detectron2.data import (
     build_detection_test_loader,
     build_detection_train_loader,
 )
-from detectron2.engine import DefaultTrainer
+from detectron2.engine import DefaultTrainer, defaults
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.modeling import (
@@ -24,6 +25,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter
 
 from ..checkpoint.loading import Checkpointer, load_weights
+from ..errors import InputError
 from ..evaluation.build import build_evaluator
 from ..modeling.registry import explain_missing, look_up
 from ..modeling.roi_mask_model import RoiMaskModel
@@ -45,7 +47,8 @@ class Trainer(DefaultTrainer):
             find_task(cfg).check_dataset(cfg, name, is_train=True)
         for name in cfg.DATASETS.TEST:
             find_task(cfg).check_dataset(cfg, name)
-        super().__init__(cfg)
+        with _ddp_on_any_device():
+            super().__init__(cfg)
         self.checkpointer: Checkpointer = Checkpointer(
             self._trainer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
         )
@@ -113,6 +116,32 @@ class Trainer(DefaultTrainer):
         if evaluators and RoiMaskModel.suits(model, evaluators):
             model = RoiMaskModel(model)
         return super().test(cfg, model, evaluators)
+
+
+@contextlib.contextmanager
+def _ddp_on_any_device() -> Iterator[None]:
+    """Make `DefaultTrainer` wrap a model where its parameters are; Detectron2 wants a GPU."""
+    original = defaults.create_ddp_model
+
+    def create_ddp_model(model: torch.nn.Module, **options: Any) -> torch.nn.Module:
+        device = next(model.parameters()).device
+        return original(model, device_ids=[device] if device.type == "cuda" else None, **options)
+
+    defaults.create_ddp_model = create_ddp_model
+    try:
+        yield
+    finally:
+        defaults.create_ddp_model = original
+
+
+def check_batch_size(cfg: CfgNode, num_processes: int) -> None:
+    """Raise `InputError` where the images of a batch cannot be shared evenly by the processes."""
+    images = DefaultTrainer.auto_scale_workers(cfg, num_processes).SOLVER.IMS_PER_BATCH
+    if images % num_processes:
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH is {images}, which {num_processes} processes cannot share "
+            "evenly: it counts the images of all together. Choose a multiple of their number."
+        )
 
 
 def load_model(cfg: CfgNode, *, resume: bool = False) -> torch.nn.Module:
