@@ -139,6 +139,35 @@ def test_resuming(instances, tmp_path):
         assert bool(bias.eq(7).all()) is resume
 
 
+@pytest.mark.parametrize("final", ["missing", "damaged", "of a training before"])
+def test_a_training_that_was_finished_ends_with_a_whole_final_model(final, instances, tmp_path):
+    """It was killed between its last checkpoint and the final model, or while that was written."""
+    cfg = instances("DATASETS.TEST", "()", "SOLVER.MAX_ITER", 5)
+    path = tmp_path / "model_final.pth"
+    first = Trainer(cfg)
+    first.iter = 2 if final == "of a training before" else 4
+    first.checkpointer.save("model_final", iteration=first.iter)
+    if final == "missing":
+        path.unlink()
+    elif final == "damaged":
+        path.write_bytes(path.read_bytes()[:5000])
+    first.iter = 4
+    with torch.no_grad():
+        first.model.roi_heads.mask_head.point_head.predictor.bias.fill_(7.0)
+    first.checkpointer.save("model_0000004", iteration=4)
+    if final == "damaged":  # by a version that wrote it in place
+        first.checkpointer.tag_last_checkpoint("model_final.pth")
+    for _ in range(2):
+        second = Trainer(cfg)
+        second.resume_or_load(resume=True)
+        assert second.start_iter == 5
+        second.train()
+        content = torch.load(path)
+        assert content["iteration"] == content["trainer"]["iteration"] == 4
+        assert content["model"]["roi_heads.mask_head.point_head.predictor.bias"].eq(7).all()
+        assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
 def test_a_training_ends_with_scores_and_a_report(instances, tmp_path):
     expected = ("TEST.EXPECTED_RESULTS", [["bbox", "AP", 50.0, 51.0]])
     some_objects = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", -1.0, "TEST.DETECTIONS_PER_IMAGE", 2)

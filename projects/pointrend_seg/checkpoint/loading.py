@@ -4,15 +4,16 @@ import logging
 import os
 from typing import Any
 
-from detectron2.checkpoint import DetectionCheckpointer
-
 from ..errors import InputError, first_line
+from .finite import first_bad_weight
+from .last_checkpoint import find_last_checkpoint
 from .names import upgrade_names
+from .saving import SavingCheckpointer
 
 logger = logging.getLogger(__name__)
 
 
-class Checkpointer(DetectionCheckpointer):
+class Checkpointer(SavingCheckpointer):
     """Detectron2's checkpointer with clear errors, and a record of weights that did not fit.
 
     Attributes:
@@ -65,8 +66,8 @@ class Checkpointer(DetectionCheckpointer):
         return self.incompatible
 
 
-def load_weights(checkpointer: Checkpointer, path: str, *, resume: bool, complete: bool) -> None:
-    """Load a model's weights, or continue from the last checkpoint.
+def load_weights(checkpointer: Checkpointer, path: str, *, resume: bool, complete: bool) -> str:
+    """Load a model's weights, or continue from the last checkpoint that can be read.
 
     Args:
         path: ``cfg.MODEL.WEIGHTS``.
@@ -74,12 +75,29 @@ def load_weights(checkpointer: Checkpointer, path: str, *, resume: bool, complet
         complete: require every parameter in the file, as for evaluation. Otherwise one parameter
             is enough, so that training can start from a backbone.
 
+    Returns:
+        the checkpoint that was continued from, "" if there is none or ``resume`` is False.
+
     Raises:
-        InputError: the weights cannot be read, or do not fit the model.
+        InputError: the weights cannot be read, do not fit the model, or are no finite numbers.
     """
-    resuming = resume and checkpointer.has_checkpoint()
-    path = checkpointer.get_checkpoint_file() if resuming else path
-    checkpointer.resume_or_load(path, resume=resume)
+    last = ""
+    if resume and checkpointer.save_dir:
+        last = find_last_checkpoint(checkpointer.save_dir, checkpointer._torch_load)
+    path = last or path
+    checkpointer.load(path, checkpointables=None if last else [])
+    _check_fit(checkpointer, path, resuming=bool(last), complete=complete)
+    bad = first_bad_weight(checkpointer.model) if path else None
+    if bad:
+        raise InputError(
+            f"{path} cannot be used: its weight {bad} is NaN or infinite, because the training "
+            "that wrote it diverged. Use a checkpoint from before."
+        )
+    return last
+
+
+def _check_fit(checkpointer: Checkpointer, path: str, *, resuming: bool, complete: bool) -> None:
+    """Raise `InputError` where the weights that were loaded leave too much of the model."""
     if not path or checkpointer.incompatible is None:
         if complete:
             raise InputError(

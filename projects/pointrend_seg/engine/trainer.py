@@ -25,6 +25,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter
 
 from ..checkpoint.loading import Checkpointer, load_weights
+from ..checkpoint.saving import FINAL
 from ..errors import InputError
 from ..evaluation.build import build_evaluator
 from ..modeling.registry import explain_missing, look_up
@@ -49,20 +50,28 @@ class Trainer(DefaultTrainer):
             find_task(cfg).check_dataset(cfg, name)
         with _ddp_on_any_device():
             super().__init__(cfg)
+        self.resumed_from = ""
         self.checkpointer: Checkpointer = Checkpointer(
             self._trainer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
         )
 
     def train(self) -> dict | None:
-        """Train as `DefaultTrainer` does, then write the report of the last evaluation."""
+        """Train as `DefaultTrainer` does, then write the report of the last evaluation.
+
+        Where nothing is left to train, ``model_final.pth`` is the checkpoint resumed from.
+        """
+        is_final = os.path.basename(self.resumed_from) == f"{FINAL}.pth"
+        if self.start_iter >= self.max_iter and not is_final:
+            self.checkpointer.save(FINAL, iteration=self.iter)
         results = super().train()
         write_reports(self.cfg)
         return results
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load weights as `DefaultTrainer` does; weights that do not fit at all are an error."""
-        load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, resume=resume, complete=False)
-        if resume and self.checkpointer.has_checkpoint():
+        path = self.cfg.MODEL.WEIGHTS
+        self.resumed_from = load_weights(self.checkpointer, path, resume=resume, complete=False)
+        if self.resumed_from:
             self.start_iter = self.iter + 1
 
     @classmethod
