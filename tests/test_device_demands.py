@@ -2,20 +2,34 @@
 
 On the device "meta" tensors have shapes and no values, so whatever needs a value on the host
 (`.item()`, `nonzero`, indexing by a mask) fails there: on a GPU it would make the host wait. The
-heads take the way of a GPU there. And `torch.compile` with ``fullgraph`` fails at a graph break.
+heads take the way of a GPU there. Fake tensors say that they are on "cuda" and refuse to be mixed
+with those of the CPU. And `torch.compile` with ``fullgraph`` fails at a graph break.
 """
 
 import contextlib
 
 import pytest
 import torch
-from detectron2.modeling import build_model
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_model, build_sem_seg_head
+from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mask_inputs import detections, features, mask_head, proposals
+from mask_inputs import (
+    HALVES,
+    HEIGHT,
+    STRIDES,
+    WIDTH,
+    detections,
+    features,
+    mask_head,
+    proposals,
+)
 from pointrend_seg.modeling import implicit_head as implicit_mask_head
 from pointrend_seg.modeling import instance_head as standard_mask_head
 from pointrend_seg.modeling import scalars
+from pointrend_seg.points import coordinates
 from pointrend_seg.structures.shared_masks import SharedMasks
 from small_configs import IMPLICIT_OPTS, small_semantic_cfg
 
@@ -98,6 +112,112 @@ def test_the_semantic_head_needs_no_value(meta, avoid_ignored):
     torch.autograd.grad(sum(losses.values()), list(head.parameters()))
     with torch.no_grad():
         assert head.eval()(maps)[0].shape == (2, 5, 64, 96)
+
+
+# --- nothing is left on the host --------------------------------------------------------------
+
+AMP = pytest.mark.parametrize("amp", [None, *HALVES], ids=str)
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch):
+    """Tensors on "cuda", without memory; they have no backward pass."""
+    for module in (standard_mask_head, implicit_mask_head):
+        monkeypatch.setattr(module, "put_scalars", lambda values: None)
+    with FakeTensorMode():
+        yield torch.device("cuda", 0)
+
+
+@contextlib.contextmanager
+def autocast_on(device, dtype):
+    """`torch.autocast`, which switches itself off where there is no GPU."""
+    torch.set_autocast_enabled(device.type, dtype is not None)
+    if dtype is not None:
+        torch.set_autocast_dtype(device.type, dtype)
+    try:
+        square = torch.ones(2, 2, device=device)
+        assert (square @ square).dtype == (dtype or torch.float32)
+        yield
+    finally:
+        torch.set_autocast_enabled(device.type, False)
+
+
+def maps_on(device):
+    return {
+        name: torch.randn(2, 32, HEIGHT // stride, WIDTH // stride, device=device)
+        for name, stride in STRIDES.items()
+    }
+
+
+def images_on(device, boxes, masks=None):
+    """Images with 4 and 3 boxes and the labels of training, if there are masks."""
+    images = []
+    for count in (4, 3):
+        image = Instances((HEIGHT, WIDTH))
+        image.set(boxes, Boxes(torch.rand(count, 4, device=device)))
+        classes = torch.zeros(count, dtype=torch.int64, device=device)
+        image.set("pred_classes" if masks is None else "gt_classes", classes)
+        if masks is not None:
+            image.gt_masks = masks(count)
+        images.append(image)
+    return images
+
+
+MASKS = {
+    "bits": lambda n: BitMasks(torch.zeros(n, HEIGHT, WIDTH, dtype=torch.bool, device="cuda")),
+    "bits on the host": lambda n: BitMasks(torch.zeros(n, HEIGHT, WIDTH, dtype=torch.bool)),
+    "polygons": lambda n: PolygonMasks([[[12.0, 9.0, 70.0, 20.0, 40.0, 80.0]]] * n),
+}
+
+
+def head_on(device, opts):
+    with device:
+        return mask_head(opts)
+
+
+@AMP
+@pytest.mark.parametrize("masks", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("opts", HEADS.values(), ids=HEADS)
+def test_the_mask_losses_stay_on_the_gpu(fake_gpu, opts, masks, amp):
+    """With the gradients that the fast path computes on the way."""
+    head = head_on(fake_gpu, opts).train()
+    with autocast_on(fake_gpu, amp):
+        losses = head(maps_on(fake_gpu), images_on(fake_gpu, "proposal_boxes", masks))
+    assert {(x.device, x.dtype) for x in losses.values()} == {(fake_gpu, torch.float32)}
+
+
+@AMP
+@pytest.mark.parametrize("opts", HEADS.values(), ids=HEADS)
+def test_the_masks_stay_on_the_gpu(fake_gpu, opts, amp):
+    head = head_on(fake_gpu, opts).eval()
+    with torch.no_grad(), autocast_on(fake_gpu, amp):
+        images = head(maps_on(fake_gpu), images_on(fake_gpu, "pred_boxes"))
+    assert [image.pred_masks.shape[0] for image in images] == [4, 3]
+    assert all(image.pred_masks.device == fake_gpu for image in images)
+
+
+@AMP
+def test_the_semantic_head_stays_on_the_gpu(fake_gpu, amp):
+    shapes = {name: ShapeSpec(channels=32, stride=stride) for name, stride in STRIDES.items()}
+    with fake_gpu:
+        head = build_sem_seg_head(small_semantic_cfg(), shapes)
+    maps = maps_on(fake_gpu)
+    labels = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.int64, device=fake_gpu)
+    with autocast_on(fake_gpu, amp):
+        losses = head.train()(maps, labels)[1]
+        with torch.no_grad():
+            logits = head.eval()(maps)[0]
+    assert {(x.device, x.dtype) for x in losses.values()} == {(fake_gpu, torch.float32)}
+    assert logits.device == fake_gpu and logits.shape == (2, 5, HEIGHT, WIDTH)
+
+
+def test_a_tensor_on_the_host_is_noticed(fake_gpu, monkeypatch):
+    grid = coordinates.regular_grid
+    monkeypatch.setattr(
+        "pointrend_seg.points.subdivision.regular_grid", lambda side, device: grid(side, "cpu")
+    )
+    with pytest.raises(RuntimeError, match="device"), torch.no_grad():
+        head_on(fake_gpu, ()).eval()(maps_on(fake_gpu), images_on(fake_gpu, "pred_boxes"))
 
 
 # --- no graph break ---------------------------------------------------------------------------

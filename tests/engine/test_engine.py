@@ -21,29 +21,52 @@ no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA 
 def test_without_cuda_it_says_so_and_uses_the_cpu(caplog):
     cfg = load_config("", ["SOLVER.AMP.ENABLED", "True"])
     assert cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED is False
-    assert "PyTorch finds no CUDA device: running on the CPU" in caplog.text
+    assert (
+        "MODEL.DEVICE is 'cuda', but PyTorch finds no such device: running on the CPU"
+        in caplog.text
+    )
     assert "SOLVER.AMP.ENABLED needs a CUDA device" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("device", "there", "amp", "expected", "words"),
+    ("device", "count", "amp", "expected", "words"),
     [
-        ("cuda", True, True, ("cuda", True), []),
-        ("cuda:1", True, False, ("cuda:1", False), []),
-        ("cuda:1", False, False, ("cpu", False), ["is 'cuda:1', but", "finds no CUDA"]),
-        ("cpu", True, True, ("cpu", False), ["AMP.ENABLED needs a CUDA device"]),
-        ("cpu", False, False, ("cpu", False), []),
-        ("mps", False, True, ("mps", True), []),
+        ("cuda", 1, True, ("cuda", True), []),
+        ("cuda:1", 2, False, ("cuda:1", False), []),
+        ("cuda:1", 0, False, ("cpu", False), ["is 'cuda:1', but PyTorch finds no such device"]),
+        ("cpu", 1, True, ("cpu", False), ["AMP.ENABLED needs a CUDA device"]),
+        ("cpu", 0, False, ("cpu", False), []),
+        ("mps", 1, False, ("mps", False), []),
+        ("mps", 1, True, ("mps", False), ["AMP.ENABLED needs a CUDA device"]),
+        ("mps", 0, False, ("cpu", False), ["is 'mps', but PyTorch finds no such device"]),
+        ("xpu:0", 0, True, ("cpu", False), ["is 'xpu:0', but", "AMP.ENABLED needs"]),
+        ("meta", 0, False, ("cpu", False), ["is 'meta', but PyTorch finds no such device"]),
     ],
 )
-def test_the_device_is_one_that_is_there(device, there, amp, expected, words, caplog, monkeypatch):
+def test_the_device_is_one_that_is_there(device, count, amp, expected, words, caplog, monkeypatch):
     cfg = load_config("", ["MODEL.DEVICE", "cpu"])
     cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED = device, amp
-    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    for kind in ("cuda", "mps", "xpu"):
+        monkeypatch.setattr(f"torch.{kind}.is_available", lambda: count > 0)
+        monkeypatch.setattr(f"torch.{kind}.device_count", lambda: count)
     use_available_device(cfg)
     found = (cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED)
     assert found == expected
     assert all(word in caplog.text for word in words) and bool(words) == bool(caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("tpu", "is 'tpu', which PyTorch does not know. Set it to 'cpu', 'cuda'"),
+        ("cuda:9", "is 'cuda:9', but the last device that PyTorch finds is 'cuda:1'"),
+    ],
+)
+def test_a_device_that_cannot_be_meant_is_refused(device, message, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(InputError, match=message):
+        load_config("", ["MODEL.DEVICE", device])
 
 
 def test_a_config_file_that_is_not_there_has_others_named(tmp_path, monkeypatch, request):

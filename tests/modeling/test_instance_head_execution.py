@@ -134,7 +134,7 @@ def test_half_precision(kind, least):
     want = masks_of(head, features(), detections(4, 3))
     head = head.half()
     got = masks_of(head, half, detections(4, 3))
-    assert got.dtype == torch.float16
+    assert got.dtype == torch.float32  # Detectron2 pastes at coordinates of this dtype
     assert agreement(got, want) > least
     assert_finite_with_gradients(losses_of(head, half, proposals(3, 2)), head)
 

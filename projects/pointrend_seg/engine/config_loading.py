@@ -74,13 +74,40 @@ def _config_files(wanted: str) -> list[str]:
 
 
 def use_available_device(cfg: CfgNode) -> None:
-    """Fall back to the CPU, and say so, where the config wants a CUDA device that is not there."""
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+    """Fall back to the CPU, and say so, where the config wants a kind of device that is not there.
+
+    Raises:
+        InputError: PyTorch knows no such device, or there are fewer of its kind.
+    """
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as error:
+        raise InputError(
+            f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', which PyTorch does not know. Set it to 'cpu', "
+            "'cuda', 'cuda:1' or another device of PyTorch."
+        ) from error
+    count = _num_devices(device.type)
+    if not count:
         logger.warning(
-            "MODEL.DEVICE is '%s', but PyTorch finds no CUDA device: running on the CPU.",
-            cfg.MODEL.DEVICE,
+            "MODEL.DEVICE is '%s', but PyTorch finds no such device: running on the CPU.", device
         )
         cfg.MODEL.DEVICE = "cpu"
-    if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
+    elif (device.index or 0) >= count:
+        raise InputError(
+            f"MODEL.DEVICE is '{device}', but the last device that PyTorch finds is "
+            f"'{device.type}:{count - 1}'."
+        )
+    if not cfg.MODEL.DEVICE.startswith("cuda") and cfg.SOLVER.AMP.ENABLED:
         logger.warning("SOLVER.AMP.ENABLED needs a CUDA device: training in float32.")
         cfg.SOLVER.AMP.ENABLED = False
+
+
+def _num_devices(kind: str) -> int:
+    """Count the devices of a kind, such as "mps"; 0 for a kind that does not compute ("meta")."""
+    if kind == "cpu":
+        return 1
+    try:
+        module = torch.get_device_module(kind)
+        return module.device_count() if module.is_available() else 0
+    except (RuntimeError, AttributeError):
+        return 0

@@ -11,6 +11,7 @@ from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ..points.precision import at_least_float32
 from ..points.subdivision import subdivide_from_grid
 from ..structures.box_masks import BoxMasks, group_by_side
 from .readers import BoxReader, InferenceObserver, PointInputs
@@ -147,13 +148,16 @@ def put_masks(logits: Tensor | list[Tensor], instances: list[Instances]) -> None
 
     Args:
         logits: (R, 1, M, M), of the predicted classes, which become tensors (R_i, 1, M, M); or R
-            logits (1, M, M) of different M, which become `BoxMasks`.
+            logits (1, M, M) of different M, which become `BoxMasks`. Probabilities are
+            float32: Detectron2 pastes masks with coordinates of the masks' dtype.
     """
     if isinstance(logits, Tensor):
-        mask_rcnn_inference(logits, instances)
+        mask_rcnn_inference(at_least_float32(logits), instances)
         return
     start = 0
     for each in instances:
         own = logits[start : start + len(each)]
-        each.pred_masks = BoxMasks([mask[0].sigmoid() for mask in own], each.pred_boxes.device)
+        each.pred_masks = BoxMasks(
+            [at_least_float32(mask[0]).sigmoid() for mask in own], each.pred_boxes.device
+        )
         start += len(each)

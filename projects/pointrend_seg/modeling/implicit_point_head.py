@@ -7,6 +7,7 @@ Shape shorthand: R boxes, C classes, P points, C_fine channels of the fine featu
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..points.precision import without_autocast
 from .point_heads import POINT_HEAD_REGISTRY, select_class
 
 # Random Fourier features (Tancik et al. 2020): so many frequencies, a sine and a cosine of each.
@@ -88,6 +90,17 @@ class ImplicitPointMLP(nn.Module):
             "positional_encoding_enabled": implicit.POS_ENC_ENABLED,
         }
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ImplicitPointMLP":
+        """Convert and move the module as usual, but keep the frequencies in float32 or wider."""
+        if not self.positional_encoding_enabled:
+            return super()._apply(fn, recurse)
+        exact = self.positional_encoding_gaussian_matrix
+        super()._apply(fn, recurse)
+        converted = self.positional_encoding_gaussian_matrix
+        if torch.finfo(converted.dtype).bits < 32:
+            self.positional_encoding_gaussian_matrix = exact.to(converted.device)
+        return self
+
     @property
     def num_params(self) -> int:
         """The number of parameters of each box: weights of all layers, then biases of all."""
@@ -123,7 +136,7 @@ class ImplicitPointMLP(nn.Module):
         if not self.positional_encoding_enabled:
             return fine_features
         matrix = self.positional_encoding_gaussian_matrix.to(coords.dtype)
-        with torch.autocast(coords.device.type, enabled=False):
+        with without_autocast(coords.device):
             # Half precision has no digits left for the high frequencies.
             angles = 2 * math.pi * ((2 * coords - 1) @ matrix)
             place = torch.cat((angles.sin(), angles.cos()), dim=2).transpose(1, 2)

@@ -34,6 +34,7 @@ from ..points.frames import (
 )
 from ..points.interpolation import sample_points
 from ..points.losses import labels_or_zero, semantic_loss
+from ..points.precision import at_least_float32
 from ..points.subdivision import subdivide
 from ..points.uncertainty import class_uncertainty
 from .coarse_semantic_head import build_coarse_head, coarse_logits
@@ -181,7 +182,7 @@ class PointRendSemanticHead(nn.Module):
             coarse: (N, C, h, w) logits.
             targets: (N, h * s, w * s) labels, of the whole frame.
         """
-        losses = self._coarse_losses(coarse, targets)
+        losses = self._coarse_losses(at_least_float32(coarse), targets)
         valid = targets != self.ignore_value if self.avoid_ignored else None
         num_points = self._num_train_points(targets.shape[1])
         with torch.no_grad():

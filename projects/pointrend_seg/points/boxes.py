@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .coordinates import regular_grid
 from .interpolation import concatenate_channels, sample_points
+from .precision import at_least_float32
 
 
 def to_image(coords: Tensor, boxes: Tensor) -> Tensor:
@@ -28,14 +29,15 @@ def to_image(coords: Tensor, boxes: Tensor) -> Tensor:
         boxes: (R, 4), x1, y1, x2, y2 in pixels.
 
     Returns:
-        (R, P, 2), (x, y) in pixels, (0, 0) the outer corner of the image.
+        (R, P, 2), float32 or wider, (x, y) in pixels, (0, 0) the outer corner of the image.
 
     Example:
         >>> box = torch.tensor([[10.0, 20.0, 30.0, 24.0]])
         >>> to_image(torch.tensor([[[0.5, 0.25]]]), box)
         tensor([[[20., 21.]]])
     """
-    corner, size = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
+    boxes, coords = at_least_float32(boxes)[:, None], at_least_float32(coords)
+    corner, size = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
     return coords * size + corner
 
 
@@ -74,7 +76,7 @@ def sample_features(
         (R, C, P) in the dtype of the features.
     """
     num_boxes = [len(each) for each in boxes]
-    in_pixels = to_image(coords, torch.cat(boxes).to(coords.dtype)).split(num_boxes)
+    in_pixels = to_image(coords, torch.cat(boxes)).split(num_boxes)
     image_values = []
     for image, points in enumerate(in_pixels):
         map_values = []

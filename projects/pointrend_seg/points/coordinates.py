@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .precision import without_autocast
+
 
 def pixel_position(coords: Tensor, size: int) -> Tensor:
     """Convert one axis of points from the [0, 1] frame of a map to pixel centres.
@@ -49,6 +51,9 @@ def regular_grid(side: int, device: torch.device) -> Tensor:
 
     `affine_grid` has the rounding of Detectron2's grids, which `grid_point_coords` has not.
     """
-    whole = torch.eye(2, 3, device=device) / 2  # (values from the host would make a GPU wait)
+    # (Values from the host would make a GPU wait.)
+    whole = torch.eye(2, 3, dtype=torch.float32, device=device) / 2
     whole[:, 2] = 0.5
-    return F.affine_grid(whole[None], [1, 1, side, side], align_corners=False).view(1, -1, 2)
+    with without_autocast(whole.device):
+        grid = F.affine_grid(whole[None], [1, 1, side, side], align_corners=False)
+    return grid.view(1, -1, 2)

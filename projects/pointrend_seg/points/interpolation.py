@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .execution import is_eager_on_cpu
+from .precision import at_least_float32
 
 
 def sample_points(
@@ -40,9 +41,8 @@ def sample_points(
         tensor([[[0.0000, 1.5000]]])
     """
     # Coordinates stay in float32: in half precision they are a whole pixel off on large maps.
-    dtype = torch.promote_types(input.dtype, torch.float32)
-    grid = (2.0 * coords.to(dtype) - 1.0).unsqueeze(2)
-    maps = input.to(dtype)
+    maps = at_least_float32(input)
+    grid = (2.0 * coords.to(maps.dtype) - 1.0).unsqueeze(2)
     channels = maps.shape[1]
     if _better_by_planes(maps, coords):
         maps = maps.view(-1, _PLANES_AT_ONCE, *maps.shape[2:])

@@ -11,6 +11,7 @@ Shape shorthand in this module:
 from torch import Tensor
 
 from .coordinates import pixel_position
+from .precision import at_least_float32
 
 
 def labels_at_points(bits: Tensor, index: Tensor, coords: Tensor) -> Tensor:
@@ -21,7 +22,7 @@ def labels_at_points(bits: Tensor, index: Tensor, coords: Tensor) -> Tensor:
     Args:
         bits: (G, H, W), bool, the masks of the objects.
         index: (R,), int64 in [0, G), the object of each box.
-        coords: (R, P, 2), float32, (x, y) in pixels of the image, (0, 0) its outer corner.
+        coords: (R, P, 2), float, (x, y) in pixels of the image, (0, 0) its outer corner.
 
     Returns:
         (R, P), float32, in [0, 1] and on the device of ``coords``: a fraction within half a pixel
@@ -29,6 +30,7 @@ def labels_at_points(bits: Tensor, index: Tensor, coords: Tensor) -> Tensor:
     """
     height, width = bits.shape[1:]
     bits, index = bits.to(coords.device), index.to(coords.device)
+    coords = at_least_float32(coords)
     x = pixel_position(coords[..., 0] / width, width)
     y = pixel_position(coords[..., 1] / height, height)
     left, top = x.floor(), y.floor()

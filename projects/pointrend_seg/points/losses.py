@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .precision import at_least_float32
+
 
 def semantic_loss(
     logits: Tensor,
@@ -37,7 +39,8 @@ def semantic_loss(
     Returns:
         scalar, float32 or wider.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
+    class_weights = None if class_weights is None else class_weights.to(logits)
     valid = labels != ignore_value
     if hardest < 1.0:
         losses = _pointwise(logits, labels, valid, ignore_value, class_weights).flatten()
@@ -51,7 +54,7 @@ def semantic_loss(
         )
     if class_weights is None:
         return total / valid.sum().clamp(min=1)
-    mass = (class_weights.to(logits)[labels.where(valid, 0)] * valid).sum()
+    mass = (class_weights[labels.where(valid, 0)] * valid).sum()
     return total / mass.clamp(min=torch.finfo(mass.dtype).tiny)
 
 
@@ -71,7 +74,7 @@ def _pointwise(
         logits[:, 0], labels.where(valid, 0).to(logits.dtype), reduction="none"
     )
     if class_weights is not None:
-        losses = losses * class_weights.to(losses)[labels.where(valid, 0)]
+        losses = losses * class_weights[labels.where(valid, 0)]
     return losses.where(valid, 0.0)
 
 
@@ -104,7 +107,7 @@ def mask_point_loss(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.
     Returns:
         scalar, float32 or wider; 0 with gradients of 0 when R = 0 or every point is ignored.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     if logits.numel() == 0:
         return logits.sum()  # a mean over nothing is NaN
     valid = labels != ignore_value

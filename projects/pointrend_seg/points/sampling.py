@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .interpolation import sample_points
+from .precision import at_least_float32
 from .uncertainty import Uncertainty, class_uncertainty  # noqa: F401  (in the example)
 
 
@@ -22,14 +23,15 @@ def uniform_points(
     Returns:
         (N, P, 2), float32, in [0, 1] x [0, 1].
     """
-    draws = torch.rand(num_regions, num_points, 2, device=device)
+    draws = torch.rand(num_regions, num_points, 2, dtype=torch.float32, device=device)
     if valid is None:
         return draws
     # Inverse transform: a random rank among the valid pixels, then a random place in the pixel.
     # Nothing is rejected, so the number of points is exact and its shape known.
     height, width = valid.shape[-2:]
     ranks = valid.flatten(1).cumsum(1)
-    picked = (torch.rand(num_regions, num_points, device=device) * ranks[:, -1:]).floor() + 1
+    chances = torch.rand(num_regions, num_points, dtype=torch.float32, device=device)
+    picked = (chances * ranks[:, -1:]).floor() + 1
     picked = torch.minimum(picked.to(ranks.dtype), ranks[:, -1:].clamp(min=1))
     pixels = torch.searchsorted(ranks, picked).clamp(max=height * width - 1)
     x = ((pixels % width) + draws[..., 0]) / width
@@ -75,7 +77,7 @@ def importance_points(
     candidates = uniform_points(regions, num_candidates, device, valid)
     # The uncertainty is that of the logits at the point. Sampling a map of uncertainties
     # would be wrong: halfway between logits of -1 and +1, both sure, nothing is.
-    scores = uncertainty(sample_points(logits, candidates))
+    scores = uncertainty(sample_points(at_least_float32(logits), candidates))
     chosen = torch.topk(scores, k=num_important, dim=1).indices
     coords = candidates.gather(1, chosen.unsqueeze(2).expand(-1, -1, 2))
     if num_important == num_points:

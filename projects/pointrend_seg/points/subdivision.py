@@ -11,6 +11,7 @@ from torch import Tensor
 from .coordinates import grid_point_coords, regular_grid
 from .execution import is_eager_on_cpu
 from .interpolation import write_points
+from .uncertainty import class_uncertainty
 from .upsampling import InPlaceDoubling, double, resize
 
 
@@ -155,7 +156,7 @@ def subdivide_from_grid(
         num_steps=num_steps,
         num_points=num_points,
         predict=lambda coords: predict(coords).unsqueeze(1),
-        uncertainty=lambda logits: -logits[:, 0].abs(),
+        uncertainty=class_uncertainty,
         last_side=last_side,
         on_step=on_step,
     )

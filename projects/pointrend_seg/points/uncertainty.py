@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .execution import is_eager_on_cpu
+from .precision import at_least_float32
 
 Uncertainty = Callable[[Tensor], Tensor]
 
@@ -21,17 +22,17 @@ def class_uncertainty(logits: Tensor) -> Tensor:
     threshold (both in section 4 of the paper).
 
     Args:
-        logits: (N, C, ...).
+        logits: (N, C, ...), any floating dtype.
 
     Returns:
-        (N, ...), never positive; 0 where the prediction could go either way.
+        (N, ...), float32 or wider, never positive; 0 where the prediction could go either way.
 
     Example:
         >>> class_uncertainty(torch.tensor([[3.0, 1.0, 2.5]]))
         tensor([-0.5000])
     """
     if logits.shape[1] == 1:
-        return -logits[:, 0].abs()
+        return -at_least_float32(logits[:, 0]).abs()
     if not is_eager_on_cpu(logits, with_gradients=True):
         return _second_minus_first(logits)
     # In parts whose running maxima stay in the caches, each thread's in its own.
@@ -52,8 +53,9 @@ def _second_minus_first(logits: Tensor) -> Tensor:
     Two running maxima give what topk(2) over the classes gives, bit for bit, in a tenth of the
     time on full-size maps.
     """
-    first, second = logits[:, 0], torch.full_like(logits[:, 0], -torch.inf)
-    for plane in logits.unbind(1)[1:]:
+    first = at_least_float32(logits[:, 0])
+    second = torch.full_like(first, -torch.inf)
+    for plane in map(at_least_float32, logits.unbind(1)[1:]):
         second = torch.maximum(second, torch.minimum(first, plane))
         first = torch.maximum(first, plane)
     return second - first

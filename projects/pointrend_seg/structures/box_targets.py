@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from ..points.execution import is_eager_on_cpu
+from ..points.precision import without_autocast
 
 # Half-covered cells are decided by rounding; see labels_in_boxes.
 _NEAR_TIE = 1e-3
@@ -56,7 +57,7 @@ def _coverage(bits: Tensor, index: Tensor, boxes: Tensor, size: int) -> Tensor:
     row_weights = _axis_weights(boxes[:, 1], boxes[:, 3], height, size)
     column_weights = _axis_weights(boxes[:, 0], boxes[:, 2], width, size)
     covered = boxes.new_zeros(len(boxes), size, size)
-    with torch.autocast("cpu", enabled=False):
+    with without_autocast(boxes.device):
         for number in index.unique():
             own = (index == number).nonzero().flatten()
             rows = row_weights[own].flatten(0, 1) @ bits[number].float()

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from mask_inputs import Allocated, seeded
 from pointrend_seg.modeling.readers.fast.rows import (
@@ -10,6 +12,7 @@ from pointrend_seg.modeling.readers.fast.rows import (
     add_to_rows,
     as_rows,
     interpolation_weights,
+    neighbours,
     open_map,
 )
 from pointrend_seg.points.interpolation import sample_points
@@ -119,6 +122,34 @@ def test_channels_last_maps_are_read_as_they_lie():
         want = wanted(plain, points, padding_mode)
         assert torch.equal(open_map(plain, STRIDE, padding_mode).read(points), want)
         assert torch.equal(open_map(moved, STRIDE, padding_mode).read(points), want)
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(width=32)] * 2), min_size=1, max_size=20),
+    st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
+    st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]),
+    st.sampled_from([1, 4, 32]),
+    st.sampled_from(PADDINGS),
+)
+@example([(4096.0, 2048.0), (4094.0, 2046.0)], (512, 1024), torch.bfloat16, 4, "zeros")
+@example([(float("nan"), 1.0), (float("inf"), -float("inf"))], (3, 4), torch.float32, 4, "border")
+def test_neighbours_are_cells_that_are_there(points, size, dtype, stride, padding_mode):
+    points = torch.tensor(points, dtype=torch.float64)
+    points = torch.cat((points, points % 1 * torch.tensor([size[1], size[0]]) * stride)).to(dtype)
+    cells, weights = neighbours(points, size, stride, padding_mode)
+    assert cells.dtype == torch.int64 and cells.shape == weights.shape == (len(points), 4)
+    assert (cells >= 0).all() and (cells < size[0] * size[1]).all()
+    assert weights.dtype == torch.promote_types(dtype, torch.float32)
+    assert weights.isfinite().all() and (weights >= 0).all()
+    sums = weights.double().sum(1)
+    assert (sums < 1 + 1e-5).all()
+    if padding_mode == "border":
+        assert (sums[points.isfinite().all(1)] > 1 - 1e-5).all()
+
+
+def test_points_that_are_not_numbers_read_nothing():
+    points = torch.tensor([[float("nan"), 1.0], [2.0, float("nan")], [2.0, float("inf")]])
+    assert not row_table(a_map((6, 9), 3), "zeros").read(points).any()
 
 
 def test_no_points():

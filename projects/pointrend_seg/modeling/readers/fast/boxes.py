@@ -64,7 +64,7 @@ class RowBoxReader(PlainBoxReader):
                 part_boxes: Tensor = boxes[part],
                 part_inputs: PointInputs = inputs[part],
             ) -> Tensor:
-                points = to_image(coords, part_boxes.to(coords.dtype)).flatten(0, 1)
+                points = to_image(coords, part_boxes).flatten(0, 1)
                 fine_features = image.read(points).unflatten(0, coords.shape[:2]).transpose(1, 2)
                 padding_mode = self.settings.padding_mode
                 assert self.point_head is not None

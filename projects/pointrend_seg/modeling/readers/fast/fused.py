@@ -76,7 +76,7 @@ class FusedBoxReader(RowBoxReader):
                 folded: list[Tensor | None] = folded,
             ) -> Tensor:
                 weights = interpolation_weights(coords, size, self.settings.padding_mode)
-                points = to_image(coords, boxes[part].to(coords.dtype)).flatten(0, 1)
+                points = to_image(coords, boxes[part]).flatten(0, 1)
                 masks = CoarseCells(cells, weights, classes[part])
                 return mlp.forward(first(points), masks, folded)[0]
 

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from ....points.boxes import to_image
 from ....points.losses import mask_point_gradient, mask_point_loss
+from ....points.precision import at_least_float32
 from .mlp import CoarseCells, RowMLP
 from .parts import split_boxes
 from .rows import interpolation_weights
@@ -41,7 +42,7 @@ class PointBatch:
 
     def parts(self, coarse: Tensor) -> Iterator[tuple[ImageReader, slice, Tensor, CoarseCells]]:
         """Yield the image of each part, its place, its points (n, 2) and its coarse masks."""
-        boxes, size = torch.cat(self.boxes).to(self.coords.dtype), coarse.shape[-2:]
+        boxes, size = torch.cat(self.boxes), coarse.shape[-2:]
         parts = split_boxes(
             self.boxes,
             self.coords.shape[1],
@@ -82,8 +83,7 @@ class PointLoss(Function):
         for image, part, points, masks in batch.parts(coarse):
             rows = image.read(points)
             part_logits, outputs = mlp.forward(mlp.first(rows), masks, mlp.fold(masks.cells))
-            dtype = torch.promote_types(part_logits.dtype, torch.float32)
-            logit_parts.append(part_logits.to(dtype))
+            logit_parts.append(at_least_float32(part_logits))
             if mlp_sums is not None:
                 gradient = mask_point_gradient(logit_parts[-1], batch.labels[part])
                 row_gradient, cell_gradient = mlp.backward(gradient, rows, masks, outputs, mlp_sums)

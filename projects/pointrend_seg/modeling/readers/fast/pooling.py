@@ -43,7 +43,7 @@ class Pooling:
             num_buffers=4,
         )
         for image, part in parts:
-            yield image, part, to_image(grid, boxes[part].to(grid.dtype)).flatten(0, 1)
+            yield image, part, to_image(grid, boxes[part]).flatten(0, 1)
 
     def apply_layers(self, rows: Tensor) -> Tensor:
         """Apply the layers to rows: (B * size * size, D) to (B, D')."""

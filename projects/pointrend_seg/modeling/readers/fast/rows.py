@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ....points.boxes import to_map
 from ....points.coordinates import pixel_position
 from ....points.interpolation import sample_points
+from ....points.precision import at_least_float32
 
 
 def as_rows(feature_map: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ class RowTable:
             padding_mode: "zeros" or "border", see `sample_points`.
         """
         self.dtype = table.dtype
-        self.table = table.to(torch.promote_types(table.dtype, torch.float32)).contiguous()
+        self.table = at_least_float32(table).contiguous()
         self.size, self.stride, self.padding_mode = size, stride, padding_mode
 
     def read(self, points: Tensor) -> Tensor:
@@ -54,12 +55,14 @@ class MapPlanes:
         Args:
             feature_map: (D, H, W).
         """
-        self.map, self.stride, self.padding_mode = feature_map, stride, padding_mode
+        self.dtype, self.map = feature_map.dtype, at_least_float32(feature_map)
+        self.stride, self.padding_mode = stride, padding_mode
 
     def read(self, points: Tensor) -> Tensor:
-        """Read values (n, D) at points (n, 2), a transposed view."""
+        """Read values (n, D) at points (n, 2), in the dtype of the map; a transposed view."""
         coords = to_map(points.unsqueeze(0), self.map.shape[-2:], self.stride)
-        return sample_points(self.map.unsqueeze(0), coords, padding_mode=self.padding_mode)[0].t()
+        values = sample_points(self.map.unsqueeze(0), coords, padding_mode=self.padding_mode)[0]
+        return values.to(self.dtype).t()
 
 
 def open_map(feature_map: Tensor, stride: int, padding_mode: str) -> RowTable | MapPlanes:
@@ -79,12 +82,16 @@ def neighbours(
 ) -> tuple[Tensor, Tensor]:
     """Find the four cells that each point lies between, and their bilinear weights.
 
+    Args:
+        points: (n, 2), (x, y) in pixels, any floating dtype and any values, NaN and inf included.
+
     Returns:
-        cells: (n, 4), int64 in [0, H * W).
-        weights: (n, 4); 0 for a cell that is not in the map.
+        cells: (n, 4), int64, always in [0, H * W).
+        weights: (n, 4), float32 or wider, always finite; 0 for a cell that is not in the map, and
+            for all cells of a point that is not a number.
     """
     height, width = size
-    coords = to_map(points, size, stride)
+    coords = to_map(at_least_float32(points), size, stride)
     x, y = pixel_position(coords[:, 0], width), pixel_position(coords[:, 1], height)
     if padding_mode == "border":
         x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
@@ -102,7 +109,7 @@ def _pair(first: Tensor, part: Tensor, size: int) -> tuple[Tensor, Tensor]:
     both = torch.stack((first, first + 1), dim=1)
     weights = torch.stack((1 - part, part), dim=1)
     inside = (both >= 0) & (both <= size - 1)
-    return both.clamp(0, size - 1).long(), weights * inside
+    return both.where(inside, 0).long(), weights.where(inside, 0)
 
 
 def add_to_rows(
@@ -138,7 +145,7 @@ def interpolation_weights(coords: Tensor, size: Sequence[int], padding_mode: str
     """
     hats = []
     for axis, cells in ((1, size[0]), (0, size[1])):
-        place = pixel_position(coords[..., axis], cells)
+        place = pixel_position(at_least_float32(coords[..., axis]), cells)
         if padding_mode == "border":
             place = place.clamp(0, cells - 1)
         centres = torch.arange(cells, dtype=place.dtype, device=place.device)
