@@ -111,6 +111,12 @@ def test_the_loaders_read_with_our_mapper(instances, registered, tmp_path):
             next(iter(loader))
 
 
+def test_processes_share_a_batch_evenly(instances, monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    with pytest.raises(InputError, match="IMS_PER_BATCH is 1, which 2 processes cannot share"):
+        Trainer.build_train_loader(instances())
+
+
 # --- what a training or evaluation begins with ------------------------------------------------
 
 

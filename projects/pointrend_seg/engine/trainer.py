@@ -9,11 +9,8 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import (
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
-from detectron2.engine import DefaultTrainer, defaults
+from detectron2.data import build_detection_test_loader
+from detectron2.engine import DefaultTrainer, HookBase, defaults
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.modeling import (
@@ -26,11 +23,14 @@ from detectron2.utils.events import EventStorage, JSONWriter
 
 from ..checkpoint.loading import Checkpointer, load_weights
 from ..checkpoint.saving import FINAL
+from ..data.random_numbers import kept_random_state
+from ..data.training_loader import build_training_loader
 from ..errors import InputError
 from ..evaluation.build import build_evaluator
 from ..modeling.registry import explain_missing, look_up
 from ..modeling.roi_mask_model import RoiMaskModel
 from ..report import write_report
+from .resuming import add_run_state, load_training_state, log_start
 from .tasks import find_task
 
 logger = logging.getLogger(__name__)
@@ -68,11 +68,27 @@ class Trainer(DefaultTrainer):
         return results
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Load weights as `DefaultTrainer` does; weights that do not fit at all are an error."""
+        """Load weights as `DefaultTrainer` does, or go on with the training of the output folder.
+
+        Weights that do not fit at all are an error. What is promised of a resumed training is in
+        docs/training.md.
+        """
+        self.iter = -1  # unless the checkpoint has an iteration
         path = self.cfg.MODEL.WEIGHTS
         self.resumed_from = load_weights(self.checkpointer, path, resume=resume, complete=False)
-        if self.resumed_from:
-            self.start_iter = self.iter + 1
+        self.start_iter = self.iter + 1
+        if resume:
+            log_start(self, self.resumed_from)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load what a checkpoint has besides weights, see `load_training_state`."""
+        load_training_state(self, state_dict)
+
+    def build_hooks(self) -> list[HookBase | None]:
+        """Build the hooks of `DefaultTrainer`, and one that makes resuming exact."""
+        hooks = super().build_hooks()
+        add_run_state(self, hooks)
+        return hooks
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
@@ -88,8 +104,8 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
         """Build the loader of the training sets, with the mapper of the task."""
-        mapper = find_task(cfg).build_mapper(cfg, is_train=True)
-        return build_detection_train_loader(cfg, mapper=mapper)
+        check_batch_size(cfg, comm.get_world_size())
+        return build_training_loader(cfg, find_task(cfg).build_mapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
@@ -116,7 +132,10 @@ class Trainer(DefaultTrainer):
         model: torch.nn.Module,
         evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None,
     ) -> dict:
-        """Evaluate as `DefaultTrainer` does; masks are pasted only where evaluators need it."""
+        """Evaluate as `DefaultTrainer` does; masks are pasted only where evaluators need it.
+
+        Random numbers that training draws afterwards are not disturbed.
+        """
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
         if evaluators is None:
@@ -124,7 +143,8 @@ class Trainer(DefaultTrainer):
                 evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
         if evaluators and RoiMaskModel.suits(model, evaluators):
             model = RoiMaskModel(model)
-        return super().test(cfg, model, evaluators)
+        with kept_random_state():
+            return super().test(cfg, model, evaluators)
 
 
 @contextlib.contextmanager

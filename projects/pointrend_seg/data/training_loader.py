@@ -1,0 +1,255 @@
+"""Batches for training, in an order that a checkpoint can go on with.
+
+A sampler of Detectron2 gives the run's endless order of images. Process r of R takes each R-th of
+them, from the r-th on. A *draw* is a pair: the position in that order, and the index of the image
+in the data set.
+
+- What becomes of an image follows from the run's seed and the position alone, so neither worker
+  processes nor their number matter.
+- Batches are put together from draws, before images are read. So the images that still wait for
+  others of their shape are a few numbers, and what workers have read ahead does not count.
+"""
+
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetFromList, build_detection_train_loader
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.serialize import PicklableWrapper
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from .labels import UNREADABLE
+from .random_numbers import kept_random_state, seeded
+
+Draw = tuple[int, int]
+_ORIENTATION, _TURNED = 274, (5, 6, 7, 8)  # the EXIF tag, and its values that swap the sides
+# What makes the order of a sampler: its seeds, and the images that a random subset has.
+_SEEDS = ("_seed", "_seed_subset", "_indexes_subset")
+
+
+class TrainingLoader:
+    """Give batches of mapped images without end, and their place in the run's order.
+
+    The order is that of `build_detection_train_loader` with at most one worker: with `grouped`,
+    images that are wider than high and others are not mixed in a batch. Each image is augmented
+    with random numbers of its own.
+
+    Args:
+        records: data set dicts.
+        sampler: one of Detectron2's training samplers.
+        mapper: makes the model's input of a record; draws from `random`, `numpy.random` and
+            torch's CPU generator.
+        batch_size: images in a batch of this process.
+        grouped: whether a batch has images of similar aspect ratios.
+        num_workers: processes that read ahead; 0 reads in this one.
+    """
+
+    def __init__(
+        self,
+        records: list[dict],
+        sampler: Any,
+        mapper: Callable[[dict], dict],
+        *,
+        batch_size: int,
+        grouped: bool,
+        num_workers: int,
+    ):
+        self._wide = [_is_wide(record) for record in records] if grouped else []
+        self._records = DatasetFromList(records, copy=False)
+        self._sampler = sampler
+        self._mapper = PicklableWrapper(mapper)
+        self._batch_size = batch_size
+        self._num_workers = num_workers
+        self._rank, self._processes = comm.get_rank(), comm.get_world_size()
+        # The order: draws that come first, then the sampler's from a position on.
+        self._again: list[Draw] = []
+        self._first = 0
+        # As of the last batch that was handed out: how many draws of this process were taken,
+        # and which of them wait for others of their shape.
+        self._drawn = 0
+        self._waiting: list[Draw] = []
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        places: deque[tuple[int, list[Draw]]] = deque()
+        # each worker reads two images ahead if they are grouped, else two batches, as in Detectron2
+        ahead = 2 if self._wide else 2 * self._batch_size
+        images = DataLoader(
+            _Images(self._records, self._mapper, self._sampler._seed),
+            batch_size=None,  # a worker reads an image, not a batch
+            sampler=self._plan(places),
+            num_workers=self._num_workers,
+            collate_fn=_unchanged,
+            prefetch_factor=ahead if self._num_workers else None,
+        )
+        # PyTorch draws a number for each iterator; an undisturbed run has one
+        with kept_random_state() if self._drawn else contextlib.nullcontext():
+            source = iter(images)
+        while True:
+            batch = list(itertools.islice(source, self._batch_size))
+            self._drawn, self._waiting = places.popleft()
+            yield batch
+
+    def _plan(self, places: deque[tuple[int, list[Draw]]]) -> Iterator[Draw]:
+        """Give the draws of one batch after the other; append the place after each to `places`."""
+        buckets: dict[bool, list[Draw]] = {True: [], False: []}
+        draws = itertools.chain(
+            ((self._drawn, draw) for draw in self._waiting),
+            enumerate(
+                itertools.islice(
+                    self._order(),
+                    self._rank + self._drawn * self._processes,
+                    None,
+                    self._processes,
+                ),
+                self._drawn + 1,
+            ),
+        )
+        for drawn, draw in draws:
+            wide = bool(self._wide) and self._look_up_wide(draw[1])
+            buckets[wide].append(draw)
+            if len(buckets[wide]) == self._batch_size:
+                batch, buckets[wide] = buckets[wide], []
+                places.append((drawn, sorted(buckets[True] + buckets[False])))
+                yield from batch
+
+    def _order(self) -> Iterator[Draw]:
+        """Give the draws of all processes, from the beginning."""
+        draws = enumerate(self._sampler._infinite_indices())
+        return itertools.chain(self._again, itertools.islice(draws, self._first, None))
+
+    def _look_up_wide(self, index: int) -> bool:
+        wide = self._wide[index]
+        if wide is None:  # the record states no size: look at the file, once
+            wide = self._wide[index] = _file_is_wide(self._records[index]["file_name"])
+        return wide
+
+    def order(self) -> dict:
+        """Return what the order of images follows from, the same in all processes."""
+        sampler = vars(self._sampler)
+        return {
+            **self._kind(),
+            "seeds": {name: sampler[name] for name in _SEEDS if name in sampler},
+            "again": list(self._again),
+            "first": self._first,
+        }
+
+    def place(self) -> dict:
+        """Return where in the order this process is, after the last batch that it handed out."""
+        return {"drawn": self._drawn, "waiting": list(self._waiting)}
+
+    def go_on(self, order: dict, places: list[dict]) -> str | None:
+        """Go on in an order, for the iterators that are made from now on.
+
+        Args:
+            order: what `order` returned.
+            places: what `place` returned, for each process.
+
+        Returns:
+            why the images are not those of an undisturbed run; None if they are. With another
+            number of processes each image comes as often as it would have, in another process.
+            With other data the order starts anew.
+        """
+        kind = self._kind()
+        known = {name: order[name] for name in kind}
+        if known != kind:
+            was, now = (f"{each['sampler']} of {each['images']} images" for each in (known, kind))
+            return (
+                f"the training data changed ({was}; now {now}), so the order of images starts anew"
+            )
+        vars(self._sampler).update(order["seeds"])
+        self._again, self._first = [tuple(draw) for draw in order["again"]], order["first"]
+        if len(places) == self._processes:
+            place = places[self._rank]
+            self._drawn = place["drawn"]
+            self._waiting = [tuple(draw) for draw in place["waiting"]]
+            return None
+        self._share_out(places)
+        return (
+            f"{len(places)} process(es) wrote the checkpoint and {self._processes} go(es) on, so "
+            "the images that are left are shared out anew"
+        )
+
+    def _share_out(self, places: list[dict]) -> None:
+        """Let the order begin with what other processes had not handed out yet."""
+        waiting = {tuple(draw) for place in places for draw in place["waiting"]}
+        looked_at = len(places) * max(place["drawn"] for place in places)
+        left = []
+        for number, draw in enumerate(itertools.islice(self._order(), looked_at)):
+            turn, process = divmod(number, len(places))
+            if turn >= places[process]["drawn"] or draw in waiting:
+                left.append(draw)
+        left += self._again[looked_at:]
+        self._first += max(0, looked_at - len(self._again))
+        self._again, self._drawn, self._waiting = left, 0, []
+
+    def _kind(self) -> dict:
+        """Return what the order depends on besides its seeds."""
+        sampler = vars(self._sampler)
+        if "_frac_part" in sampler:
+            epoch = float((sampler["_int_part"] + sampler["_frac_part"]).sum())
+        else:
+            epoch = float(sampler.get("_size_subset", len(self._records)))
+        name = type(self._sampler).__name__
+        return {"sampler": name, "images": len(self._records), "epoch": epoch}
+
+
+class _Images(Dataset):
+    """Read the image of a draw and augment it with random numbers of its own."""
+
+    def __init__(self, records: DatasetFromList, mapper: Callable[[dict], dict], seed: int):
+        self._records, self._mapper, self._seed = records, mapper, seed
+
+    def __getitem__(self, draw: Draw) -> dict:
+        position, index = draw
+        with seeded(self._seed, position):
+            return self._mapper(self._records[index])
+
+
+def _unchanged(image: Any) -> Any:
+    return image
+
+
+def _is_wide(record: dict) -> bool | None:
+    return record["width"] > record["height"] if {"width", "height"} <= record.keys() else None
+
+
+def _file_is_wide(file_name: str) -> bool:
+    """Return whether an image is wider than high, upright; the mapper reports unreadable files."""
+    try:
+        with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION) in _TURNED
+    except UNREADABLE:
+        return False
+    return height > width if turned else width > height
+
+
+def build_training_loader(cfg: CfgNode, mapper: Callable[[dict], dict]) -> Any:
+    """Build the loader of the training sets.
+
+    Args:
+        cfg: as `build_detection_train_loader` reads it; the processes share the images of a batch
+            evenly.
+        mapper: makes the model's input of a data set dict.
+
+    Returns:
+        a `TrainingLoader`; for data sets that are no lists, e.g. iterable ones, Detectron2's
+        loader, which starts at the beginning whenever it is made.
+    """
+    parts = build_detection_train_loader.from_config(cfg, mapper=mapper)
+    if not isinstance(parts["dataset"], list):
+        return build_detection_train_loader(**parts)
+    return TrainingLoader(
+        parts["dataset"],
+        parts["sampler"],
+        mapper,
+        batch_size=parts["total_batch_size"] // comm.get_world_size(),
+        grouped=parts["aspect_ratio_grouping"],
+        num_workers=parts["num_workers"],
+    )
