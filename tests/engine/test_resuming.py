@@ -198,13 +198,17 @@ def test_other_parameters_are_refused(resumed):
 
 
 @pytest.mark.parametrize("end", [3, 2])
-def test_nothing_is_left_to_train(end, resumed, caplog):
+def test_nothing_is_left_to_train(end, resumed, caplog, tmp_path):
     _, steps, _ = resumed("SOLVER.MAX_ITER", end)
     assert steps == {}
     assert any(
         f"3 iterations behind it, and SOLVER.MAX_ITER is {end}: nothing is left" in each
         for each in warnings_of(caplog)
     )
+    final = torch.load(tmp_path / "out/model_final.pth", weights_only=True)
+    last = torch.load(tmp_path / "out/model_0000002.pth", weights_only=True)
+    states = (each["trainer"]["hooks"]["RunState"]["processes"] for each in (final, last))
+    assert_same(*states)
 
 
 # --- checkpoints that lack something --------------------------------------------------------
