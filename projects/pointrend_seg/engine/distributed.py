@@ -383,7 +383,7 @@ def _start(main: Callable[..., object], args: tuple, first: Place, start_timeout
             receiver, sender = context.Pipe(duplex=False)
             process = context.Process(
                 target=_child,
-                args=(sender, main, args, place, start_timeout),
+                args=(sender, main, args, place, start_timeout, multiprocessing.get_start_method()),
                 name=str(place.rank),
             )
             process.start()
@@ -451,8 +451,11 @@ def _child(
     args: tuple,
     place: Place,
     start_timeout: float,
+    start_method: str,
 ) -> None:
     """Run the function in a process that `_start` made, and send the error that it raises."""
+    # Data loaders start their processes as they do in a run of one process, not by "spawn" again.
+    multiprocessing.set_start_method(start_method, force=True)
     os.setpgid(0, 0)  # Ctrl-C reaches this process through the parent alone
     threading.Thread(target=_end_with_parent, daemon=True).start()
     store = None
