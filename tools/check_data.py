@@ -16,7 +16,12 @@ import os
 
 from tabulate import tabulate
 
-from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
+from pointrend_seg.command_line.options import (
+    add_common_options,
+    add_data_options,
+    add_remote_option,
+    data_opts,
+)
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.data.problems import ERROR, KINDS, WARNING
 from pointrend_seg.data.survey.datasets import survey_datasets
@@ -38,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--strict", action="store_true", help="count warnings as errors")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="number of processes")
+    add_remote_option(parser)
     add_common_options(parser)
     add_data_options(parser)
     parser.add_argument(
@@ -48,7 +54,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    cfg = load_config(args.config_file, ["MODEL.DEVICE", "cpu", *data_opts(args), *args.opts])
+    cfg = load_config(
+        args.config_file,
+        ["MODEL.DEVICE", "cpu", *data_opts(args), *args.opts],
+        allow_remote=args.allow_remote_config,
+    )
     if args.dataset:
         names, trained_on, semantic = args.dataset, (), None
     elif args.config_file or args.train_data or args.val_data:

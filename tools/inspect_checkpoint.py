@@ -15,7 +15,11 @@ from detectron2.config import CfgNode
 from pointrend_seg.checkpoint.contents import Contents, describe
 from pointrend_seg.checkpoint.files import CheckpointFile, read_checkpoint
 from pointrend_seg.checkpoint.fit import Fit, fit, settings_that_differ
-from pointrend_seg.command_line.options import add_common_options, tool_parser
+from pointrend_seg.command_line.options import (
+    add_common_options,
+    add_remote_option,
+    tool_parser,
+)
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.engine.trainer import Trainer
@@ -30,6 +34,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("file", help="checkpoint: .pkl, .pth or .pt")
     parser.add_argument("--config-file", default="", help="config that the checkpoint should fit")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to the config")
+    add_remote_option(parser)
     add_common_options(parser)
     args = parser.parse_intermixed_args(argv)
     if args.opts and not args.config_file:
@@ -42,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     file = read_checkpoint(args.file)
     contents = describe(file.model)
     print_contents(file, contents)
-    if args.config_file and not check(file, contents, args.config_file, args.opts):
+    if args.config_file and not check(file, contents, args):
         sys.exit(1)
 
 
@@ -65,9 +70,10 @@ def print_contents(file: CheckpointFile, contents: Contents) -> None:
     print_rows({key: repr(value) for key, value in settings} or {"none": ""})
 
 
-def check(file: CheckpointFile, contents: Contents, config_file: str, opts: list[str]) -> bool:
+def check(file: CheckpointFile, contents: Contents, args: argparse.Namespace) -> bool:
     """Print how the file fits the config and what to change; return whether it fits."""
-    cfg, result = load_and_fit(file, config_file, opts)
+    config_file, opts = args.config_file, args.opts
+    cfg, result = load_and_fit(file, args, opts)
     print(f"\n{config_file}{' with ' if opts else ''}{' '.join(opts)}")
     print_fit(result, verdict="fits" if result else "does not fit")
     if result:
@@ -80,14 +86,14 @@ def check(file: CheckpointFile, contents: Contents, config_file: str, opts: list
         print("\nthe config and the checkpoint differ in")
         print_rows({key: f"{old!r} -> {new!r}" for key, (old, new) in changes.items()})
         needed = [str(item) for key, (_, new) in changes.items() for item in (key, new)]
-        print_with_changes(file, config_file, [*opts, *needed])
+        print_with_changes(file, args, [*opts, *needed])
     return False
 
 
-def print_with_changes(file: CheckpointFile, config_file: str, opts: list[str]) -> None:
+def print_with_changes(file: CheckpointFile, args: argparse.Namespace, opts: list[str]) -> None:
     """Apply the changes to the config, and print whether the checkpoint then fits."""
     try:
-        _, result = load_and_fit(file, config_file, opts)
+        _, result = load_and_fit(file, args, opts)
     except InputError as error:
         print(f"\nwith these values alone, {error}")
         return
@@ -95,9 +101,14 @@ def print_with_changes(file: CheckpointFile, config_file: str, opts: list[str]) 
     print_fit(result, verdict=f"with these values it {'fits' if result else 'does not fit yet'}")
 
 
-def load_and_fit(file: CheckpointFile, config_file: str, opts: list[str]) -> tuple[CfgNode, Fit]:
+def load_and_fit(
+    file: CheckpointFile, args: argparse.Namespace, opts: list[str]
+) -> tuple[CfgNode, Fit]:
     """Build the model of a config on the CPU and compare its weights with the file."""
-    cfg = load_config(config_file, [*opts, "MODEL.DEVICE", "cpu"])
+    config_file = args.config_file
+    cfg = load_config(
+        config_file, [*opts, "MODEL.DEVICE", "cpu"], allow_remote=args.allow_remote_config
+    )
     try:
         model = Trainer.build_model(cfg)
     except InputError:

@@ -12,7 +12,12 @@ read are skipped and listed at the end; the exit status is then 1.
 import argparse
 from typing import Any
 
-from pointrend_seg.command_line.options import add_common_options, add_config_changes, tool_parser
+from pointrend_seg.command_line.options import (
+    add_common_options,
+    add_config_changes,
+    add_remote_option,
+    tool_parser,
+)
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
@@ -64,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--skip-existing", action="store_true", help="skip images that have results"
     )
+    add_remote_option(parser)
     add_common_options(parser)
     add_config_changes(parser)
     return parser
@@ -82,6 +88,7 @@ def main(argv: list[str] | None = None) -> None:
         confidence=args.confidence,
         max_size=args.max_size,
         mask_resolution=args.mask_resolution,
+        allow_remote=args.allow_remote_config,
     )
     output = OutputFolder(
         args.output,

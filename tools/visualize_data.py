@@ -20,6 +20,7 @@ from pointrend_seg.command_line.options import (
     add_common_options,
     add_config_changes,
     add_data_options,
+    add_remote_option,
     data_opts,
     tool_parser,
 )
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the augmentation (default 0)")
     parser.add_argument("--no-augmentation", action="store_true", help="draw the original images")
+    add_remote_option(parser)
     add_common_options(parser)
     add_data_options(parser)
     add_config_changes(parser)
@@ -53,7 +55,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.num < 1:
         raise InputError(f"--num is {args.num}; it is 1 or more.")
     opts = [*data_opts(args), *args.opts]
-    cfg = load_config(args.config_file, ["MODEL.DEVICE", "cpu", *opts])
+    cfg = load_config(
+        args.config_file,
+        ["MODEL.DEVICE", "cpu", *opts],
+        allow_remote=args.allow_remote_config,
+    )
     name = args.dataset or next(iter(cfg.DATASETS.TRAIN), None)
     if name is None:
         raise InputError("DATASETS.TRAIN is empty. Name a data set: --dataset NAME.")

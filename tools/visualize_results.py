@@ -16,7 +16,12 @@ from PIL import Image
 from tabulate import tabulate
 from tqdm import tqdm
 
-from pointrend_seg.command_line.options import add_common_options, add_config_changes, tool_parser
+from pointrend_seg.command_line.options import (
+    add_common_options,
+    add_config_changes,
+    add_remote_option,
+    tool_parser,
+)
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.dataset_files import check_registered, evenly
 from pointrend_seg.engine.config_loading import load_config
@@ -38,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--best", action="store_true", help="best first")
     parser.add_argument("--report", action="store_true", help="write report.html")
+    add_remote_option(parser)
     add_common_options(parser)
     add_config_changes(parser)
     return parser
@@ -47,7 +53,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if not (args.report or args.output):
         raise InputError("Nothing to do. Give --output FOLDER for pictures, or --report.")
-    cfg = load_config(args.config_file, ["MODEL.DEVICE", "cpu", *args.opts])
+    cfg = load_config(
+        args.config_file,
+        ["MODEL.DEVICE", "cpu", *args.opts],
+        allow_remote=args.allow_remote_config,
+    )
     name = args.dataset or next(iter(cfg.DATASETS.TEST), None)
     if name is None:
         raise InputError("DATASETS.TEST is empty. Name a data set: --dataset NAME.")

@@ -51,6 +51,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
+def printable(text: object) -> str:
+    r"""Return text from a file with its control characters as escapes.
+
+    So it can neither break a line nor hide or turn around what a terminal shows.
+
+    Example:
+        >>> print(printable("a\nb\x1b[31m"))
+        a\nb\x1b[31m
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text)
+    )
+
+
 def first_line(error: BaseException) -> str:
     """Return an error's type and the first line of its message, if it has one."""
     lines = str(error).strip().splitlines()

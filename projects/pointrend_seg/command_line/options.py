@@ -20,6 +20,15 @@ def add_config_changes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_remote_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--allow-remote-config``, for `load_config`."""
+    parser.add_argument(
+        "--allow-remote-config",
+        action="store_true",
+        help="fetch config files and _BASE_ files from addresses (https://…)",
+    )
+
+
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of every tool."""
     parser.add_argument("--debug", action="store_true", help="also show tracebacks of input errors")

@@ -10,7 +10,7 @@ from detectron2.utils.logger import setup_logger
 from ..engine import load_config
 from ..engine.distributed import START_TIMEOUT, Processes
 from ..engine.trainer import check_batch_size
-from .options import add_common_options, add_data_options, data_opts
+from .options import add_common_options, add_data_options, add_remote_option, data_opts
 from .running import hide_explained_errors
 
 _HELP = {
@@ -24,6 +24,7 @@ def train_parser() -> argparse.ArgumentParser:
     parser = default_argument_parser()
     add_common_options(parser)
     add_data_options(parser)
+    add_remote_option(parser)
     parser.set_defaults(dist_url="auto")
     for action in parser._actions:
         action.help = _HELP.get(action.dest, action.help)
@@ -50,7 +51,11 @@ def launch_options(args: argparse.Namespace) -> dict:
 
 def read_config(args: argparse.Namespace, num_processes: int) -> CfgNode:
     """Load the config of a run, and check that so many processes can share its batch."""
-    cfg = load_config(args.config_file, [*data_opts(args), *args.opts])
+    cfg = load_config(
+        args.config_file,
+        [*data_opts(args), *args.opts],
+        allow_remote=args.allow_remote_config,
+    )
     cfg.freeze()
     if not args.eval_only:
         check_batch_size(cfg, num_processes)

@@ -8,6 +8,7 @@ from detectron2.config import get_cfg
 
 from ..errors import InputError
 from .keys import add_pointrend_config
+from .reading import merge_config_file
 from .tree import value_of
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def adopt_config(cfg: CN | str | os.PathLike) -> CN:
         if not os.path.isfile(path):
             raise InputError(f"The config file {path} does not exist.")
         add_pointrend_config(cfg)
-        cfg.merge_from_file(path)
+        merge_config_file(cfg, path)
     frozen = cfg.is_frozen()
     cfg.defrost()
     try:

@@ -7,13 +7,13 @@ import os
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.utils.file_io import PathManager
 
 from ..config import add_pointrend_config, adopt_config
 from ..config.errors import check_pairs, config_error
+from ..config.reading import check_literals, is_remote, merge_config_file
 from ..data.custom.registration import register_custom
 from ..data.synthetic.registration import register_synthetic
-from ..errors import InputError, did_you_mean
+from ..errors import InputError, did_you_mean, printable
 from .tasks import find_task
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 register_synthetic()
 
 
-def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
+def load_config(
+    config_file: str, opts: list[str] | None = None, *, allow_remote: bool = False
+) -> CfgNode:
     """Load a config file, apply the command line's changes, choose a device that is there.
 
     Configs that are written for Detectron2's PointRend are translated, see `adopt_config`. The data
@@ -30,33 +32,38 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
     Args:
         config_file: path of a YAML file; "" for the defaults alone.
         opts: KEY VALUE KEY VALUE …
+        allow_remote: also fetch config files and ``_BASE_`` files from addresses (``https://…``).
 
     Returns:
         the config, not frozen.
 
     Raises:
-        InputError: no such file, a key that nobody knows, a value of another type, a data set
-            that is not what ``DATASETS.CUSTOM`` says.
+        InputError: no such file, a file that holds more than plain values or is not on this
+            machine, a key that nobody knows, a value of another type, a data set that is not what
+            ``DATASETS.CUSTOM`` says.
 
     Example:
         >>> cfg = load_config("", ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", 100])
         >>> cfg.SOLVER.MAX_ITER
         100
     """
-    if config_file and not PathManager.isfile(config_file):
+    if config_file and not is_remote(config_file) and not os.path.isfile(config_file):
         raise InputError(
-            f"The config file {config_file} does not exist."
+            f"The config file {printable(config_file)} does not exist."
             + did_you_mean(config_file, _config_files(config_file))
         )
     cfg, opts = get_cfg(), list(opts or [])
     add_pointrend_config(cfg)
     check_pairs(opts)
+    check_literals(opts)
     reading = config_file
     try:
         if config_file:
-            cfg.merge_from_file(config_file)
+            merge_config_file(cfg, config_file, allow_remote=allow_remote)
         reading = ""
         cfg.merge_from_list(opts)
+    except InputError:
+        raise
     except (KeyError, ValueError, AssertionError, OSError, yaml.YAMLError) as error:
         raise config_error(error, cfg, reading) from error
     cfg = adopt_config(cfg)

@@ -12,6 +12,7 @@ from detectron2.data import transforms as T
 from PIL import Image, ImageOps
 
 from ..config.adopt import adopt_config
+from ..config.reading import check_literals
 from ..data.classes import Classes
 from ..data.custom.registration import register_custom
 from ..data.labels import read_file
@@ -51,6 +52,7 @@ class Predictor:
         confidence: float | None = None,
         max_size: int | None = None,
         mask_resolution: int | str | None = None,
+        allow_remote: bool = False,
     ):
         """
         Args:
@@ -65,6 +67,7 @@ class Predictor:
             max_size: limit on the longer side of the model's input, in pixels.
             mask_resolution: mask resolution per box, e.g. 448, or "box" for one cell per pixel, as
                 ``MODEL.POINT_HEAD.MASK_RESOLUTION``.
+            allow_remote: also fetch the config and its ``_BASE_`` files from addresses.
 
         Raises:
             InputError: an argument is invalid, or the weights do not fit the config.
@@ -73,7 +76,7 @@ class Predictor:
             raise InputError(f"channel_order must be 'BGR' or 'RGB', not {channel_order!r}.")
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}.")
-        self.cfg = _load_config(cfg, list(opts))
+        self.cfg = _load_config(cfg, list(opts), allow_remote)
         if weights is not None:
             self.cfg.MODEL.WEIGHTS = os.fspath(weights)
         _set_options(self.cfg, confidence, max_size, mask_resolution)
@@ -155,12 +158,13 @@ class Predictor:
         return self.model(inputs)
 
 
-def _load_config(cfg: CfgNode | str | os.PathLike, opts: list) -> CfgNode:
+def _load_config(cfg: CfgNode | str | os.PathLike, opts: list, allow_remote: bool) -> CfgNode:
     if not isinstance(cfg, CfgNode):
-        return load_config(os.fspath(cfg), opts)
+        return load_config(os.fspath(cfg), opts, allow_remote=allow_remote)
     cfg = cfg.clone()
     cfg.defrost()
     cfg = adopt_config(cfg)
+    check_literals(opts)
     cfg.merge_from_list(opts)
     use_available_device(cfg)
     register_custom(cfg)
