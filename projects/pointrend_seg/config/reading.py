@@ -1,6 +1,7 @@
 """Read config files as data: no code runs, nothing is fetched unasked, and bombs are refused."""
 
 import os
+import re
 from ast import literal_eval
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -101,7 +102,7 @@ def check_address(address: str) -> None:
 
     `PathManager` keeps a file under the path of its address.
     """
-    if ".." in address.split("?")[0].split("/"):
+    if ".." in re.split(r"[/?#;]", address):
         raise InputError(
             f"{printable(address)} is not fetched, because its path has '..'. Write the address "
             "without it."
