@@ -165,6 +165,19 @@ def test_an_epoch_has_each_image_once(process):
     assert sorted(seen) == sorted(3 * list(range(11)))
 
 
+def test_a_smaller_batch_loses_none_that_wait():
+    loader = make(batch_size=3)
+    seen = [image["image_id"] for batch in take(loader, 1) for image in batch]
+    waiting = len(loader.place()["waiting"])
+    assert waiting > 1
+    for _ in range(22 - len(seen)):
+        smaller = make(batch_size=1)
+        smaller.go_on(loader.order(), [loader.place()])
+        seen += [image["image_id"] for batch in take(smaller, 1) for image in batch]
+        loader = smaller
+    assert sorted(seen) == sorted(2 * list(range(11)))
+
+
 def test_other_data_start_anew():
     loader = make()
     take(loader, 4)

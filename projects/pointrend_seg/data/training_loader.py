@@ -60,7 +60,7 @@ class TrainingLoader:
         grouped: bool,
         num_workers: int,
     ):
-        self._wide = [_is_wide(record) for record in records] if grouped else []
+        self._wide = [_states_wide(record) for record in records] if grouped else []
         self._records = DatasetFromList(records, copy=False)
         self._sampler = sampler
         self._mapper = PicklableWrapper(mapper)
@@ -98,32 +98,32 @@ class TrainingLoader:
     def _plan(self, places: deque[tuple[int, list[Draw]]]) -> Iterator[Draw]:
         """Give the draws of one batch after the other; append the place after each to `places`."""
         buckets: dict[bool, list[Draw]] = {True: [], False: []}
-        draws = itertools.chain(
-            ((self._drawn, draw) for draw in self._waiting),
-            enumerate(
-                itertools.islice(
-                    self._order(),
-                    self._rank + self._drawn * self._processes,
-                    None,
-                    self._processes,
-                ),
-                self._drawn + 1,
-            ),
-        )
-        for drawn, draw in draws:
-            wide = bool(self._wide) and self._look_up_wide(draw[1])
-            buckets[wide].append(draw)
-            if len(buckets[wide]) == self._batch_size:
-                batch, buckets[wide] = buckets[wide], []
-                places.append((drawn, sorted(buckets[True] + buckets[False])))
-                yield from batch
+        for draw in self._waiting:
+            buckets[self._is_wide(draw)].append(draw)
+        first = self._rank + self._drawn * self._processes
+        draws = itertools.islice(self._order(), first, None, self._processes)
+        drawn = self._drawn
+        while True:
+            for bucket in buckets.values():
+                while len(bucket) >= self._batch_size:
+                    batch = bucket[: self._batch_size]
+                    del bucket[: self._batch_size]
+                    places.append((drawn, sorted(buckets[True] + buckets[False])))
+                    yield from batch
+            draw = next(draws)
+            drawn += 1
+            buckets[self._is_wide(draw)].append(draw)
 
     def _order(self) -> Iterator[Draw]:
         """Give the draws of all processes, from the beginning."""
         draws = enumerate(self._sampler._infinite_indices())
         return itertools.chain(self._again, itertools.islice(draws, self._first, None))
 
-    def _look_up_wide(self, index: int) -> bool:
+    def _is_wide(self, draw: Draw) -> bool:
+        """Return which of two groups the image of a draw is in."""
+        if not self._wide:
+            return False
+        _, index = draw
         wide = self._wide[index]
         if wide is None:  # the record states no size: look at the file, once
             wide = self._wide[index] = _file_is_wide(self._records[index]["file_name"])
@@ -215,7 +215,7 @@ def _unchanged(image: Any) -> Any:
     return image
 
 
-def _is_wide(record: dict) -> bool | None:
+def _states_wide(record: dict) -> bool | None:
     return record["width"] > record["height"] if {"width", "height"} <= record.keys() else None
 
 
