@@ -1,13 +1,17 @@
 """What needs a CUDA device; `pytest -m gpu` runs these alone."""
 
+import socket
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
 from detectron2.engine import AMPTrainer
 from detectron2.modeling import build_model
 from detectron2.structures import PolygonMasks
+from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from torch.nn.parallel import DistributedDataParallel
 
 from mask_inputs import (
     assert_finite_with_gradients,
@@ -23,6 +27,8 @@ from mask_inputs import (
     train_once,
     without_objects,
 )
+from pointrend_seg.engine import distributed
+from pointrend_seg.engine.distributed import Place, Processes, launch
 from pointrend_seg.structures.shared_masks import SharedMasks
 from small_configs import small_instance_cfg, small_semantic_cfg
 
@@ -279,3 +285,38 @@ def test_traces_and_predictor_on_the_gpu(tmp_path):
         (output,) = predictor([image])
         assert next(iter(output.values())) is not None
         assert trace(predictor.model, predictor.prepare(image)["image"]).steps
+
+
+def test_a_process_group_on_the_gpu():
+    """One process of one: what several do, but for waiting for each other."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        place = Place(host="127.0.0.1", port=holder.getsockname()[1])
+    processes = Processes(place, distributed._serve(place), start_timeout=60)
+    try:
+        processes.join("cuda")
+        assert dist.get_backend() == "nccl" and torch.cuda.current_device() == 0
+        assert (comm.get_local_rank(), comm.get_local_size()) == (0, 1)
+        total = torch.ones(3, device="cuda")
+        dist.all_reduce(total)
+        comm.synchronize()
+        assert total.tolist() == [1, 1, 1]
+        model = DistributedDataParallel(models()[1].train(), device_ids=[torch.device("cuda:0")])
+        sum(model(inputs()).values()).backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+    finally:
+        dist.destroy_process_group()
+        comm._LOCAL_PROCESS_GROUP = None
+        comm.create_local_process_group.cache_clear()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_processes_on_two_gpus(tmp_path):
+    launch(join_on_gpus, (tmp_path,), num_processes=2, check=lambda count: "cuda")
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["0 nccl", "1 nccl"]
+
+
+def join_on_gpus(folder, processes):
+    processes.join("cuda")
+    device = torch.cuda.current_device()
+    (folder / str(processes.rank)).write_text(f"{device} {dist.get_backend()}")

@@ -10,7 +10,7 @@ from torch.multiprocessing import ProcessRaisedException
 from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.command_line.training import setup, train_parser
-from pointrend_seg.errors import InputError
+from pointrend_seg.errors import EndedByPeer, InputError
 
 WRAPPED = "Caught it in worker 0.\nTraceback:\npointrend_seg.errors.InputError: Mend it."
 
@@ -54,6 +54,10 @@ def test_debug_shows_the_traceback_too(capsys, monkeypatch):
         (
             PermissionError(13, "Permission denied", "/nowhere/out"),
             "/nowhere/out: Permission denied",
+        ),
+        (
+            RuntimeError("[/x/gloo/pair.cc:5] Connection closed by peer"),
+            "process of this run broke",
         ),
         (FileNotFoundError(2, "No such file or directory", "/proc/x"), "/proc/x: No such file"),
         (OSError(28, "No space left on device"), "no space left"),
@@ -114,6 +118,31 @@ def test_found_problems_and_interruption(capsys):
         "3 files were passed over.\n",
     )
     assert end(KeyboardInterrupt(), capsys) == (130, "interrupted\n")
+
+
+TWO_PROCESSES = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "here", "MASTER_PORT": 1}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_torchrun_starts_no_tool_of_one_process(rank, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["tools/predict.py"])
+    for name, value in (TWO_PROCESSES | {"RANK": rank, "LOCAL_RANK": rank}).items():
+        monkeypatch.setenv(name, str(value))
+    status, text = end(FoundProblems("was run"), capsys)
+    said = "predict.py runs in one process, but torchrun started 2."
+    assert status == 2 and (said in text) == (rank == 0) and "was run" not in text
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "?")  # of something else
+    assert end(FoundProblems("was run"), capsys) == (1, "was run\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(InputError("Mend it."), 2), (RuntimeError("a defect"), 70), (None, 2)]
+)
+def test_what_another_process_shows_is_not_shown_again(error, status, capsys):
+    stopped = EndedByPeer("Rank 0 failed")
+    stopped.__cause__ = error
+    assert end(stopped, capsys) == (status, "")
 
 
 def parse(*argv):

@@ -1,6 +1,8 @@
 """Runs of several processes, on the CPU: how they start, that they train as one, how they end."""
 
 import contextlib
+import http.server
+import io
 import json
 import os
 import signal
@@ -15,10 +17,20 @@ import torch
 import torch.distributed as dist
 
 import two_processes
+from mask_inputs import features, losses_of, mask_head, proposals
 from pointrend_seg.engine import distributed
 from pointrend_seg.engine.distributed import Place, Processes, launch
 from pointrend_seg.errors import EndedByPeer, InputError, is_peer_error
 from tool_runs import REPOSITORY
+
+STARTED: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_running():
+    yield
+    while STARTED:
+        STARTED.pop().kill()
 
 
 @pytest.fixture(autouse=True)
@@ -31,18 +43,24 @@ def no_starter(monkeypatch):
 
 
 def test_two_processes_train_and_evaluate_as_one(
-    datasets, instance_datasets, cityscapes_scripts, tmp_path
+    datasets, instance_datasets, cityscapes_scripts, tmp_path, monkeypatch
 ):
     """Of losses that divide by a count, the mean over processes is that of all images where the
     counts are the same: so many labelled pixels and points in each half of the batch."""
     pytest.importorskip("lvis")
     names = tuple(two_processes.EVALUATIONS)
-    launch(two_processes.train_and_evaluate, (tmp_path, names), num_processes=2)
+    weights = torch.nn.Linear(2, 1).state_dict()
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    with served({"model": weights}) as (url, requests):
+        launch(two_processes.train_and_evaluate, (tmp_path, names, url), num_processes=2)
+    assert requests == ["GET"]  # one process downloads, the other waits
     results = [torch.load(tmp_path / f"{rank}.pth", weights_only=False) for rank in (0, 1)]
     for kind in two_processes.TRAININGS:
         first, second = (result[kind] for result in results)
         assert all(torch.equal(first[name], second[name]) for name in first), kind
         assert all(weight.isfinite().all() for weight in first.values()), kind
+    for result in results:
+        torch.testing.assert_close(dict(result["downloaded"]), dict(weights), rtol=0, atol=0)
     torch.testing.assert_close(
         results[0]["semantic"],
         two_processes.train("semantic", tmp_path / "one"),
@@ -57,6 +75,45 @@ def test_two_processes_train_and_evaluate_as_one(
             assert results[0][name][task] == pytest.approx(scores, rel=0, abs=0, nan_ok=True), name
         written = {path.name for path in (tmp_path / name).rglob("*") if path.is_file()}
         assert written == {p.name for p in (tmp_path / "one" / name).rglob("*") if p.is_file()}
+
+
+def test_mask_losses_are_means_over_the_boxes_of_a_process():
+    head = mask_head(("MODEL.POINT_HEAD.SAMPLER", "SamePoints"))
+    maps, boxes, counts = features(2), proposals(2, 5), (2, 5)
+    together = losses_of(head, maps, boxes)
+    parts = [
+        losses_of(head, {name: each[k : k + 1] for name, each in maps.items()}, boxes[k : k + 1])
+        for k in (0, 1)
+    ]
+    for name, loss in together.items():
+        means = torch.stack([part[name] for part in parts])
+        by_box = (means * torch.tensor(counts)).sum() / sum(counts)
+        torch.testing.assert_close(loss, by_box, rtol=1e-5, atol=0)
+        assert (means.mean() - loss).abs() > 1e-3 * loss  # what several processes have instead
+
+
+@contextlib.contextmanager
+def served(checkpoint):
+    """Serve a checkpoint slowly; gives its address and a list of the requests."""
+    content, requests = io.BytesIO(), []
+    torch.save(checkpoint, content)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.command)
+            time.sleep(1)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content.getvalue())))
+            self.end_headers()
+            self.wfile.write(content.getvalue())
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/weights.pth", requests
+        server.shutdown()
 
 
 # --- how they meet ----------------------------------------------------------------------------
@@ -294,12 +351,14 @@ def started_by(starter, function, folder):
 def start(function, folder, python=(), environ=None, **options):
     """Start the tool of `two_processes.py`."""
     script = REPOSITORY / "tests/helpers/two_processes.py"
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *python, script, function, folder, json.dumps(options)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(environ or {})},
         stderr=subprocess.PIPE,
         text=True,
     )
+    STARTED.append(process)
+    return process
 
 
 def wait_for_text(path):

@@ -1,5 +1,6 @@
 """The evaluator of each data set, and merging several evaluators."""
 
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
 
 import coco_sets
 from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.errors import InputError
-from pointrend_seg.evaluation.build import MergedEvaluators, build_evaluator
+from pointrend_seg.evaluation.build import MergedEvaluators, build_evaluator, check_machines
 from pointrend_seg.evaluation.cityscapes import CityscapesInstanceEvaluator
 from pointrend_seg.evaluation.coco import CocoInstanceEvaluator
 from pointrend_seg.evaluation.lvis import LvisInstanceEvaluator
@@ -77,3 +79,13 @@ def test_cityscapes_evaluation_needs_working_scripts(monkeypatch):
     monkeypatch.delattr(np, "in1d", raising=False)
     with pytest.raises(InputError, match="call numpy.in1d"):
         build_evaluator(load_config("", ["MODEL.DEVICE", "cpu"]), "cityscapes_fine_sem_seg_val")
+
+
+@pytest.mark.parametrize(("local", "refused"), [(2, False), (1, True)])
+def test_cityscapes_is_scored_on_one_machine(local, refused, registered, monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "get_local_size", lambda: local)
+    check_machines(registered("machines_of_coco", evaluator_type="coco"))
+    name = registered("machines_of_cityscapes", evaluator_type="cityscapes_sem_seg")
+    with pytest.raises(InputError, match="on one machine") if refused else nullcontext():
+        check_machines(name)

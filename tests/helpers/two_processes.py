@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 from detectron2.utils import comm
 
+from pointrend_seg.checkpoint.loading import Checkpointer
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.labels import read_record_labels
 from pointrend_seg.engine.distributed import launch
@@ -173,13 +174,16 @@ def evaluate(dataset, folder):
     return Trainer.test(cfg, Seer(dataset, num_classes))
 
 
-def train_and_evaluate(folder, datasets, processes):
-    """Do all of `TRAININGS` and the evaluations on some data sets; save what comes out."""
+def train_and_evaluate(folder, datasets, url, processes):
+    """Do all of `TRAININGS`, evaluate on some data sets, load weights; save what comes out."""
     processes.join("cpu")
     assert (comm.get_rank(), comm.get_world_size()) == (processes.rank, 2)
     assert (comm.get_local_rank(), comm.get_local_size()) == (processes.rank, 2)
     results = {kind: train(kind, folder, processes.rank, 2) for kind in TRAININGS}
     results |= {dataset: evaluate(dataset, folder / dataset) for dataset in datasets}
+    model = torch.nn.Linear(2, 1)
+    Checkpointer(model).load(url)
+    results["downloaded"] = model.state_dict()
     torch.save(results, folder / f"{processes.rank}.pth")
 
 

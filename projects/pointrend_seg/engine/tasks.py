@@ -25,6 +25,7 @@ from ..data.classes import Classes, known_classes
 from ..data.custom.registration import check_custom, check_same_classes
 from ..data.mappers.instance import InstanceMapper
 from ..data.mappers.semantic import SemanticMapper
+from ..evaluation.build import check_machines
 from ..modeling.recording import InstanceTrace, SemanticTrace, trace_instances, trace_semantic
 from ..modeling.registry import look_up
 
@@ -53,6 +54,8 @@ class Task(ABC):
         check_custom(name, semantic=self.is_semantic)
         check_same_classes([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
         self._check_labels(cfg, name, is_train)
+        if not is_train:
+            check_machines(name)
 
     @abstractmethod
     def _check_labels(self, cfg: CfgNode, name: str, is_train: bool) -> None:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import CityscapesSemSegEvaluator, DatasetEvaluator, DatasetEvaluators
+from detectron2.utils import comm
 
 from ..data.cityscapes import check_cityscapes_evaluation, ensure_cityscapes_importable
 from ..errors import InputError
@@ -30,6 +31,17 @@ class MergedEvaluators(DatasetEvaluators):
             for task, metrics in (evaluator.evaluate() or {}).items():
                 merged.setdefault(task, OrderedDict()).update(metrics)
         return merged
+
+
+def check_machines(dataset_name: str) -> None:
+    """Raise `InputError` for a data set that cannot be scored in a run on several machines."""
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type") or ""
+    several = comm.get_world_size() > 1 and comm.get_local_size() < comm.get_world_size()
+    if several and kind.startswith("cityscapes"):
+        raise InputError(
+            f"The Cityscapes scripts score {dataset_name} on one machine only. For a training on "
+            'several, set DATASETS.TEST to "()", and evaluate on one afterwards (--eval-only).'
+        )
 
 
 def build_evaluator(
