@@ -194,4 +194,4 @@ class PointRendInstanceHead(nn.Module):
             if self.point_head is None:
                 return class_logits
         inputs = CoarsePrediction(coarse, classes)
-        return self.subdivision.predict_masks(reader, inputs, coarse.shape[-1], observer)
+        return self.subdivision.predict_masks(reader, inputs, int(coarse.shape[-1]), observer)

@@ -128,7 +128,7 @@ def select_class(logits: Tensor, classes: Tensor) -> Tensor:
     """
     if logits.shape[1] == 1:
         return logits[:, 0]
-    return logits[torch.arange(len(logits), device=logits.device), classes]
+    return logits[torch.arange(logits.shape[0], device=logits.device), classes]
 
 
 def is_untouched(module: nn.Module) -> bool:

@@ -75,10 +75,11 @@ def sample_features(
     Returns:
         (R, C, P) in the dtype of the features.
     """
-    num_boxes = [len(each) for each in boxes]
-    in_pixels = to_image(coords, torch.cat(boxes)).split(num_boxes)
-    image_values = []
-    for image, points in enumerate(in_pixels):
+    in_pixels = to_image(coords, torch.cat(boxes))
+    image_values, stop = [], 0
+    for image, image_boxes in enumerate(boxes):
+        start, stop = stop, stop + image_boxes.shape[0]
+        points = in_pixels[start:stop]
         map_values = []
         for name, stride in strides.items():
             feature_map = features[name][image : image + 1]
@@ -101,10 +102,10 @@ def pool(
 
     For one map this is RoIAlign with one sample per cell; several maps are concatenated.
     """
-    num_boxes = sum(len(each) for each in boxes)
+    num_boxes = sum(each.shape[0] for each in boxes)
     coords = regular_grid(size, boxes[0].device).expand(num_boxes, -1, -1)
     values = sample_features(features, strides, boxes, coords, padding_mode=padding_mode)
-    return values.view(num_boxes, values.shape[1], size, size)
+    return values.unflatten(2, (size, size))
 
 
 def select_boxes(boxes: list[Tensor], numbers: Tensor) -> list[Tensor]:

@@ -40,10 +40,22 @@ def grid_point_coords(indices: Tensor, height: int, width: int) -> Tensor:
         tensor([[[0.2500, 0.2500],
                  [0.7500, 0.7500]]])
     """
-    step_x, step_y = 1.0 / float(width), 1.0 / float(height)
+    step_x, step_y = _reciprocal(width), _reciprocal(height)
     column = (indices % width).to(torch.float32)
     row = torch.div(indices, width, rounding_mode="floor").to(torch.float32)
     return torch.stack((step_x / 2.0 + column * step_x, step_y / 2.0 + row * step_y), dim=2)
+
+
+def _reciprocal(size: int | Tensor) -> float | Tensor:
+    """Return 1 / size in double precision; the sizes of a traced graph are tensors."""
+    return 1.0 / (size.double() if isinstance(size, Tensor) else size)
+
+
+def smaller(first: int, second: int) -> int:
+    """Return the smaller of two sizes, also in a traced graph, where they are tensors."""
+    if isinstance(first, Tensor) or isinstance(second, Tensor):
+        return torch.minimum(torch.as_tensor(first), torch.as_tensor(second))
+    return min(first, second)
 
 
 def regular_grid(side: int, device: torch.device) -> Tensor:

@@ -6,14 +6,15 @@ in that: 65 pixels are 5 cells at stride 16, which stand for 80 pixels, and 9 ce
 which stand for 72. Shape shorthand as in `points.py`; extents are (height, width) in pixels.
 """
 
-import math
 from collections.abc import Mapping
+from functools import reduce
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
+from .coordinates import smaller
 from .interpolation import concatenate_channels, sample_points
 
 Extent = tuple[int, int]
@@ -34,7 +35,7 @@ def change_frame(coords: Tensor, old: Extent, new: Extent) -> Tensor:
         (N, P, 2) in the [0, 1] frame of ``new``; ``coords`` itself when both are the same. Points
         outside of the new frame get coordinates above 1.
     """
-    if old == new:
+    if not torch.jit.is_tracing() and old == new:
         return coords
     x, y = coords.unbind(-1)
     return torch.stack((x * (old[1] / new[1]), y * (old[0] / new[0])), dim=-1)
@@ -45,7 +46,8 @@ def shown_extent(
 ) -> Extent:
     """Return the smallest extent of all maps, the nearest to the image's own size."""
     extents = [frame] + [extent(features[name], stride) for name, stride in strides.items()]
-    return min(height for height, _ in extents), min(width for _, width in extents)
+    heights, widths = zip(*extents, strict=True)
+    return reduce(smaller, heights), reduce(smaller, widths)
 
 
 def hide_outside(scores: Tensor, frame: Extent, shown: Extent) -> Tensor:
@@ -55,7 +57,7 @@ def hide_outside(scores: Tensor, frame: Extent, shown: Extent) -> Tensor:
         scores: (N, H, W), on a grid over the frame.
     """
     rows, columns = (
-        math.ceil(cells * part / whole)
+        -(-cells * part // whole)  # rounded up
         for cells, part, whole in zip(scores.shape[1:], shown, frame, strict=True)
     )
     scores[:, rows:] = -torch.inf
@@ -84,10 +86,14 @@ def check_same_image(
 ) -> None:
     """Check that coarse logits and fine features can be of one image at these strides.
 
+    (Not in a traced graph, which has no errors.)
+
     Raises:
         InputError: their extents differ by a cell of the coarser map or more, so the coarse
             head's stride is not what it says.
     """
+    if torch.jit.is_tracing():
+        return
     frame = extent(coarse, stride)
     for name, fine_stride in strides.items():
         fine = extent(features[name], fine_stride)

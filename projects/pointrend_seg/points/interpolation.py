@@ -48,7 +48,7 @@ def sample_points(
         maps = maps.view(-1, _PLANES_AT_ONCE, *maps.shape[2:])
         grid = grid.expand(len(maps), -1, -1, -1)
     output = F.grid_sample(maps, grid, mode=mode, padding_mode=padding_mode, align_corners=False)
-    return output.view(len(input), channels, coords.shape[1]).to(input.dtype)
+    return output.view(input.shape[0], channels, coords.shape[1]).to(input.dtype)
 
 
 # Below these the time goes into starting each group of planes.

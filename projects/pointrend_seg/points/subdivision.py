@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .coordinates import grid_point_coords, regular_grid
+from .coordinates import grid_point_coords, regular_grid, smaller
 from .execution import is_eager_on_cpu
 from .interpolation import write_points
 from .uncertainty import class_uncertainty
@@ -27,7 +27,7 @@ def most_uncertain_points(uncertainty: Tensor, num_points: int) -> tuple[Tensor,
         coords: (N, P, 2), float32, the cells' centres in the frame of the grid.
     """
     height, width = uncertainty.shape[-2:]
-    num_points = min(num_points, height * width)
+    num_points = smaller(num_points, height * width)
     indices = _top(uncertainty.flatten(1), num_points)
     return indices, grid_point_coords(indices, height, width)
 
@@ -152,7 +152,7 @@ def subdivide_from_grid(
     """
     coords = regular_grid(side, device).expand(num_regions, -1, -1)
     return subdivide(
-        predict(coords).view(num_regions, 1, side, side),
+        predict(coords).unflatten(1, (1, side, side)),
         num_steps=num_steps,
         num_points=num_points,
         predict=lambda coords: predict(coords).unsqueeze(1),
