@@ -87,20 +87,27 @@ def test_an_evaluation_does_not_disturb_a_training(data, tmp_path):
     assert run(tmp_path / "a")[1] == run(tmp_path / "b", tested)[1]
 
 
-def test_the_scale_of_mixed_precision_is_restored(data, tmp_path):
-    def trainer(scale):
+def test_the_scale_of_mixed_precision_is_restored(data, tmp_path, caplog):
+    def trainer(scale=None):
         made = Trainer(small_training_cfg(name_of(True), tmp_path, semantic=True))
         plain = made._trainer
-        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-        made._trainer = AMPTrainer(
-            plain.model, plain.data_loader, plain.optimizer, grad_scaler=scaler
-        )
+        if scale:
+            scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+            parts = plain.model, plain.data_loader, plain.optimizer
+            made._trainer = AMPTrainer(*parts, grad_scaler=scaler)
         return made
 
-    first, second = trainer(8.0), trainer(2.0)
-    first.checkpointer.save("model_0000000")
-    second.resume_or_load(resume=True)
-    assert second._trainer.grad_scaler.get_scale() == 8.0
+    with_scale, without = trainer(8.0), trainer()
+    with_scale.checkpointer.save("model_0000000")
+    resumed = trainer(2.0)
+    resumed.resume_or_load(resume=True)
+    assert resumed._trainer.grad_scaler.get_scale() == 8.0
+    without.resume_or_load(resume=True)
+    assert "no state of" not in caplog.text
+    without.checkpointer.save("model_0000001")
+    resumed.resume_or_load(resume=True)
+    assert resumed._trainer.grad_scaler.get_scale() == 8.0
+    assert "The checkpoint has no state of grad_scaler, which starts anew." in caplog.text
 
 
 # --- what the config decides ----------------------------------------------------------------
