@@ -231,7 +231,8 @@ def test_a_checkpoint_of_detectron2(resumed, caplog):
     assert list(steps) == [3, 4, 5]
     anew, changes = warnings_of(caplog)
     assert anew == (
-        "The order of images and the random numbers start anew: the checkpoint does not have them."
+        "The order of images starts anew: the checkpoint has neither it nor the states of random "
+        "numbers."
     )
     assert "SOLVER.BASE_LR from [0.001] to [0.004]" in changes
 
@@ -265,7 +266,9 @@ def test_parts_of_the_state_are_missing(part, resumed, caplog):
     assert list(steps) == [3, 4, 5]
     assert [rate for *_, rate in steps.values()] == pytest.approx([1e-3, 1e-3, 1e-4])
     (message,) = warnings_of(caplog)
-    assert ("random numbers start anew" if part == "hooks" else "no state of optimizer") in message
+    assert (
+        "order of images starts anew" if part == "hooks" else "no state of optimizer"
+    ) in message
 
 
 def test_another_number_of_processes(resumed, caplog):
@@ -288,7 +291,7 @@ def test_another_loader(resumed, caplog, monkeypatch):
     _, steps, _ = resumed()
     assert list(steps) == [3, 4, 5]
     (message,) = warnings_of(caplog)
-    assert "start anew: the data loader is none of this package" in message
+    assert "starts anew: the data loader is none of this package" in message
 
 
 def test_the_newest_checkpoint_is_found(resumed, tmp_path, caplog):

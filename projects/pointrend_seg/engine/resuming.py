@@ -24,7 +24,7 @@ from ..errors import InputError
 
 logger = logging.getLogger(__name__)
 
-_ANEW = "The order of images and the random numbers start anew: %s."
+_ANEW = "The order of images starts anew: %s."
 # Hyperparameters of an optimizer, and the keys that they come from.
 _GROUP_KEYS = {
     "initial_lr": "SOLVER.BASE_LR",
@@ -121,7 +121,7 @@ def load_training_state(trainer: DefaultTrainer, state: dict) -> None:
         all_hooks.pop("LRScheduler", None)
     TrainerBase.load_state_dict(trainer, {"iteration": iteration, "hooks": all_hooks})
     if "RunState" not in all_hooks:
-        logger.warning(_ANEW, "the checkpoint does not have them")
+        logger.warning(_ANEW, "the checkpoint has neither it nor the states of random numbers")
 
     fresh, saved = trainer._trainer.state_dict(), dict(state.get("_trainer", {}))
     if saved.get("optimizer"):
