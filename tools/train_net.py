@@ -26,7 +26,7 @@ from pointrend_seg.command_line.training import (
     setup,
     train_parser,
 )
-from pointrend_seg.engine.distributed import Processes, launch
+from pointrend_seg.engine.distributed import Processes, check_counts, launch
 from pointrend_seg.engine.dry_run import dry_run
 from pointrend_seg.engine.places import find_place
 from pointrend_seg.engine.trainer import Trainer, evaluate
@@ -60,7 +60,7 @@ def run(argv: list[str] | None = None) -> None:
         return
     place = find_place()
     if place is None or place.rank == 0:
-        num_processes = place.world_size if place else args.num_gpus * args.num_machines
+        num_processes = place.world_size if place else check_counts(**launch_options(args))
         print(dry_run(read_config(args, num_processes), num_processes=num_processes))
 
 

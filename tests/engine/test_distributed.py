@@ -194,6 +194,8 @@ def free_port():
         ({"num_machines": 2, "machine_rank": -1}, "--machine-rank is -1"),
         ({"num_machines": 2}, "--num-machines 2 needs --dist-url tcp://HOST:PORT"),
         ({"dist_url": "gpu7:29500"}, "--dist-url is 'gpu7:29500', but must be auto or tcp"),
+        ({"start_timeout": 0}, "--start-timeout is 0, but must be more than 0"),
+        ({"start_timeout": float("nan")}, "--start-timeout is nan"),
         ({"dist_url": "tcp://gpu7:99999"}, "--dist-url is 'tcp://gpu7:99999'"),
     ],
 )

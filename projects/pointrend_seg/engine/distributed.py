@@ -188,13 +188,13 @@ def launch(
                 )
         _run_started(main, args, place, start_timeout)
         return
-    check_counts(num_processes, num_machines, machine_rank, dist_url)
-    if num_processes * num_machines == 1:
+    count = check_counts(num_processes, num_machines, machine_rank, dist_url, start_timeout)
+    if count == 1:
         main(*args, Processes())
         return
     first = Place(
         rank=machine_rank * num_processes,
-        world_size=num_machines * num_processes,
+        world_size=count,
         local_size=num_processes,
     )
     if check is not None and check(first.world_size).startswith("cuda"):
@@ -211,8 +211,18 @@ def launch(
     del store  # until here
 
 
-def check_counts(num_processes: int, num_machines: int, machine_rank: int, dist_url: str) -> None:
-    """Raise `InputError` for counts and ranks that cannot be."""
+def check_counts(
+    num_processes: int,
+    num_machines: int,
+    machine_rank: int,
+    dist_url: str,
+    start_timeout: float = START_TIMEOUT,
+) -> int:
+    """Check the options of `launch`, whose names these are, and count the processes of the run.
+
+    Raises:
+        InputError: counts or ranks that cannot be, or an address that is none.
+    """
     for option, value in (("--num-gpus", num_processes), ("--num-machines", num_machines)):
         if value < 1:
             raise InputError(f"{option} is {value}, but must be 1 or more.")
@@ -228,6 +238,9 @@ def check_counts(num_processes: int, num_machines: int, machine_rank: int, dist_
         )
     if dist_url != "auto":
         _address(dist_url)
+    if not start_timeout > 0:
+        raise InputError(f"--start-timeout is {start_timeout:g}, but must be more than 0 seconds.")
+    return num_processes * num_machines
 
 
 def _address(dist_url: str) -> tuple[str, int]:
