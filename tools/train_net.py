@@ -45,12 +45,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace, processes: Processes) -> dict | None:
     """Train or evaluate, in each process; return the scores of the last evaluation."""
-    cfg = setup(args, processes)
-    if args.eval_only:
-        return evaluate(cfg, resume=args.resume)
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
+    with setup(args, processes) as (cfg, folder):
+        if args.eval_only:
+            begin = partial(folder.begin, cfg, "eval_config.yaml")
+            return evaluate(cfg, resume=args.resume, begin=begin)
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        folder.begin(cfg, "config.yaml")
+        return trainer.train()
 
 
 def run(argv: list[str] | None = None) -> None:

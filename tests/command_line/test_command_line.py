@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import random
 
 import pytest
 import torch
@@ -183,8 +184,17 @@ def test_every_training_has_the_options_of_all_tools():
     assert args.debug is True and args.train_data == ["a", "b"] and args.opts == ["SEED", "1"]
 
 
-def test_a_run_keeps_its_config_and_cannot_change_it(run_in_process, tmp_path):
-    opts = ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "7", "OUTPUT_DIR", str(tmp_path)]
-    cfg = setup(train_parser().parse_args(opts))
-    assert cfg.is_frozen() and cfg.SOLVER.MAX_ITER == 7
-    assert "MAX_ITER: 7" in (tmp_path / "config.yaml").read_text()
+def test_a_run_cannot_change_its_config_and_has_detectron2s_log_and_seed(
+    run_in_process, tmp_path, capsys
+):
+    opts = ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "7", "OUTPUT_DIR", str(tmp_path / "out")]
+    drawn = []
+    for _ in range(2):
+        with setup(train_parser().parse_args([*opts, "SEED", "3"])) as (cfg, folder):
+            drawn.append(random.random())
+            assert cfg.is_frozen() and cfg.SOLVER.MAX_ITER == 7
+        assert not (tmp_path / "out").exists()
+    assert drawn[0] == drawn[1]
+    text = capsys.readouterr().out
+    for each in ("Environment info", "Command line arguments", "full config", "MAX_ITER: 7"):
+        assert each in text

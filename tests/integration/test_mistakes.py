@@ -19,6 +19,7 @@ def mistake(run_in_process, monkeypatch, request, tmp_path):
         assert status == 2 and "Traceback" not in text, text
         last = text.strip().splitlines()[-1]
         assert last.startswith("error: ") and len(last) < 900
+        assert not (tmp_path / "out").exists()  # what is refused leaves no trace
         return last
 
     return run

@@ -32,6 +32,7 @@ class SavingCheckpointer(DetectionCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
+        os.makedirs(self.save_dir, exist_ok=True)
         path = os.path.join(self.save_dir, f"{name}.pth")
         bad = first_bad_weight(self.model)
         if bad:

@@ -5,7 +5,8 @@ Exit status:
     1   success, but problems were found (`FoundProblems`)
     2   an error that the user can correct: one message, no traceback (also argparse's errors)
     70  a bug: the traceback, and the versions for a bug report
-    130 interrupted
+    130 interrupted (Ctrl-C)
+    143 a training that SIGTERM or SIGUSR1 stopped
 """
 
 import logging
@@ -64,9 +65,9 @@ def run_tool(tool: Callable[[], object], *, several_processes: bool = False) -> 
         sys.exit(PROBLEMS)
     except EndedByPeer as stopped:
         sys.exit(BUG if stopped.__cause__ and explain(stopped.__cause__) is None else INPUT_ERROR)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as stopped:
+        print(str(stopped) or "interrupted", file=sys.stderr)
+        sys.exit(getattr(stopped, "status", INTERRUPTED))  # of `stopping.Stopped`
     except Exception as error:
         message = explain(error)
         if message is None or "--debug" in sys.argv:

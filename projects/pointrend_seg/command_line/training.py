@@ -1,7 +1,9 @@
 """Options and setup of a training run."""
 
 import argparse
+import contextlib
 import logging
+from collections.abc import Iterator
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup
@@ -9,6 +11,8 @@ from detectron2.utils.logger import setup_logger
 
 from ..engine import load_config
 from ..engine.distributed import START_TIMEOUT, Processes
+from ..engine.run_folder import RunFolder
+from ..engine.stopping import stoppable
 from ..engine.trainer import check_batch_size
 from .options import add_common_options, add_data_options, add_remote_option, data_opts
 from .running import hide_explained_errors
@@ -78,21 +82,36 @@ def check_start(args: argparse.Namespace, num_processes: int) -> str:
         logging.disable(logging.NOTSET)
 
 
-def setup(args: argparse.Namespace, processes: Processes | None = None) -> CfgNode:
-    """Load the config, and set up log files, seed and output folder as Detectron2's tools do.
+@contextlib.contextmanager
+def setup(
+    args: argparse.Namespace, processes: Processes | None = None
+) -> Iterator[tuple[CfgNode, RunFolder]]:
+    """Load the config, set up logs and seed as Detectron2's tools do, and hold the output folder.
 
     Args:
         args: parsed by `train_parser`.
         processes: of the run, which this one joins; None for one process.
 
-    Returns:
-        the frozen config.
+    Yields:
+        the frozen config, and the output folder, whose ``begin`` the run calls when all is checked.
     """
     processes = processes or Processes()
     hide_explained_errors()
     package = setup_logger(distributed_rank=processes.rank, name="pointrend_seg")
     package.addHandler(logging.NullHandler())  # else Python prints the warnings of each rank
-    cfg = read_config(args, processes.count)
-    processes.join(cfg.MODEL.DEVICE)
-    default_setup(cfg, args)
-    return cfg
+    with stoppable(), RunFolder() as folder:
+        cfg = read_config(args, processes.count)
+        processes.join(cfg.MODEL.DEVICE)
+        if not args.eval_only:
+            folder.lock(cfg)
+        _default_setup(cfg, args)
+        yield cfg, folder
+
+
+def _default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Set up what Detectron2's `default_setup` does, without its files in the output folder."""
+    without_folder = cfg.clone()
+    without_folder.defrost()
+    without_folder.OUTPUT_DIR = None
+    default_setup(without_folder, args)
+    logging.getLogger(__name__).info("Running with full config:\n%s", cfg.dump())

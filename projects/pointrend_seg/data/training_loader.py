@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .labels import UNREADABLE
 from .random_numbers import kept_random_state, seeded
+from .workers import outlive_signals
 
 Draw = tuple[int, int]
 _ORIENTATION, _TURNED = 274, (5, 6, 7, 8)  # the EXIF tag, and its values that swap the sides
@@ -86,6 +87,7 @@ class TrainingLoader:
             num_workers=self._num_workers,
             collate_fn=_unchanged,
             prefetch_factor=ahead if self._num_workers else None,
+            worker_init_fn=outlive_signals,
         )
         # PyTorch draws a number for each iterator; an undisturbed run has one
         with kept_random_state() if self._drawn else contextlib.nullcontext():

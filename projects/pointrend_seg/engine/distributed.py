@@ -39,7 +39,7 @@ COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 _GRACE = 5.0  # seconds in which processes end by themselves after another failed
 _LINGER = 0.5  # seconds in which processes that fail together hear of each other
 _POLL = 0.1  # seconds between looks at the store, or at child processes
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _ERROR = "error"  # the store's key of the first failure
 
 logger = logging.getLogger(__name__)
@@ -156,8 +156,8 @@ def launch(
     """Run a function in all processes of a run: ``main(*args, processes)``.
 
     Under ``torchrun``, or ``srun`` with several tasks, the processes are there already. Else this
-    one starts them, hands SIGINT and SIGTERM on to them, and raises the error of the first that
-    fails when all have ended. One process alone runs the function itself.
+    one starts them, hands SIGINT, SIGTERM and SIGUSR1 on to them, and raises the error of the first
+    that fails when all have ended. One process alone runs the function itself.
 
     Args:
         main: importable, and so are ``args``. Its last argument is a `Processes`, whose ``join`` it
@@ -320,6 +320,10 @@ def _run_started(
         _run(main, args, Processes(place, store, start_timeout))
     except EndedByPeer:
         atexit.register(time.sleep, 2 * _LINGER)
+        raise
+    except KeyboardInterrupt as stopped:  # all processes stop; one says so
+        if place.rank > 0:
+            raise SystemExit(getattr(stopped, "status", 130)) from None
         raise
     except Exception as error:
         is_first, message = _first_failure(store, place.rank, error)

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,18 +19,26 @@ from detectron2.modeling import (
 )
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
-from detectron2.utils.events import EventStorage, JSONWriter
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventStorage,
+    EventWriter,
+    TensorboardXWriter,
+)
 
 from ..checkpoint.loading import Checkpointer, load_weights
 from ..checkpoint.saving import FINAL
 from ..data.random_numbers import kept_random_state
 from ..data.training_loader import build_training_loader
+from ..data.workers import outlive_signals
 from ..errors import InputError
 from ..evaluation.build import build_evaluator
 from ..modeling.registry import explain_missing, look_up
 from ..modeling.roi_mask_model import RoiMaskModel
 from ..report import write_report
+from .metrics_file import MetricsWriter
 from .resuming import add_run_state, load_training_state, log_start
+from .stopping import AgreedStop, StoppableLoader, Stopped, iterations, raise_if_stopped
 from .tasks import find_task
 
 logger = logging.getLogger(__name__)
@@ -43,6 +51,9 @@ class Trainer(DefaultTrainer):
     weights, is raised as `InputError`.
     """
 
+    start_iter: int
+    checkpointer: Checkpointer
+
     def __init__(self, cfg: CfgNode):
         for name in cfg.DATASETS.TRAIN:
             find_task(cfg).check_dataset(cfg, name, is_train=True)
@@ -51,21 +62,39 @@ class Trainer(DefaultTrainer):
         with _ddp_on_any_device():
             super().__init__(cfg)
         self.resumed_from = ""
-        self.checkpointer: Checkpointer = Checkpointer(
-            self._trainer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
-        )
 
     def train(self) -> dict | None:
         """Train as `DefaultTrainer` does, then write the report of the last evaluation.
 
         Where nothing is left to train, ``model_final.pth`` is the checkpoint resumed from.
+
+        Raises:
+            Stopped: a signal came; there is a checkpoint of the last iteration (see `stopping`).
         """
         is_final = os.path.basename(self.resumed_from) == f"{FINAL}.pth"
         if self.start_iter >= self.max_iter and not is_final:
             self.checkpointer.save(FINAL, iteration=self.iter)
-        results = super().train()
+        try:
+            with iterations():
+                results = super().train()
+        except AgreedStop as stop:
+            name = FINAL if self.iter >= self.max_iter - 1 else f"model_{self.iter:07d}"
+            # the hooks saved the final one, and perhaps this one
+            if name != FINAL and self.checkpointer.saved_iteration != self.iter:
+                self.checkpointer.save(name, iteration=self.iter)
+            comm.synchronize()  # where one process ends, others may be ended, too
+            raise Stopped(
+                f"Training was stopped by a signal after iteration {self.iter}. --resume goes on "
+                f"from {os.path.join(self.cfg.OUTPUT_DIR, name)}.pth.",
+                stop.status,
+            ) from None
         write_reports(self.cfg)
         return results
+
+    def after_step(self) -> None:
+        """Finish an iteration as `DefaultTrainer` does; stop if a signal came."""
+        super().after_step()
+        raise_if_stopped()
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load weights as `DefaultTrainer` does, or go on with the training of the output folder.
@@ -86,6 +115,9 @@ class Trainer(DefaultTrainer):
 
     def build_hooks(self) -> list[HookBase | None]:
         """Build the hooks of `DefaultTrainer`, and one that makes resuming exact."""
+        self.checkpointer = Checkpointer(  # which the hooks save with
+            self._trainer.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
         hooks = super().build_hooks()
         add_run_state(self, hooks)
         return hooks
@@ -104,16 +136,25 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
         """Build the loader of the training sets, with the mapper of the task."""
-        _refuse_proposal_files(cfg)
         check_batch_size(cfg, comm.get_world_size())
         return build_training_loader(cfg, find_task(cfg).build_mapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
         """Build the loader of a test set, with the mapper of the task."""
-        _refuse_proposal_files(cfg)
         mapper = find_task(cfg).build_mapper(cfg, is_train=False)
-        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+        loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+        loader.worker_init_fn = outlive_signals
+        return StoppableLoader(loader)
+
+    def build_writers(self) -> list[EventWriter]:
+        """Build Detectron2's writers; none makes a file before it has something to write."""
+        folder = self.cfg.OUTPUT_DIR
+        return [
+            CommonMetricPrinter(self.max_iter),
+            MetricsWriter(os.path.join(folder, "metrics.json")),
+            TensorboardXWriter(folder),
+        ]
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
@@ -175,16 +216,6 @@ def check_batch_size(cfg: CfgNode, num_processes: int) -> None:
         )
 
 
-def _refuse_proposal_files(cfg: CfgNode) -> None:
-    """Raise `InputError` where Detectron2 would load pickles, whatever they run."""
-    if cfg.MODEL.LOAD_PROPOSALS:
-        raise InputError(
-            "MODEL.LOAD_PROPOSALS is True, but files of proposals (DATASETS.PROPOSAL_FILES_TRAIN "
-            "and DATASETS.PROPOSAL_FILES_TEST) are pickles, which could run code: they are not "
-            "read. Set it to False and train a model that makes its own proposals."
-        )
-
-
 def load_model(cfg: CfgNode, *, resume: bool = False) -> torch.nn.Module:
     """Build the model of a config and load all of its weights; it is in evaluation mode.
 
@@ -200,22 +231,28 @@ def load_model(cfg: CfgNode, *, resume: bool = False) -> torch.nn.Module:
     return model.eval()
 
 
-def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict:
+def evaluate(
+    cfg: CfgNode, *, resume: bool = False, begin: Callable[[], None] | None = None
+) -> dict:
     """Evaluate ``cfg.MODEL.WEIGHTS`` on ``cfg.DATASETS.TEST`` and add a line to ``metrics.json``.
 
     Args:
         resume: evaluate the last checkpoint in the output folder instead.
+        begin: called before the first file is written, when everything is checked.
 
     Returns:
         the results by task, of one test set, or by test set of several; only on the main process.
     """
     for name in cfg.DATASETS.TEST:
         find_task(cfg).check_dataset(cfg, name)
-    results = Trainer.test(cfg, load_model(cfg, resume=resume))
+    model = load_model(cfg, resume=resume)
+    if begin is not None:
+        begin()
+    results = Trainer.test(cfg, model)
     if comm.is_main_process():
         with EventStorage() as storage:
             storage.put_scalars(**flatten_results_dict(results), smoothing_hint=False)
-            JSONWriter(os.path.join(cfg.OUTPUT_DIR, "metrics.json")).write()
+            MetricsWriter(os.path.join(cfg.OUTPUT_DIR, "metrics.json")).write()
         write_reports(cfg)
     return results
 
