@@ -61,12 +61,13 @@ def test_two_processes_train_and_evaluate_as_one(
         assert all(weight.isfinite().all() for weight in first.values()), kind
     for result in results:
         torch.testing.assert_close(dict(result["downloaded"]), dict(weights), rtol=0, atol=0)
-    torch.testing.assert_close(
-        results[0]["semantic"],
-        two_processes.train("semantic", tmp_path / "one"),
-        rtol=1e-5,
-        atol=1e-7,
-    )
+    alone = two_processes.train("semantic", tmp_path / "one")
+    torch.testing.assert_close(results[0]["semantic"], alone, rtol=1e-5, atol=1e-7)
+    kind = "synchronised normalisation"  # whose variances are rounded otherwise
+    alone = two_processes.train(kind, tmp_path / "one")
+    for name, weight in alone.items():
+        if name.rpartition(".")[2] in ("weight", "bias"):
+            torch.testing.assert_close(results[0][kind][name], weight, rtol=0, atol=2e-4)
     for name, (_, (task, metric)) in two_processes.EVALUATIONS.items():
         alone = two_processes.evaluate(name, tmp_path / "one" / name)
         assert 1 < alone[task][metric] < 99, name

@@ -5,12 +5,14 @@ import json
 import pytest
 import torch
 from detectron2.data import DatasetMapper
+from detectron2.engine import defaults
 from detectron2.utils import comm
 from PIL import Image
 
 from pointrend_seg.data.mappers.instance import InstanceMapper
 from pointrend_seg.data.mappers.semantic import SemanticMapper
 from pointrend_seg.engine import Trainer, evaluate, find_task, load_model, write_reports
+from pointrend_seg.engine.trainer import _ddp_on_any_device
 from pointrend_seg.errors import InputError
 from small_configs import small_instance_cfg, small_semantic_cfg
 
@@ -213,3 +215,14 @@ def test_reports_of_what_was_evaluated(instances, tmp_path, caplog, monkeypatch)
     assert report == tmp_path / "inference" / names[1] / "report.html"
     assert f"report of {names[0]} could not be written" in caplog.text
     assert not (tmp_path / "inference" / names[2]).exists()
+
+
+# --- several processes ------------------------------------------------------------------------
+
+
+def test_layers_that_need_a_gpu_in_several_processes(monkeypatch):
+    cfg = small_semantic_cfg(5, ("MODEL.RESNETS.NORM", "SyncBN"))
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    with _ddp_on_any_device(cfg), pytest.raises(InputError) as caught:
+        defaults.create_ddp_model(Trainer.build_model(cfg))
+    assert "On the CPU set MODEL.RESNETS.NORM to naiveSyncBN" in str(caught.value)

@@ -72,6 +72,10 @@ TRAININGS = {
         small_semantic_cfg(5, (*COMMON, *SAME_POINTS)),
         [semantic_image(seed) for seed in range(4)],
     ),
+    "synchronised normalisation": lambda: (
+        small_semantic_cfg(5, (*COMMON, *SAME_POINTS, "MODEL.RESNETS.NORM", "naiveSyncBN")),
+        [semantic_image(seed) for seed in range(4)],
+    ),
     "one rank ignored": lambda: (
         small_semantic_cfg(5, COMMON),
         [semantic_image(0), semantic_image(1, ignored=True)],

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,6 +29,7 @@ from detectron2.utils.events import (
 
 from ..checkpoint.loading import Checkpointer, load_weights
 from ..checkpoint.saving import FINAL
+from ..config.tree import all_keys, value_of
 from ..data.random_numbers import kept_random_state
 from ..data.training_loader import build_training_loader
 from ..data.workers import outlive_signals
@@ -59,7 +61,7 @@ class Trainer(DefaultTrainer):
             find_task(cfg).check_dataset(cfg, name, is_train=True)
         for name in cfg.DATASETS.TEST:
             find_task(cfg).check_dataset(cfg, name)
-        with _ddp_on_any_device():
+        with _ddp_on_any_device(cfg):
             super().__init__(cfg)
         self.resumed_from = ""
 
@@ -191,13 +193,27 @@ class Trainer(DefaultTrainer):
 
 
 @contextlib.contextmanager
-def _ddp_on_any_device() -> Iterator[None]:
-    """Make `DefaultTrainer` wrap a model where its parameters are; Detectron2 wants a GPU."""
+def _ddp_on_any_device(cfg: CfgNode) -> Iterator[None]:
+    """Make `DefaultTrainer` wrap a model where its parameters are; Detectron2 wants a GPU.
+
+    Raises:
+        InputError: several processes on the CPU, and layers that PyTorch has for GPUs only.
+    """
     original = defaults.create_ddp_model
 
     def create_ddp_model(model: torch.nn.Module, **options: Any) -> torch.nn.Module:
         device = next(model.parameters()).device
-        return original(model, device_ids=[device] if device.type == "cuda" else None, **options)
+        layers = (isinstance(layer, torch.nn.SyncBatchNorm) for layer in model.modules())
+        if device.type != "cuda" and comm.get_world_size() > 1 and any(layers):
+            keys = [key for key in all_keys(cfg) if value_of(cfg, key) == "SyncBN"]
+            raise InputError(
+                "SyncBN in several processes needs GPUs. On the CPU set "
+                f"{' and '.join(keys)} to naiveSyncBN, which computes the same, or to BN."
+            )
+        devices = [device] if device.type == "cuda" else None
+        with warnings.catch_warnings():  # of an option that Detectron2 sets, from each process
+            warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+            return original(model, device_ids=devices, **options)
 
     defaults.create_ddp_model = create_ddp_model
     try:
