@@ -3,18 +3,21 @@
 
     python tools/inspect_checkpoint.py model_final.pkl
     python tools/inspect_checkpoint.py model_final.pkl --config-file … MODEL.ROI_HEADS.NUM_CLASSES 8
+    python tools/inspect_checkpoint.py model_final.pth --save model_final.safetensors
 
 Exit status: 0 if it fits (or no config is given), 1 if it does not, 2 if it cannot be read.
 """
 
 import argparse
 import sys
+from pathlib import Path
 
 from detectron2.config import CfgNode
 
 from pointrend_seg.checkpoint.contents import Contents, describe
 from pointrend_seg.checkpoint.files import CheckpointFile, read_checkpoint
 from pointrend_seg.checkpoint.fit import Fit, fit, settings_that_differ
+from pointrend_seg.checkpoint.safe_tensors import save_safetensors
 from pointrend_seg.command_line.options import (
     add_common_options,
     add_remote_option,
@@ -31,7 +34,13 @@ ARCHITECTURE = "MODEL.META_ARCHITECTURE"
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
-    parser.add_argument("file", help="checkpoint: .pkl, .pth or .pt")
+    parser.add_argument("file", help="checkpoint: .pkl, .pth, .pt or .safetensors")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE.safetensors",
+        help="also write the weights, which need no pickle there, to share them",
+    )
     parser.add_argument("--config-file", default="", help="config that the checkpoint should fit")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to the config")
     add_remote_option(parser)
@@ -47,6 +56,9 @@ def main(argv: list[str] | None = None) -> None:
     file = read_checkpoint(args.file)
     contents = describe(file.model)
     print_contents(file, contents)
+    if args.save:
+        save_safetensors(args.save, file.model, file.details)
+        print(f"\n{args.save}: {len(file.model)} tensors")
     if args.config_file and not check(file, contents, args):
         sys.exit(1)
 

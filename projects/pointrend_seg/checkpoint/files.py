@@ -1,4 +1,4 @@
-"""Read a checkpoint file without running code in it."""
+"""Read a checkpoint file of any format without running code in it."""
 
 import copy
 import pickle
@@ -12,6 +12,7 @@ import torch
 
 from ..errors import InputError, first_line
 from .restricted_pickle import PickledArray, load_pickle, refused_global
+from .safe_tensors import SUFFIX, load_safetensors
 
 # A torch.save file is a zip archive, or a pickle that begins with a magic number (old format).
 _ZIP = b"PK\x03\x04"
@@ -25,31 +26,39 @@ class CheckpointFile:
     Attributes:
         path: path of the file.
         size: size of the file in bytes.
-        kind: "pickle" or "torch.save".
+        kind: "pickle", "torch.save" or "safetensors".
         model: the weights by name, on the CPU, with the names in the file. It has PyTorch's
             ``_metadata`` (versions of the modules) if the file has it.
-        details: other entries that are strings, numbers or booleans, e.g. ``__author__`` or
-            ``iteration``.
-        others: the names of all other entries, e.g. the optimizer's state.
+        rest: all other entries, e.g. ``__author__``, ``iteration`` or the optimizer's state.
     """
 
     path: Path
     size: int
     kind: str
     model: OrderedDict
-    details: dict
-    others: list[str]
+    rest: dict
+
+    @property
+    def details(self) -> dict:
+        """The entries besides the weights that are strings, numbers or booleans."""
+        return {k: v for k, v in self.rest.items() if isinstance(v, (str, bool, int, float))}
+
+    @property
+    def others(self) -> list[str]:
+        """The names of all other entries besides the weights."""
+        return [str(key) for key in self.rest if key not in self.details]
 
     def for_checkpointer(self) -> dict:
         """Return a dict for Detectron2's checkpointer; it shares the tensors, not the dicts."""
-        return {**self.details, "model": copy.copy(self.model)}  # copies _metadata, too
+        return {**self.rest, "model": copy.copy(self.model)}  # copies _metadata, too
 
 
 def read_checkpoint(path: str | Path) -> CheckpointFile:
-    """Read a checkpoint: a ``.pkl`` of Detectron2, Detectron or Caffe2, or a torch.save file.
+    """Read a checkpoint: a ``.pkl``, a ``.safetensors`` or a torch.save file.
 
-    Detectron2 reads files named ``.pkl`` as pickles, and all others as torch.save files. Files
-    that it could not read are refused.
+    A ``.pkl`` is one of Detectron2, Detectron or Caffe2, a ``.pyth`` one of pycls. As in Detectron2
+    the name decides how a file is read: all others are torch.save files. A file whose content is
+    of another format than its name says is refused.
 
     Raises:
         InputError: the file does not exist, is not a complete checkpoint, needs more than weights
@@ -62,20 +71,23 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
     if size == 0:
         raise InputError(f"{path} is empty. Download it again.")
     kind = _kind(path)
-    content = load_pickle(path) if kind == "pickle" else _load_torch(path)
+    if kind == "safetensors":
+        weights, texts = load_safetensors(path)
+        return CheckpointFile(path, size, kind, _weights(path, weights), texts)
+    content = load_pickle(path) if kind == "pickle" else load_torch(path)
     if not isinstance(content, Mapping):
         raise InputError(
             f"{path} contains {_article(content)}, but a checkpoint is a dict with weights by name "
             "under 'model'."
         )
     model, rest = _split(path, kind, content)
-    plain = {k: v for k, v in rest.items() if isinstance(v, (str, bool, int, float))}
-    others = [str(key) for key in rest if key not in plain]
-    return CheckpointFile(path, size, kind, _weights(path, model), plain, others)
+    return CheckpointFile(path, size, kind, _weights(path, model), rest)
 
 
 def _kind(path: Path) -> str:
     """Return the kind according to the first bytes; it must agree with the extension."""
+    if path.suffix == SUFFIX:
+        return "safetensors"
     with open(path, "rb") as file:
         start = file.read(64)
     by_torch = start.startswith(_ZIP) or _LEGACY in start
@@ -94,7 +106,12 @@ def _kind(path: Path) -> str:
     )
 
 
-def _load_torch(path: Path) -> Any:
+def load_torch(path: str | Path) -> Any:
+    """Load a torch.save file of tensors and plain values.
+
+    Raises:
+        InputError: the file needs anything else, which the message names, or is incomplete.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -113,6 +130,12 @@ def _load_torch(path: Path) -> Any:
 
 def _split(path: Path, kind: str, content: Mapping) -> tuple[Mapping, dict]:
     """Return the weights and all other entries, with the rules of Detectron2's checkpointer."""
+    if path.suffix == ".pyth":
+        state = content.get("model_state")
+        if not isinstance(state, Mapping):
+            raise InputError(f"{path} has no weights under 'model_state', as files of pycls have.")
+        model = {k: v for k, v in state.items() if not str(k).endswith("num_batches_tracked")}
+        return model, {"__author__": "pycls", "matching_heuristics": True}
     if kind == "torch.save":
         model = content.get("model", content)
     elif "model" in content and "__author__" in content:
@@ -124,6 +147,8 @@ def _split(path: Path, kind: str, content: Mapping) -> tuple[Mapping, dict]:
         )
     else:
         blobs = content.get("blobs", content)
+        if not isinstance(blobs, Mapping):
+            raise InputError(f"{path} has {_article(blobs)} under 'blobs', not weights by name.")
         model = {k: v for k, v in blobs.items() if not str(k).endswith("_momentum")}
         return model, {"__author__": "Caffe2", "matching_heuristics": True}
     if not isinstance(model, Mapping):

@@ -92,6 +92,8 @@ def _problem(path: Path, read: Callable[[str], Any]) -> str | None:
             part = archive.testzip()  # compares checksums, which `torch.load` does not
         if part is None:
             content = read(str(path))
+    except InputError as error:
+        return str(error).rstrip(".")
     except Exception as error:
         return f"{path} is damaged ({first_line(error)}; {path.stat().st_size} bytes)"
     if part is not None:

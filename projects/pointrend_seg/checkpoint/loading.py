@@ -3,8 +3,11 @@
 import logging
 import os
 from typing import Any
+from urllib.parse import parse_qs
 
+from ..config.reading import check_address, is_remote
 from ..errors import InputError, first_line
+from .files import load_torch, read_checkpoint
 from .finite import first_bad_weight
 from .last_checkpoint import find_last_checkpoint
 from .names import upgrade_names
@@ -14,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpointer(SavingCheckpointer):
-    """Detectron2's checkpointer with clear errors, and a record of weights that did not fit.
+    """Detectron2's checkpointer without code from files, and with clear errors.
 
     Attributes:
         incompatible: ``missing_keys``, ``unexpected_keys`` and ``incorrect_shapes`` of the last
@@ -31,6 +34,8 @@ class Checkpointer(SavingCheckpointer):
         """
         if not path:
             return super().load(path, *args, **kwargs)
+        if is_remote(path):
+            check_address(path)
         try:
             local = self.path_manager.get_local_path(path.split("?")[0])
         except Exception as error:
@@ -56,6 +61,27 @@ class Checkpointer(SavingCheckpointer):
             ) from error
         finally:
             self._parsed_url_during_load = None
+
+    def _load_file(self, filename: str) -> dict:
+        """Read a file with `read_checkpoint`; ``?matching_heuristics=True`` may follow its name."""
+        checkpoint = read_checkpoint(filename).for_checkpointer()
+        strange = [name for name in checkpoint["model"] if not name.isprintable()]
+        if strange:
+            raise InputError(
+                f"{filename} has the weight {ascii(strange[0])}. Names of weights are printable."
+            )
+        query = parse_qs(self._parsed_url_during_load.query if self._parsed_url_during_load else "")
+        if query.pop("matching_heuristics", None) == ["True"]:
+            checkpoint["matching_heuristics"] = True
+        if query:
+            raise InputError(
+                f"MODEL.WEIGHTS ends in ?{'&'.join(query)}=…. Only ?matching_heuristics=True is "
+                "known."
+            )
+        return checkpoint
+
+    def _torch_load(self, f: str) -> Any:
+        return load_torch(f)
 
     def _load_model(self, checkpoint: dict) -> Any:
         weights = upgrade_names(checkpoint["model"])

@@ -138,12 +138,14 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
         """Build the loader of the training sets, with the mapper of the task."""
+        _refuse_proposal_files(cfg)
         check_batch_size(cfg, comm.get_world_size())
         return build_training_loader(cfg, find_task(cfg).build_mapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
         """Build the loader of a test set, with the mapper of the task."""
+        _refuse_proposal_files(cfg)
         mapper = find_task(cfg).build_mapper(cfg, is_train=False)
         loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
         loader.worker_init_fn = outlive_signals
@@ -229,6 +231,16 @@ def check_batch_size(cfg: CfgNode, num_processes: int) -> None:
         raise InputError(
             f"SOLVER.IMS_PER_BATCH is {images}, which {num_processes} processes cannot share "
             "evenly: it counts the images of all together. Choose a multiple of their number."
+        )
+
+
+def _refuse_proposal_files(cfg: CfgNode) -> None:
+    """Raise `InputError` where Detectron2 would load pickles, whatever they run."""
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise InputError(
+            "MODEL.LOAD_PROPOSALS is True, but files of proposals (DATASETS.PROPOSAL_FILES_TRAIN "
+            "and DATASETS.PROPOSAL_FILES_TEST) are pickles, which could run code, and are not read. "
+            "Set it to False and train a model that makes its own proposals."
         )
 
 
