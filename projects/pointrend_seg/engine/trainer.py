@@ -239,8 +239,8 @@ def _refuse_proposal_files(cfg: CfgNode) -> None:
     if cfg.MODEL.LOAD_PROPOSALS:
         raise InputError(
             "MODEL.LOAD_PROPOSALS is True, but files of proposals (DATASETS.PROPOSAL_FILES_TRAIN "
-            "and DATASETS.PROPOSAL_FILES_TEST) are pickles, which could run code, and are not read. "
-            "Set it to False and train a model that makes its own proposals."
+            "and DATASETS.PROPOSAL_FILES_TEST) are pickles, which could run code: they are not "
+            "read. Set it to False and train a model that makes its own proposals."
         )
 
 
