@@ -111,27 +111,37 @@ def mask_point_loss(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.
     if logits.numel() == 0:
         return logits.sum()  # a mean over nothing is NaN
     valid = labels != ignore_value
-    # The mean over all points, and then what it is too small by: without ignored points that is
-    # a factor of 1, and loss and gradient are Detectron2's to the last bit.
+    # Without ignored points, loss and gradient are Detectron2's to the last bit.
     mean = F.binary_cross_entropy_with_logits(
         logits, labels.where(valid, 0.0).to(logits.dtype), weight=valid.to(logits.dtype)
     )
-    # (A number divided by a tensor would be multiplied by its reciprocal: n / n is not 1 then.)
-    count = valid.sum().clamp(min=1)
-    return mean * (torch.full_like(count, valid.numel()) / count)
+    return mean * label_scale(labels, ignore_value=ignore_value)
 
 
-def mask_point_gradient(logits: Tensor, labels: Tensor) -> Tensor:
+def mask_point_gradient(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.0) -> Tensor:
     """Compute the gradient of each mask's mean binary cross entropy with respect to its logits.
 
     Args:
         logits: (R, P).
-        labels: (R, P), float in [0, 1]; none is ignored.
+        labels: (R, P), float in [0, 1], or ``ignore_value``, at which the cross entropy is 0.
 
     Returns:
-        (R, P), in [-1 / P, 1 / P]. Divided by R it is the gradient of `mask_point_loss`.
+        (R, P), in [-1 / P, 1 / P]. Divided by R, and multiplied by the number of all points over
+        that of those with a label, it is the gradient of `mask_point_loss`.
     """
-    return (logits.sigmoid() - labels) / logits.shape[1]
+    gradient = (logits.sigmoid() - labels) / logits.shape[1]
+    return gradient.where(labels != ignore_value, 0.0)
+
+
+def label_scale(labels: Tensor, *, ignore_value: float = -1.0) -> Tensor:
+    """Return the number of all points over that of those with a label: a scalar, 1 or more.
+
+    With it a mean over all points becomes one over those with a label. Without ignored points it is
+    exactly 1. (A number divided by a tensor would be multiplied by its reciprocal: n / n is not 1
+    then.)
+    """
+    count = (labels != ignore_value).sum().clamp(min=1)
+    return torch.full_like(count, labels.numel()) / count
 
 
 def mask_point_accuracy(logits: Tensor, labels: Tensor, *, ignore_value: float = -1.0) -> Tensor:

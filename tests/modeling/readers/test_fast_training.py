@@ -77,6 +77,20 @@ def test_gradients_are_scaled(factor):
     )
 
 
+@pytest.mark.parametrize("share", [0.3, 0.9, 1.0])
+def test_points_without_a_label_do_not_count(share):
+    case = Case().build()
+    ignored = torch.rand(case.labels.shape, generator=torch.Generator().manual_seed(1)) < share
+    ignored[0] = True  # a whole box
+    case.labels[ignored] = -1
+    assert_same_training(case)
+    losses, _ = case.losses(FusedBoxReader)
+    losses["point"].backward()
+    for name, gradient in case.gradients().items():
+        assert gradient is None or share < 1 or not gradient.any(), name
+    assert (losses["point"] == 0) == (share == 1)
+
+
 @pytest.mark.parametrize("name", ["mask", "point"])
 def test_only_one_of_the_losses(name):
     case = Case(pooler=("p2", "p3"), points=("p3", "p4")).build()

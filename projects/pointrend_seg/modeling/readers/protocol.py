@@ -142,7 +142,7 @@ class BoxReader(Protocol):
 
         Args:
             coords: (R, P, 2), in the [0, 1] frames of the boxes.
-            labels: (R, P), float in [0, 1].
+            labels: (R, P), float in [0, 1], or -1 for points that do not count.
 
         Returns:
             the loss, a scalar, and the logits (R, P).

@@ -10,7 +10,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ....points.boxes import to_image
-from ....points.losses import mask_point_gradient, mask_point_loss
+from ....points.losses import label_scale, mask_point_gradient, mask_point_loss
 from ....points.precision import at_least_float32
 from .mlp import CoarseCells, RowMLP
 from .parts import split_boxes
@@ -28,7 +28,7 @@ class PointBatch:
         boxes: of each image, (R_i, 4).
         coords: (R, P, 2), in the boxes' frames.
         classes: (R,), int64.
-        labels: (R, P), in [0, 1].
+        labels: (R, P), in [0, 1], or -1 where there is none.
         trains: whether gradients will be wanted.
     """
 
@@ -92,7 +92,7 @@ class PointLoss(Function):
         logits = torch.cat(logit_parts)
         if train:
             coarse_gradient = torch.cat(coarse_gradients).reshape(coarse.shape)
-            ctx.gradients = coarse_gradient, sums, map_gradients
+            ctx.gradients = coarse_gradient, sums, map_gradients, label_scale(batch.labels)
         ctx.maps, ctx.num_maps = batch.maps, num_maps
         ctx.mark_non_differentiable(logits)
         return mask_point_loss(logits, batch.labels), logits
@@ -105,11 +105,11 @@ class PointLoss(Function):
                 "The gradients of the fast path's point loss can be had once. For a second "
                 "backward pass set MODEL.POINT_HEAD.FAST_PATH to False."
             )
-        coarse_gradient, sums, map_gradients = ctx.gradients
+        coarse_gradient, sums, map_gradients, scale = ctx.gradients
         ctx.gradients = None
         # Of each box the gradient of its mean was taken: in half precision, that of the sum over
         # all points might be too large, and that of the mean too small.
-        factor = gradient / len(coarse_gradient)
+        factor = gradient / len(coarse_gradient) * scale
         ctx.maps.add(map_gradients, factor)
         return (
             None,
