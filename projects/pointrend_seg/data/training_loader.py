@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .labels import UNREADABLE
 from .random_numbers import kept_random_state, seeded
-from .workers import outlive_signals
+from .workers import affordable_workers, largest_input, set_up_worker
 
 Draw = tuple[int, int]
 _ORIENTATION, _TURNED = 274, (5, 6, 7, 8)  # the EXIF tag, and its values that swap the sides
@@ -48,7 +48,9 @@ class TrainingLoader:
             torch's CPU generator.
         batch_size: images in a batch of this process.
         grouped: whether a batch has images of similar aspect ratios.
-        num_workers: processes that read ahead; 0 reads in this one.
+        num_workers: processes that read ahead, or fewer if shared memory is not enough for the
+            images; 0 reads in this one.
+        image_bytes: tensors of an image that the mapper made.
     """
 
     def __init__(
@@ -60,13 +62,18 @@ class TrainingLoader:
         batch_size: int,
         grouped: bool,
         num_workers: int,
+        image_bytes: int = 1,
     ):
         self._wide = [_states_wide(record) for record in records] if grouped else []
         self._records = DatasetFromList(records, copy=False)
         self._sampler = sampler
         self._mapper = PicklableWrapper(mapper)
         self._batch_size = batch_size
-        self._num_workers = num_workers
+        # each worker reads two images ahead if they are grouped, else two batches, as in Detectron2
+        self._ahead = 2 if grouped else 2 * batch_size
+        self._num_workers = affordable_workers(
+            num_workers, image_bytes=image_bytes, ahead=self._ahead, held=2 * batch_size
+        )
         self._rank, self._processes = comm.get_rank(), comm.get_world_size()
         # The order: draws that come first, then the sampler's from a position on.
         self._again: list[Draw] = []
@@ -78,16 +85,14 @@ class TrainingLoader:
 
     def __iter__(self) -> Iterator[list[dict]]:
         places: deque[tuple[int, list[Draw]]] = deque()
-        # each worker reads two images ahead if they are grouped, else two batches, as in Detectron2
-        ahead = 2 if self._wide else 2 * self._batch_size
         images = DataLoader(
             _Images(self._records, self._mapper, self._sampler._seed),
             batch_size=None,  # a worker reads an image, not a batch
             sampler=self._plan(places),
             num_workers=self._num_workers,
             collate_fn=_unchanged,
-            prefetch_factor=ahead if self._num_workers else None,
-            worker_init_fn=outlive_signals,
+            prefetch_factor=self._ahead if self._num_workers else None,
+            worker_init_fn=set_up_worker,
         )
         # PyTorch draws a number for each iterator; an undisturbed run has one
         with kept_random_state() if self._drawn else contextlib.nullcontext():
@@ -254,4 +259,5 @@ def build_training_loader(cfg: CfgNode, mapper: Callable[[dict], dict]) -> Any:
         batch_size=parts["total_batch_size"] // comm.get_world_size(),
         grouped=parts["aspect_ratio_grouping"],
         num_workers=parts["num_workers"],
+        image_bytes=largest_input(cfg, parts["dataset"], is_train=True),
     )

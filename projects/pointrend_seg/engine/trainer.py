@@ -32,7 +32,7 @@ from ..checkpoint.saving import FINAL
 from ..config.tree import all_keys, value_of
 from ..data.random_numbers import kept_random_state
 from ..data.training_loader import build_training_loader
-from ..data.workers import outlive_signals
+from ..data.workers import affordable_workers, largest_input, set_up_worker
 from ..errors import InputError
 from ..evaluation.build import build_evaluator
 from ..modeling.registry import explain_missing, look_up
@@ -147,8 +147,13 @@ class Trainer(DefaultTrainer):
         """Build the loader of a test set, with the mapper of the task."""
         _refuse_proposal_files(cfg)
         mapper = find_task(cfg).build_mapper(cfg, is_train=False)
-        loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
-        loader.worker_init_fn = outlive_signals
+        parts = build_detection_test_loader.from_config(cfg, dataset_name, mapper=mapper)
+        image_bytes = largest_input(cfg, parts["dataset"], is_train=False)
+        parts["num_workers"] = affordable_workers(
+            parts["num_workers"], image_bytes=image_bytes, ahead=2, held=2
+        )
+        loader = build_detection_test_loader(**parts)
+        loader.worker_init_fn = set_up_worker
         return StoppableLoader(loader)
 
     def build_writers(self) -> list[EventWriter]:
