@@ -64,6 +64,20 @@ def test_a_refused_run_leaves_what_was_there(cfg, tmp_path):
     assert (out / "config.yaml").read_text() == "of the training before"
 
 
+def test_a_training_removes_parts_of_checkpoints_that_killed_ones_left(cfg, tmp_path):
+    out = tmp_path / "new" / "out"
+    out.mkdir(parents=True)
+    (out / ".model_0000004.part.pth").touch()
+    with RunFolder() as evaluation:
+        evaluation.begin(cfg, "eval_config.yaml")
+    assert (out / ".model_0000004.part.pth").exists()  # perhaps of a training that runs
+    with RunFolder() as training:
+        training.lock(cfg)
+        assert (out / ".model_0000004.part.pth").exists()
+        training.begin(cfg, "config.yaml")
+        assert not (out / ".model_0000004.part.pth").exists()
+
+
 def test_a_folder_that_another_used_meanwhile_stays(cfg, tmp_path):
     with pytest.raises(InputError), RunFolder() as folder:
         folder.lock(cfg)

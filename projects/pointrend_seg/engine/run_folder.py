@@ -74,6 +74,9 @@ class RunFolder:
         self._made = []
         folder, rank = Path(cfg.OUTPUT_DIR), comm.get_rank()
         folder.mkdir(parents=True, exist_ok=True)
+        if self._lock is not None:  # parts of checkpoints are those of killed trainings
+            for part in folder.glob(".model_*.part.pth"):
+                part.unlink()
         file = _LogFile(folder / ("log.txt" if rank == 0 else f"log.txt.rank{rank}"))
         file.setFormatter(_FORMAT)
         self._log.setTarget(file)
