@@ -36,9 +36,9 @@ class Training:
         self.process = None
         self.text = ""
 
-    def start(self, *args, datasets=None, **environment) -> subprocess.Popen:
+    def start(self, *args, **environment) -> subprocess.Popen:
         """Start it with more arguments of train_net.py; the process leads a group of its own."""
-        self.log = self.output.with_name(f"{self.output.name}.txt")
+        self.log = self.output.with_name(f"{self.output.name}_{time.monotonic_ns()}.txt")
         command = [sys.executable, "tools/train_net.py", "--config-file", self.config, *args]
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
