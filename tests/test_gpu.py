@@ -1,6 +1,5 @@
 """What needs a CUDA device; `pytest -m gpu` runs these alone."""
 
-import socket
 from dataclasses import replace
 
 import pytest
@@ -31,6 +30,7 @@ from pointrend_seg.engine import distributed
 from pointrend_seg.engine.distributed import Place, Processes, launch
 from pointrend_seg.structures.shared_masks import SharedMasks
 from small_configs import small_instance_cfg, small_semantic_cfg
+from tool_runs import free_port
 
 pytestmark = pytest.mark.gpu
 
@@ -289,9 +289,7 @@ def test_traces_and_predictor_on_the_gpu(tmp_path):
 
 def test_a_process_group_on_the_gpu():
     """One process of one: what several do, but for waiting for each other."""
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        place = Place(host="127.0.0.1", port=holder.getsockname()[1])
+    place = Place(host="127.0.0.1", port=free_port())
     processes = Processes(place, distributed._serve(place), start_timeout=60)
     try:
         processes.join("cuda")

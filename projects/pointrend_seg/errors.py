@@ -32,7 +32,8 @@ class EndedByPeer(Exception):
 def is_peer_error(error: BaseException) -> bool:
     """Tell whether an error comes from the connection to another process of a run."""
     from_backend = isinstance(error, RuntimeError) and _PEER_ERROR.search(str(error))
-    return isinstance(error, torch.distributed.DistError) or bool(from_backend)
+    # Gloo raises plain `RuntimeError`, and so did NCCL before PyTorch 2.1.
+    return isinstance(error, getattr(torch.distributed, "DistError", ())) or bool(from_backend)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

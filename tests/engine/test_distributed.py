@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from mask_inputs import features, losses_of, mask_head, proposals
 from pointrend_seg.engine import distributed
 from pointrend_seg.engine.distributed import Place, Processes, launch
 from pointrend_seg.errors import EndedByPeer, InputError, is_peer_error
-from tool_runs import REPOSITORY
+from tool_runs import REPOSITORY, free_port
 
 STARTED: list[subprocess.Popen] = []
 
@@ -166,7 +165,8 @@ def test_other_counts_end_all():
 
 
 def test_nobody_at_the_address():
-    with free_port() as port, pytest.raises(InputError) as caught:
+    port = free_port()
+    with pytest.raises(InputError) as caught:
         distributed._connect(Place(1, 2, 0, 1, "127.0.0.1", port), 0.2)
     assert f"found nobody at 127.0.0.1:{port} for 0.2 seconds" in str(caught.value)
 
@@ -176,13 +176,6 @@ def test_a_port_that_is_taken():
     url = f"tcp://127.0.0.1:{server.port}"
     with pytest.raises(InputError, match=f"Port {server.port} of this machine is in use"):
         launch(print, num_processes=2, dist_url=url)
-
-
-@contextlib.contextmanager
-def free_port():
-    with socket.socket() as holder:  # bound, but not listening
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -299,8 +292,7 @@ def test_no_process_outlives_the_one_that_started_it(signum, status, tmp_path):
 
 @pytest.mark.slow
 def test_two_machines(tmp_path):
-    with free_port() as port:
-        url = f"tcp://127.0.0.1:{port}"
+    url = f"tcp://127.0.0.1:{free_port()}"
     machines = [
         start("join_and_count", tmp_path, num_machines=2, machine_rank=rank, dist_url=url)
         for rank in (1, 0)
@@ -313,8 +305,8 @@ def test_two_machines(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_machine_that_is_missing(rank, tmp_path):
-    with free_port() as port:
-        url = f"tcp://127.0.0.1:{port}"
+    port = free_port()
+    url = f"tcp://127.0.0.1:{port}"
     options = {"num_machines": 2, "machine_rank": rank, "dist_url": url, "start_timeout": 2}
     machine = start("join_and_count", tmp_path, **options)
     text = machine.communicate(timeout=120)[1]
@@ -342,9 +334,8 @@ def started_by(starter, function, folder):
     if starter == "torchrun":
         module = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
         return [start(function, folder, python=module)]
-    with free_port() as port:
-        shared = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost"}
-        shared |= {"SLURM_STEP_TASKS_PER_NODE": "2", "MASTER_PORT": str(port)}
+    shared = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost"}
+    shared |= {"SLURM_STEP_TASKS_PER_NODE": "2", "MASTER_PORT": str(free_port())}
     return [
         start(function, folder, environ={**shared, "SLURM_PROCID": rank, "SLURM_LOCALID": rank})
         for rank in "10"

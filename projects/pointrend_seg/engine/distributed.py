@@ -8,7 +8,6 @@ shown once. The process group is made when all have arrived: NCCL for GPUs, Gloo
 
 import atexit
 import contextlib
-import errno
 import logging
 import multiprocessing
 import os
@@ -192,23 +191,20 @@ def launch(
     if count == 1:
         main(*args, Processes())
         return
-    first = Place(
-        rank=machine_rank * num_processes,
-        world_size=count,
-        local_size=num_processes,
-    )
-    if check is not None and check(first.world_size).startswith("cuda"):
+    first = Place(machine_rank * num_processes, count, local_size=num_processes)
+    device = "cpu" if check is None else check(count)
+    if device.startswith("cuda"):
         last = num_processes - 1
-        _gpu(replace(first, rank=first.rank + last, local_rank=last), "cuda")
+        _gpu(replace(first, rank=first.rank + last, local_rank=last), device)
     if dist_url == "auto":  # a store of this process: no other can take its port in between
         first = replace(first, host="127.0.0.1")
     else:
         host, port = _address(dist_url)
         first = replace(first, host=host, port=port)
-    store = _serve(first) if machine_rank == 0 else None
-    first = replace(first, port=store.port if store is not None else first.port)
+    store = _serve(first) if machine_rank == 0 else None  # it lives as long as this function
+    if store is not None:
+        first = replace(first, port=store.port)
     _start(main, args, first, start_timeout)
-    del store  # until here
 
 
 def check_counts(
@@ -257,8 +253,8 @@ def _serve(place: Place) -> dist.TCPStore:
     """Open the store on this machine, at a free port if ``place.port`` is 0."""
     try:
         return dist.TCPStore("127.0.0.1", place.port, is_master=True, wait_for_workers=False)
-    except dist.DistNetworkError as error:
-        if errno.errorcode[errno.EADDRINUSE] not in str(error):
+    except RuntimeError as error:
+        if "address already in use" not in str(error).lower():
             raise
         raise InputError(
             f"Port {place.port} of this machine is in use, perhaps by another training. Choose "
@@ -394,7 +390,8 @@ def _start(main: Callable[..., object], args: tuple, first: Place, start_timeout
     handlers = {}
     try:
         if threading.current_thread() is threading.main_thread():
-            handlers = {signum: signal.signal(signum, hand_on) for signum in _SIGNALS}
+            heard = [n for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+            handlers = {signum: signal.signal(signum, hand_on) for signum in heard}
         for local_rank in range(first.local_size):
             place = replace(first, rank=first.rank + local_rank, local_rank=local_rank)
             receiver, sender = context.Pipe(duplex=False)
