@@ -22,6 +22,7 @@ from pointrend_seg.benchmark.tables import as_json, hardware, table
 from pointrend_seg.command_line.options import add_common_options, tool_parser
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.errors import InputError
+from pointrend_seg.files.atomic import write_text
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -61,8 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     print(table(measurements))
     if args.json:
-        with open(args.json, "w") as file:
-            json.dump(as_json(measurements, vars(args)), file, indent=1)
+        write_text(args.json, json.dumps(as_json(measurements, vars(args)), indent=1))
         print(f"\nEvery sample is in {args.json}.")
 
 

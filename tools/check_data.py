@@ -27,7 +27,8 @@ from pointrend_seg.data.problems import ERROR, KINDS, WARNING
 from pointrend_seg.data.survey.datasets import survey_datasets
 from pointrend_seg.data.survey.findings import Survey
 from pointrend_seg.engine import find_task, load_config
-from pointrend_seg.errors import InputError
+from pointrend_seg.errors import InputError, printable
+from pointrend_seg.files.atomic import write_text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,14 +97,13 @@ def write(survey: Survey, args: argparse.Namespace) -> None:
         if args.json == "-":
             print(text, end="")
             return
-        with open(args.json, "w") as file:
-            file.write(text)
-    print(class_table(survey))
+        write_text(args.json, text)
+    print(printable(class_table(survey), keep="\n"))
     for severity in (ERROR, WARNING):
         for kind, found in survey.with_severity(severity).items():
             print(f"\n{severity} {kind} ({found.count}): {KINDS[kind].what}. {KINDS[kind].fix}")
             for example in found.examples:
-                print(f"  {example}")
+                print(f"  {printable(example)}")
             if found.count > len(found.examples):
                 print(f"  and {found.count - len(found.examples)} more")
     print()
@@ -117,7 +117,7 @@ def class_table(survey: Survey) -> str:
         header += [f"{name}: images", "share"]
         total = sum(count for _, count in classes.values())
         for each, (images, count) in classes.items():
-            row = rows.setdefault(each, {})
+            row = rows.setdefault(printable(each), {})
             row[name] = [images, f"{100 * count / total:.2f} %" if total else ""]
     empty = ["", ""]
     table = [

@@ -19,7 +19,7 @@ from pointrend_seg.command_line.options import (
     tool_parser,
 )
 from pointrend_seg.command_line.running import FoundProblems, run_tool
-from pointrend_seg.errors import InputError
+from pointrend_seg.errors import InputError, printable
 from pointrend_seg.prediction import Predictor
 from pointrend_seg.prediction.folder import predict_images
 from pointrend_seg.prediction.inputs import find_sources
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     skipped = f", {outcome.skipped} were there already" if args.skip_existing else ""
     print(f"{args.output}: {outcome.predicted} predicted{skipped}")
     if outcome.errors:
-        shown = "\n".join(f"  {message}" for message in outcome.errors[:MAX_SHOWN])
+        shown = "\n".join(f"  {printable(message)}" for message in outcome.errors[:MAX_SHOWN])
         hidden = len(outcome.errors) - MAX_SHOWN
         more = f"\n  and {hidden} more" if hidden > 0 else ""
         raise FoundProblems(

@@ -30,6 +30,7 @@ from pointrend_seg.engine.distributed import Processes, check_counts, launch
 from pointrend_seg.engine.dry_run import dry_run
 from pointrend_seg.engine.places import find_place
 from pointrend_seg.engine.trainer import Trainer, evaluate
+from pointrend_seg.errors import printable
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,7 +64,8 @@ def run(argv: list[str] | None = None) -> None:
     place = find_place()
     if place is None or place.rank == 0:
         num_processes = place.world_size if place else check_counts(**launch_options(args))
-        print(dry_run(read_config(args, num_processes), num_processes=num_processes))
+        found = dry_run(read_config(args, num_processes), num_processes=num_processes)
+        print(printable(found, keep="\n"))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.dataset_files import evenly, load_dicts
 from pointrend_seg.drawing.training_input import draw_training_input
 from pointrend_seg.engine import find_task, load_config
-from pointrend_seg.errors import InputError
+from pointrend_seg.errors import InputError, printable
+from pointrend_seg.files.atomic import replaces
+from pointrend_seg.files.names import path_inside
 
 _CONTACT_WIDTH = 600
 
@@ -73,11 +75,13 @@ def main(argv: list[str] | None = None) -> None:
     pictures = []
     for number, record in enumerate(evenly(load_dicts(name), args.num)):
         picture = draw_training_input(mapper(record), classes, cfg.INPUT.FORMAT)
-        file = args.output / f"{number:03d}_{Path(record['file_name']).stem}.png"
-        Image.fromarray(picture).save(file)
+        file = path_inside(args.output, f"{number:03d}_{Path(record['file_name']).stem}.png")
+        with replaces(file) as part:
+            Image.fromarray(picture).save(part)
         pictures.append(picture)
-    Image.fromarray(contact_sheet(pictures)).save(args.output / "contact.png")
-    print(f"{args.output}: {len(pictures)} pictures of {name}, and contact.png")
+    with replaces(args.output / "contact.png") as part:
+        Image.fromarray(contact_sheet(pictures)).save(part)
+    print(f"{args.output}: {len(pictures)} pictures of {printable(name)}, and contact.png")
 
 
 def contact_sheet(pictures: list[np.ndarray]) -> np.ndarray:

@@ -25,7 +25,10 @@ from pointrend_seg.command_line.options import (
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.dataset_files import check_registered, evenly
 from pointrend_seg.engine.config_loading import load_config
-from pointrend_seg.errors import InputError
+from pointrend_seg.errors import InputError, printable
+from pointrend_seg.evaluation.build import results_folder
+from pointrend_seg.files.atomic import replaces
+from pointrend_seg.files.names import path_inside
 from pointrend_seg.report import write_report
 from pointrend_seg.report.comparison import Comparison, open_comparison
 from pointrend_seg.report.panels import draw_sheet
@@ -65,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.report:
         print(write_report(cfg, name, folder=args.predictions))
     if args.output:
-        folder = Path(args.predictions or Path(cfg.OUTPUT_DIR) / "inference" / name)
+        folder = Path(args.predictions or results_folder(cfg, name))
         draw(open_comparison(cfg, name, folder), args)
 
 
@@ -79,8 +82,9 @@ def draw(comparison: Comparison, args: argparse.Namespace) -> None:
     rows = []
     for place, score in enumerate(scores[: args.num]):
         file = f"{place:04d}_{score.boundary_iou:05.1f}_{Path(score.name).stem}.png"
-        Image.fromarray(draw_sheet(comparison.view(score.number))).save(args.output / file)
-        rows.append([file, score.iou, score.boundary_iou])
+        with replaces(path_inside(args.output, file)) as part:
+            Image.fromarray(draw_sheet(comparison.view(score.number))).save(part)
+        rows.append([printable(file), score.iou, score.boundary_iou])
     print(tabulate(rows, ["picture", "IoU", "Boundary IoU"], floatfmt=".1f"))
     print(f"{args.output}: {len(rows)} pictures, sorted by {comparison.sorted_by}.")
 

@@ -52,17 +52,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
-def printable(text: object) -> str:
+def printable(text: object, keep: str = "") -> str:
     r"""Return text from a file with its control characters as escapes.
 
     So it can neither break a line nor hide or turn around what a terminal shows.
+
+    Args:
+        keep: control characters that stay, such as a line break in text of several lines.
 
     Example:
         >>> print(printable("a\nb\x1b[31m"))
         a\nb\x1b[31m
     """
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text)
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
+        for char in str(text)
     )
 
 

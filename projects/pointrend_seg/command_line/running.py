@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 from torch.multiprocessing import ProcessRaisedException
 
-from ..errors import EndedByPeer, InputError, first_line, is_peer_error, versions
+from ..errors import EndedByPeer, InputError, first_line, is_peer_error, printable, versions
 
 PROBLEMS, INPUT_ERROR, BUG, INTERRUPTED = 1, 2, 70, 130
 
@@ -56,6 +56,7 @@ def run_tool(tool: Callable[[], object], *, several_processes: bool = False) -> 
             one would do the same once more.
     """
     hide_explained_errors()
+    escape_log_messages()
     try:
         if not several_processes:
             _check_one_process()
@@ -79,7 +80,7 @@ def run_tool(tool: Callable[[], object], *, several_processes: bool = False) -> 
                 file=sys.stderr,
             )
             sys.exit(BUG)
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
         sys.exit(INPUT_ERROR)
 
 
@@ -103,6 +104,27 @@ def _check_one_process() -> None:
 def hide_explained_errors() -> None:
     """Keep Detectron2's training loop from logging tracebacks of errors that get a message."""
     logging.getLogger("detectron2.engine.train_loop").addFilter(_keep_log_record)
+
+
+class _EscapedRecord(logging.LogRecord):
+    """A log record that shows control characters in its message as escapes.
+
+    Colours stay. Line breaks stay in tables and in messages of other packages.
+    """
+
+    def getMessage(self) -> str:  # noqa: N802  # named by the base class
+        message = super().getMessage()
+        ours = self.name.startswith("pointrend_seg") and not (self.args and "\n" in str(self.msg))
+        if ours or message.isprintable():
+            return printable(message)
+        parts = re.split(r"(\x1b\[[0-9;]*m)", message)
+        parts[::2] = [printable(part, keep="\n\t") for part in parts[::2]]
+        return "".join(parts)
+
+
+def escape_log_messages() -> None:
+    """Make all log messages show control characters, which names of files may have, as escapes."""
+    logging.setLogRecordFactory(_EscapedRecord)
 
 
 def explain(error: BaseException) -> str | None:

@@ -14,9 +14,15 @@ from ..engine.distributed import START_TIMEOUT, Processes
 from ..engine.run_folder import RunFolder
 from ..engine.stopping import stoppable
 from ..engine.trainer import check_batch_size
+from ..files.names import path_inside
 from .options import add_common_options, add_data_options, add_remote_option, data_opts
-from .running import hide_explained_errors
+from .running import escape_log_messages, hide_explained_errors
 
+# What a run appends to, or would find out late: they must be no links.
+_WRITTEN = (
+    *("log.txt", "config.yaml", "metrics.json", "last_checkpoint", "training.lock"),
+    "inference",
+)
 _HELP = {
     "num_gpus": "GPUs, and so processes, on each machine; processes on the CPU if it has no GPU",
     "dist_url": "tcp://HOST:PORT of machine 0, with --num-machines",
@@ -97,10 +103,13 @@ def setup(
     """
     processes = processes or Processes()
     hide_explained_errors()
+    escape_log_messages()
     package = setup_logger(distributed_rank=processes.rank, name="pointrend_seg")
     package.addHandler(logging.NullHandler())  # else Python prints the warnings of each rank
     with stoppable(), RunFolder() as folder:
         cfg = read_config(args, processes.count)
+        for name in (*_WRITTEN, f"log.txt.rank{processes.rank}"):
+            path_inside(cfg.OUTPUT_DIR, name)
         processes.join(cfg.MODEL.DEVICE)
         if not args.eval_only:
             folder.lock(cfg)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from detectron2.utils.file_io import PathManager
 
+from ..config.reading import check_address, is_remote
 from ..errors import InputError
 from .annotations import (
     Annotation,
@@ -258,6 +259,8 @@ def read_categories(name: str, file: str) -> list[dict]:
 
 @_without_garbage_collection()
 def _read_dict(name: str, file: str) -> dict:
+    if is_remote(file):
+        check_address(file)
     try:
         with PathManager.open(file, "r") as opened:
             content = json.load(opened)
@@ -266,7 +269,7 @@ def _read_dict(name: str, file: str) -> dict:
             f"The data set {name} is not there: the file {os.path.abspath(file)} does not exist. "
             f"{root_now()}"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"The annotation file {file} of the data set {name} cannot be read: {error}. Copy it "
             "or export it again."

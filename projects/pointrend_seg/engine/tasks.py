@@ -25,7 +25,7 @@ from ..data.classes import Classes, known_classes
 from ..data.custom.registration import check_custom, check_same_classes
 from ..data.mappers.instance import InstanceMapper
 from ..data.mappers.semantic import SemanticMapper
-from ..evaluation.build import check_machines
+from ..evaluation.build import check_machines, results_folder
 from ..modeling.recording import InstanceTrace, SemanticTrace, trace_instances, trace_semantic
 from ..modeling.registry import look_up
 
@@ -51,6 +51,8 @@ class Task(ABC):
 
     def check_dataset(self, cfg: CfgNode, name: str, *, is_train: bool = False) -> None:
         """Raise `InputError` where a registered data set is missing, broken or does not fit."""
+        if not is_train:
+            results_folder(cfg, name)
         check_custom(name, semantic=self.is_semantic)
         check_same_classes([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
         self._check_labels(cfg, name, is_train)

@@ -34,7 +34,7 @@ from ..data.random_numbers import kept_random_state
 from ..data.training_loader import build_training_loader
 from ..data.workers import affordable_workers, largest_input, set_up_worker
 from ..errors import InputError
-from ..evaluation.build import build_evaluator
+from ..evaluation.build import build_evaluator, results_folder
 from ..modeling.registry import explain_missing, look_up
 from ..modeling.roi_mask_model import RoiMaskModel
 from ..report import write_report
@@ -298,7 +298,7 @@ def write_reports(cfg: CfgNode) -> None:
     if not (cfg.TEST.get("REPORT", True) and comm.is_main_process()):
         return
     for name in cfg.DATASETS.TEST:
-        folder = os.path.join(cfg.OUTPUT_DIR, "inference", name)
+        folder = results_folder(cfg, name)
         if not os.path.isdir(folder):
             continue
         try:

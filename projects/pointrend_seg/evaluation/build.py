@@ -1,7 +1,7 @@
 """Build the evaluator of a data set."""
 
-import os
 from collections import OrderedDict
+from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -10,6 +10,7 @@ from detectron2.utils import comm
 
 from ..data.cityscapes import check_cityscapes_evaluation, ensure_cityscapes_importable
 from ..errors import InputError
+from ..files.names import path_inside
 from .average_precision import IOU_TYPES
 from .cityscapes import CityscapesInstanceEvaluator
 from .coco import CocoInstanceEvaluator
@@ -31,6 +32,15 @@ class MergedEvaluators(DatasetEvaluators):
             for task, metrics in (evaluator.evaluate() or {}).items():
                 merged.setdefault(task, OrderedDict()).update(metrics)
         return merged
+
+
+def results_folder(cfg: CfgNode, dataset_name: str) -> Path:
+    """Return where the results of a data set are written, ``OUTPUT_DIR/inference/DATASET``.
+
+    Raises:
+        InputError: the name leads elsewhere, or to a link.
+    """
+    return path_inside(path_inside(cfg.OUTPUT_DIR, "inference"), dataset_name)
 
 
 def check_machines(dataset_name: str) -> None:
@@ -61,7 +71,7 @@ def build_evaluator(
     Raises:
         InputError: unknown ``evaluator_type``, or the Cityscapes scripts are not installed.
     """
-    output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+    output_folder = output_folder or str(results_folder(cfg, dataset_name))
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if kind == "sem_seg":
         return SemanticSegmentationEvaluator(dataset_name, output_dir=output_folder)

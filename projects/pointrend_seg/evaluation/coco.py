@@ -19,14 +19,15 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances, ROIMasks
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 from pycocotools.coco import COCO
 from tabulate import tabulate
 
 from ..data.annotations import stated_size
 from ..data.coco_json import file_mask_problem
-from ..errors import InputError
+from ..errors import InputError, printable
+from ..files.atomic import replaces, write_text
+from ..files.names import path_inside
 from ..structures.box_masks import BoxMasks
 from .average_precision import IOU_TYPES, Curves, installed_backend, mean_percent, precision_recall
 from .region_masks import encode_region_masks
@@ -80,6 +81,8 @@ class CocoInstanceEvaluator(COCOEvaluator):
                 f"tasks are {', '.join(IOU_TYPES)}, got {', '.join(sorted(unknown))}. Keypoints "
                 "are scored by Detectron2's COCOEvaluator."
             )
+        if output_dir:  # where records without a JSON are converted to
+            path_inside(output_dir, f"{dataset_name}_coco_format.json")
         super().__init__(
             dataset_name,
             tuple(tasks) if tasks else None,
@@ -158,6 +161,8 @@ class CocoInstanceEvaluator(COCOEvaluator):
             least two classes, AP-<class>. Scores that cannot be computed are NaN, and the log
             says why.
         """
+        if self._output_dir:
+            path_inside(self._output_dir, "instances_predictions.pth")
         results = super().evaluate(img_ids)
         main = not self._distributed or comm.is_main_process()
         if not results and main and self._do_evaluation:  # no image was processed
@@ -172,7 +177,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
         if self._output_dir:
             path = os.path.join(self._output_dir, self._results_file)
             logger.info("Saving results to %s", path)
-            with PathManager.open(path, "w") as file:
+            with replaces(path) as part, open(part, "w") as file:
                 json.dump(detections, file)
         if not self._do_evaluation:
             logger.info("%s has no annotations to evaluate with.", self._metadata.json_file)
@@ -193,8 +198,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
             }
             for task, curves in self._curves.items()
         }
-        with PathManager.open(os.path.join(self._output_dir, CURVES_FILE), "w") as file:
-            json.dump(content, file)
+        write_text(os.path.join(self._output_dir, CURVES_FILE), json.dumps(content))
 
     def _tasks_from_predictions(self, predictions: list[dict]) -> tuple[str, ...]:
         if any("keypoints" in prediction for prediction in predictions):
@@ -332,7 +336,7 @@ def _no_curves(categories: int, limits: int) -> Curves:
 
 
 def _table(values: dict[str, float]) -> str:
-    cells = list(itertools.chain(*values.items()))
+    cells = list(itertools.chain(*((printable(name), ap) for name, ap in values.items())))
     columns = min(6, len(cells))
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     headers = ["category", "AP"] * (columns // 2)

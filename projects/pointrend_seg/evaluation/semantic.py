@@ -16,10 +16,10 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 
 from ..data.labels import read_record_labels
 from ..errors import InputError
+from ..files.atomic import replaces
 from .confusion import SemanticConfusion
 
 logger = logging.getLogger(__name__)
@@ -172,8 +172,8 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
 
 
 def _write_json(folder: str, name: str, content: dict | list) -> None:
-    PathManager.mkdirs(folder)
-    with PathManager.open(os.path.join(folder, name), "w") as file:
+    os.makedirs(folder, exist_ok=True)
+    with replaces(os.path.join(folder, name)) as part, open(part, "w") as file:
         json.dump(content, file)
 
 

@@ -30,11 +30,7 @@ def replaces(path: str | os.PathLike) -> Iterator[Path]:
         'AP 39.7'
     """
     path = Path(path)
-    if path.is_symlink():
-        raise InputError(
-            f"{path} is a link to {os.readlink(path)}, and output is not written through links. "
-            "Remove it or choose another output folder."
-        )
+    refuse_link(path)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     part.unlink(missing_ok=True)
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -46,6 +42,15 @@ def replaces(path: str | os.PathLike) -> Iterator[Path]:
         part.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def refuse_link(path: Path) -> None:
+    """Raise `InputError` where a path is a link."""
+    if path.is_symlink():
+        raise InputError(
+            f"{path} is a link to {os.readlink(path)}, and output is not written through links. "
+            "Remove it or choose another output folder."
+        )
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

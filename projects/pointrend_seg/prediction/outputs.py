@@ -10,7 +10,8 @@ A file gets its name only when it is complete.
 
 import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,10 @@ from detectron2.structures import Instances
 from ..data.classes import Classes
 from ..errors import InputError
 from ..evaluation.coco import encode_masks
+from ..files.atomic import replaces, write_text
+from ..files.names import path_inside
+
+_PART = re.compile(r"\..*\.part\.json")  # what a killed process left
 
 
 class OutputFolder:
@@ -54,11 +59,11 @@ class OutputFolder:
     def result_path(self, name: str) -> Path:
         """Return the path of an image's result. The image is done if the file exists."""
         kind, extension = ("labels", "png") if self.semantic else ("objects", "json")
-        return self.folder / kind / f"{name}.{extension}"
+        return path_inside(self.folder, f"{kind}/{name}.{extension}")
 
     def picture_path(self, name: str, suffix: str = "") -> Path:
         """Return the path of an image's picture; ``suffix`` tells several pictures apart."""
-        return self.folder / "pictures" / f"{name}{suffix}.png"
+        return path_inside(self.folder, f"pictures/{name}{suffix}.png")
 
     def write(self, name: str, file_name: str, prediction: dict) -> None:
         """Write the result of an image.
@@ -77,7 +82,7 @@ class OutputFolder:
         content = {"file_name": file_name, "height": height, "width": width, "objects": objects}
         path = self.result_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, lambda part: part.write_text(json.dumps(content)))
+        write_text(path, json.dumps(content))
 
     def _objects(self, instances: Instances) -> Iterator[dict]:
         boxes = instances.pred_boxes.tensor.numpy().astype(float)
@@ -105,6 +110,7 @@ class OutputFolder:
         images: list[dict] = []
         annotations: list[dict] = []
         files = sorted((self.folder / "objects").rglob("*.json"))
+        files = [file for file in files if not _PART.fullmatch(file.name)]
         for image_id, file in enumerate(files, start=1):
             image = json.loads(file.read_text())
             for item in image.pop("objects"):
@@ -116,7 +122,7 @@ class OutputFolder:
         ]
         content = {"images": images, "annotations": annotations, "categories": categories}
         path = self.folder / "predictions.json"
-        _replace(path, lambda part: part.write_text(json.dumps(content)))
+        write_text(path, json.dumps(content))
         return path
 
 
@@ -128,20 +134,11 @@ def save_png(path: Path, picture: np.ndarray) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = picture[:, :, ::-1] if picture.ndim == 3 else picture  # OpenCV writes BGR
-
-    def write(part: Path) -> None:
-        encoded, content = cv2.imencode(".png", picture)
-        if not encoded:
-            raise OSError(f"cannot write {path}")
+    encoded, content = cv2.imencode(".png", picture)
+    if not encoded:
+        raise OSError(f"cannot write {path}")
+    with replaces(path) as part:
         part.write_bytes(content.tobytes())
-
-    _replace(path, write)
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    write(part)
-    os.replace(part, path)
 
 
 def to_cpu(output: dict) -> dict:

@@ -1,5 +1,6 @@
 """Predict on videos, frame by frame."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..files.atomic import replaces
 from .folder import batched
 from .inputs import Source
 from .outputs import OutputFolder, to_cpu
@@ -44,10 +46,11 @@ def predict_video(
     total = int(reader.get(cv2.CAP_PROP_FRAME_COUNT))
     rate = reader.get(cv2.CAP_PROP_FPS) or 25.0
     names: list[str] = []
-    part = target.with_name(f"{target.stem}.part.mp4")
     target.parent.mkdir(parents=True, exist_ok=True)
     writer = None
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(reader.release)
+        part = stack.enter_context(replaces(target)) if visualizations.overlay else target
         frames = tqdm(_frames(reader), total=max(total, 0), unit="frame", disable=not progress)
         for batch in batched(frames, predictor.batch_size):
             outputs = predictor.predict([predictor.prepare_rgb(frame) for frame in batch])
@@ -56,17 +59,13 @@ def predict_video(
                 names.append(name)
                 output.write(name, name, prediction)
                 if visualizations.overlay:
-                    writer = writer or _writer(part, rate, frame.shape)
+                    if writer is None:
+                        writer = _writer(part, rate, frame.shape)
+                        stack.callback(writer.release)  # before the file gets its name
                     picture = draw_overlay(frame, prediction, predictor.classes)
                     writer.write(picture[:, :, ::-1])
-    finally:
-        reader.release()
-        if writer is not None:
-            writer.release()
-    if not names:
-        raise InputError(f"The video {source.path} cannot be read, or has no frames.")
-    if visualizations.overlay:
-        part.replace(target)
+        if not names:
+            raise InputError(f"The video {source.path} cannot be read, or has no frames.")
     return names
 
 

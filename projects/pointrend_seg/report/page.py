@@ -1,6 +1,7 @@
 """Render a page that stands alone: HTML with everything in it, for light and dark, wide and narrow.
 
-The template escapes whatever is put into it; only charts, which are `Markup`, stand as they are.
+The template escapes whatever is put into it, control characters included; only charts, which are
+`Markup`, stand as they are.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+
+from ..errors import printable
 
 Cell = str | float | None
 Chart = tuple[str, Markup]  # a line above it, or "", and what `charts.line_chart` returned
@@ -136,8 +139,17 @@ def format_cell(cell: Cell) -> str:
     return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
 
 
+def _shown(value: object) -> object:
+    """Escape control characters, such as those that turn the direction of writing around."""
+    return printable(value, keep="\n") if type(value) is str else value
+
+
 _environment = Environment(
-    autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    autoescape=True,
+    finalize=_shown,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    keep_trailing_newline=True,
 )
 _environment.filters["format_cell"] = format_cell
 _template = _environment.from_string(_TEMPLATE)

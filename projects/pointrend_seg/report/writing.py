@@ -13,7 +13,9 @@ from detectron2.config import CfgNode
 
 from ..data.dataset_files import evenly
 from ..errors import InputError, versions
+from ..evaluation.build import results_folder
 from ..evaluation.coco import CURVES_FILE
+from ..files.atomic import write_text
 from .charts import Line, line_chart
 from .comparison import Comparison, Score, open_comparison
 from .page import Chart, Figure, Section, Table, render_page
@@ -49,7 +51,7 @@ def write_report(
         >>> write_report(cfg, "my_data").as_posix()
         'output/inference/my_data/report.html'
     """
-    folder = Path(folder or Path(cfg.OUTPUT_DIR) / "inference" / dataset_name)
+    folder = Path(folder or results_folder(cfg, dataset_name))
     history = read_history(Path(cfg.OUTPUT_DIR) / "metrics.json")
     sections = [
         _overview(cfg, dataset_name),
@@ -62,7 +64,7 @@ def write_report(
     ]
     file = folder / "report.html"
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(render_page(f"Evaluation on {dataset_name}", sections), encoding="utf-8")
+    write_text(file, render_page(f"Evaluation on {dataset_name}", sections))
     return file
 
 

@@ -65,7 +65,7 @@ def read_class_file(path: str) -> ClassTable:
     try:
         with open(path, encoding="utf-8-sig") as file:
             content = json.load(file) if path.endswith(".json") else file.read().splitlines()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"The class file {path} cannot be read: {error}. Expected a JSON list of names, or a "
             "text file with one name per line."
