@@ -26,7 +26,7 @@ from pointrend_seg.command_line.options import (
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.engine.trainer import Trainer
-from pointrend_seg.errors import InputError, first_line
+from pointrend_seg.errors import InputError
 
 MAX_SHOWN = 5  # names per group
 ARCHITECTURE = "MODEL.META_ARCHITECTURE"
@@ -117,19 +117,10 @@ def load_and_fit(
     file: CheckpointFile, args: argparse.Namespace, opts: list[str]
 ) -> tuple[CfgNode, Fit]:
     """Build the model of a config on the CPU and compare its weights with the file."""
-    config_file = args.config_file
     cfg = load_config(
-        config_file, [*opts, "MODEL.DEVICE", "cpu"], allow_remote=args.allow_remote_config
+        args.config_file, [*opts, "MODEL.DEVICE", "cpu"], allow_remote=args.allow_remote_config
     )
-    try:
-        model = Trainer.build_model(cfg)
-    except InputError:
-        raise
-    except Exception as error:  # inconsistent keys can raise anything
-        raise InputError(
-            f"no model can be built from {config_file} {' '.join(opts)}: {first_line(error)}"
-        ) from error
-    return cfg, fit(file, model)
+    return cfg, fit(file, Trainer.build_model(cfg))
 
 
 def print_fit(result: Fit, verdict: str) -> None:

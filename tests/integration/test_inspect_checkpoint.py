@@ -110,7 +110,7 @@ def test_settings_may_not_be_enough(inspect, old, tmp_path):
     path = tmp_path / "model.pth"
     torch.save(weights_of(MASK_RCNN), path)
     out, _ = inspect(path, "--config-file", INSTANCE, status=1)
-    assert "with these values alone, no model can be built from configs/quick/" in out
+    assert "with these values alone, No model can be built from this config: " in out
 
 
 def test_code_in_the_file_does_not_run(tmp_path):
@@ -149,7 +149,7 @@ def test_mistakes(inspect, args, text):
     ("config", "text"),
     [
         (("configs/gone.yaml",), "The config file configs/gone.yaml does not exist."),
-        ((INSTANCE, "MODEL.FPN.IN_FEATURES", "['res9']"), "no model can be built from configs/qui"),
+        ((INSTANCE, "MODEL.FPN.IN_FEATURES", "['res9']"), "MODEL.FPN.IN_FEATURES is ['res9']; it is one or more of res2, res3"),
     ],
 )
 def test_a_config_without_a_model(inspect, old, config, text):

@@ -6,9 +6,11 @@ Exit status:
     2   an error that the user can correct: one message, no traceback (also argparse's errors)
     70  a bug: the traceback, and the versions for a bug report
     130 interrupted (Ctrl-C)
+    141 the program that reads the output has ended, as `| head` does
     143 a training that SIGTERM or SIGUSR1 stopped
 """
 
+import io
 import logging
 import os
 import re
@@ -16,29 +18,18 @@ import sys
 import traceback
 from collections.abc import Callable
 
-import torch
-from torch.multiprocessing import ProcessRaisedException
-
 from ..errors import EndedByPeer, InputError, first_line, is_peer_error, printable, versions
+from .failures import explain_failure, is_from_process
 
-PROBLEMS, INPUT_ERROR, BUG, INTERRUPTED = 1, 2, 70, 130
+PROBLEMS, INPUT_ERROR, BUG, INTERRUPTED, CUT_OFF = 1, 2, 70, 130, 141
 
-_OUT_OF_MEMORY = (
-    "The GPU ran out of memory. For training, lower SOLVER.IMS_PER_BATCH (and SOLVER.BASE_LR with "
-    "it) or INPUT.MIN_SIZE_TRAIN and INPUT.MAX_SIZE_TRAIN; for inference, lower "
-    "INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST. Check that nothing else uses the GPU "
-    "(nvidia-smi)."
-)
 _DIVERGED = (
     "The loss is infinite or NaN. Lower SOLVER.BASE_LR (scale it with SOLVER.IMS_PER_BATCH: half "
     "the batch size, half the learning rate), increase SOLVER.WARMUP_ITERS, or set "
     "SOLVER.CLIP_GRADIENTS.ENABLED True. tools/check_data.py finds errors in labels."
 )
-_WORKER_KILLED = (
-    "A data loader process was killed, probably because memory ran out. Lower "
-    "DATALOADER.NUM_WORKERS (0 loads data in the main process), or give a container more shared "
-    "memory (docker run --shm-size 8g)."
-)
+# Errors of code; never a consequence of the error that was handled when they came up.
+_DEFECTS = (AttributeError, NameError, TypeError, ImportError, AssertionError)
 
 
 class FoundProblems(Exception):
@@ -57,10 +48,14 @@ def run_tool(tool: Callable[[], object], *, several_processes: bool = False) -> 
     """
     hide_explained_errors()
     escape_log_messages()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files that are no valid text
+            stream.reconfigure(errors="backslashreplace")
     try:
         if not several_processes:
             _check_one_process()
         tool()
+        sys.stdout.flush()  # what a reader that ended, as `| head`, makes of it is shown here
     except FoundProblems as problems:
         print(problems, file=sys.stderr)
         sys.exit(PROBLEMS)
@@ -70,6 +65,11 @@ def run_tool(tool: Callable[[], object], *, several_processes: bool = False) -> 
         print(str(stopped) or "interrupted", file=sys.stderr)
         sys.exit(getattr(stopped, "status", INTERRUPTED))  # of `stopping.Stopped`
     except Exception as error:
+        if _was_interrupted(error):
+            print("interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+        if isinstance(error, BrokenPipeError) and _output_is_cut_off():
+            sys.exit(CUT_OFF)
         message = explain(error)
         if message is None or "--debug" in sys.argv:
             traceback.print_exc()
@@ -82,6 +82,16 @@ def run_tool(tool: Callable[[], object], *, several_processes: bool = False) -> 
             sys.exit(BUG)
         print(f"error: {printable(message)}", file=sys.stderr)
         sys.exit(INPUT_ERROR)
+
+
+def _output_is_cut_off() -> bool:
+    """Tell whether nobody reads standard output any more; if so, drop what is left of it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        return True
+    return False
 
 
 def _check_one_process() -> None:
@@ -128,9 +138,30 @@ def escape_log_messages() -> None:
 
 
 def explain(error: BaseException) -> str | None:
-    """Return the message for an error that the user can correct, None for a bug."""
+    """Return the message for an error that the user can correct, None for a bug.
+
+    Looked at are the error itself, what it was raised from, and the error in whose handling it was
+    raised. Of the last, only those of the machine count (memory, disk, files): what goes wrong
+    while a mistake of the user is handled is a bug.
+    """
+    seen: set[int] = set()
+    follow: BaseException | None = error
+    is_context = False
+    while follow is not None and id(follow) not in seen:
+        seen.add(id(follow))
+        message = explain_failure(follow) if is_context else _explain_one(follow)
+        if message is not None:
+            return message
+        is_context = is_context or follow.__cause__ is None
+        if is_context and (follow.__suppress_context__ or isinstance(follow, _DEFECTS)):
+            return None
+        follow = follow.__cause__ or follow.__context__
+    return None
+
+
+def _explain_one(error: BaseException) -> str | None:
     text = str(error)
-    from_process = isinstance(error, ProcessRaisedException)
+    from_process = is_from_process(error)
     if isinstance(error, InputError) or (from_process and f"{InputError.__name__}: " in text):
         return text.rpartition(f"{InputError.__name__}: ")[2].strip()
     if is_peer_error(error):
@@ -139,19 +170,18 @@ def explain(error: BaseException) -> str | None:
             "or the network failed. Look at the end of the output of each machine; a machine may "
             f"have run out of memory. PyTorch says: {first_line(error)}"
         )
-    if isinstance(error, torch.cuda.OutOfMemoryError) or (
-        from_process and "OutOfMemoryError" in text
-    ):
-        return _OUT_OF_MEMORY
     if "Loss became infinite or NaN" in text:
         return _DIVERGED
-    if re.search(r"DataLoader worker \(pid.*\) (is killed|exited unexpectedly)", text):
-        return _WORKER_KILLED
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}. Choose another path (OUTPUT_DIR, --output, …)."
-    if isinstance(error, OSError) and error.strerror and "space left" in error.strerror:
-        return "There is no space left on the device. Free some space or choose another OUTPUT_DIR."
-    return None
+    return explain_failure(error)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C led to an error, as when it hits the writing of a file."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return False
 
 
 def _keep_log_record(record: logging.LogRecord) -> bool:

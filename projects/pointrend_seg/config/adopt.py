@@ -7,6 +7,7 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
 from ..errors import InputError
+from .checks import check_config, check_nodes
 from .keys import add_pointrend_config
 from .reading import merge_config_file
 from .tree import value_of
@@ -46,7 +47,7 @@ def adopt_config(cfg: CN | str | os.PathLike) -> CN:
 
     Raises:
         InputError: there is no such file, or the semantic head and its point head have different
-            numbers of classes.
+            numbers of classes; or a value cannot be used, see `check_config`.
 
     Example:
         >>> cfg = get_cfg()
@@ -63,7 +64,9 @@ def adopt_config(cfg: CN | str | os.PathLike) -> CN:
     frozen = cfg.is_frozen()
     cfg.defrost()
     try:
+        check_nodes(cfg)
         _adopt(cfg)
+        check_config(cfg)
     finally:
         if frozen:
             cfg.freeze()

@@ -1,8 +1,11 @@
 """List every config key of this package in one table; docs/configuration.md is written from it."""
 
 import math
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import Any
 
 from detectron2.config import CfgNode as CN
 
@@ -11,51 +14,161 @@ from .tree import value_of
 
 # The config nodes of the point heads.
 INSTANCE_NODE, SEMANTIC_NODE = "MODEL.POINT_HEAD", "MODEL.SEM_SEG_POINT_HEAD"
+# Limits that only mistakes reach: channels, layers, pixels.
+WIDEST, DEEPEST, LARGEST_SIDE = 2**16, 1000, 2**16
+
+
+_KINDS: dict[type, tuple[str, str]] = {
+    bool: ("True or False", "values True or False"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("a string", "strings"),
+    dict: ("a dict", "dicts"),
+}
+_SIZED = (list, tuple, str)
+_ANY_LENGTH = (0, math.inf)
+_LARGEST = 2**63  # of PyTorch's integers
+_SHOWN = 80  # characters of a value in a message
 
 
 @dataclass(frozen=True)
 class Key:
-    """A config key.
+    """A config key, and the values that are allowed.
+
+    The limits of a list's key are those of each item.
 
     Attributes:
         name: the key with its nodes, such as ``TEST.REPORT``.
-        default: the default; every value has its type.
+        default: the default; every value has its type. A list may be a tuple, and a number with a
+            fraction may be a whole one.
         help: the meaning, as in docs/configuration.md.
         least, most: the range of a number, ends included; ``least`` None: any number.
+        above, below: ends of the range that are not included.
+        also: numbers out of the range that are allowed, too.
+        infinite: whether infinity is in the range; NaN never is.
         choices: the values that are allowed; empty: any of the type.
+        kind: the type of a value, or of a list's items, where the default does not show it.
+        lengths: the least and the greatest length of a list or string.
+        optional: whether None is allowed.
+        test: tells whether a value of the right type is allowed; ``words`` then say what is.
+        words: the allowed values in words, where they do not follow from the rest.
     """
 
     name: str
     default: object
-    help: str
-    least: int | None = None
+    help: str = ""
+    least: float | None = None
     most: float = math.inf
-    choices: tuple[str, ...] = ()
+    above: float | None = None
+    below: float | None = None
+    also: tuple[float, ...] = ()
+    infinite: bool = False
+    choices: tuple[str | int, ...] = ()
+    kind: type | None = None
+    lengths: tuple[int, float] = (0, math.inf)
+    optional: bool = False
+    test: Callable[[Any], bool] | None = None
+    words: str = ""
 
     @property
     def allowed(self) -> str:
         """Return the allowed values in words; "" where the type is the only limit."""
-        if self.least is None:
-            return " or ".join(map(repr, self.choices))
-        return f"{self.least} or more" if self.most == math.inf else f"{self.least} to {self.most}"
+        if self.words:
+            return self.words
+        one = " or ".join(map(repr, self.choices)) or self._range()
+        if self._is_list and (one or self.lengths != _ANY_LENGTH):
+            least, most = self.lengths
+            count = f"a list of {least}" if least == most else "a list of one or more"
+            one = f", each {one}" if one else ""
+            return f"{count if least else 'a list of'} {self._items()}{one}"
+        if not one and self.lengths[0]:
+            one = "a string that is not empty"
+        return f"{one} or None" if one and self.optional else one
 
-    def check(self, value: float | str) -> None:
-        """Raise `InputError` unless a value, which has the key's type, is in range."""
-        if isinstance(value, str):
+    def check(self, value: Any) -> None:
+        """Raise `InputError` unless a value has the key's type and is in range."""
+        if self.accepts(value):
+            return
+        kind = f"a list of {self._items()}" if self._is_list else _KINDS[self._type or str][0]
+        shown = repr(value)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]} …"
+        raise InputError(f"{self.name} is {shown}; it is {self.allowed or kind}.")
+
+    def accepts(self, value: Any) -> bool:
+        """Return whether a value has the key's type and is in range."""
+        if value is None:
+            return self.optional
+        values = value if self._is_list else [value]
+        return (
+            isinstance(values, list | tuple)
+            and (self._type is None or all(map(self._accepts_one, values)))
+            and (not isinstance(value, _SIZED) or self.lengths[0] <= len(value) <= self.lengths[1])
+            and (self.test is None or self.test(value))
+        )
+
+    @property
+    def _is_list(self) -> bool:
+        return isinstance(self.default, list | tuple)
+
+    @property
+    def _type(self) -> type | None:
+        """The type of a value, or of a list's items; None for any."""
+        if self.kind is not None:
+            return self.kind
+        defaults = self.default if isinstance(self.default, list | tuple) else [self.default]
+        kinds = {type(each) for each in defaults}
+        return kinds.pop() if len(kinds) == 1 and kinds <= _KINDS.keys() else None
+
+    def _items(self) -> str:
+        return _KINDS[self._type][1] if self._type else "values"
+
+    def _accepts_one(self, value: Any) -> bool:
+        if self._type not in (int, float):
+            is_dict = self._type is dict and isinstance(value, dict)
             is_allowed = not self.choices or value in self.choices
-        else:
-            is_allowed = self.least is None or self.least <= value <= self.most
-        if not is_allowed:
-            raise InputError(f"{self.name} is {value!r}; it is {self.allowed}.")
+            return is_dict or (type(value) is self._type and is_allowed)
+        if not isinstance(value, Real) or isinstance(value, bool) or value != value:
+            return False
+        # a list may have 800.0 for 800
+        if self._type is int and not (isinstance(value, Integral) or self._is_list):
+            return False
+        if self._type is int and value % 1 != 0:
+            return False
+        if self.choices:
+            return value in self.choices
+        return value in self.also or self._is_in_range(value)
+
+    def _is_in_range(self, value: Real) -> bool:
+        return (
+            (self.infinite or abs(value) < _LARGEST)
+            and (self.least is None or self.least <= value)
+            and (self.above is None or self.above < value)
+            and (self.below is None or value < self.below)
+            and value <= self.most
+        )
+
+    def _range(self) -> str:
+        """Return the range of a number in words; "" for any."""
+        low = "" if self.least is None else f"{self.least} or more"
+        low = low if self.above is None else f"above {self.above}"
+        if not low:
+            return ""
+        if self.below is not None:
+            low += f" and below {self.below}"
+        elif self.most < math.inf:
+            low = f"{self.least} to {self.most}" if self.above is None else low
+            low += f" and up to {self.most}" * (self.above is not None)
+        return " or ".join([low, *map(str, self.also)])
 
 
 # fmt: off
 _POINT_HEAD = (
     Key("NAME", "PointMLP", "A name in POINT_HEAD_REGISTRY."),
     Key("IN_FEATURES", ("p2",),
-        "Feature maps of the backbone that are read at the points, concatenated in this order."),
-    Key("FC_DIM", 256, "Width of the hidden layers."),
-    Key("NUM_FC", 3, "Number of hidden layers."),
+        "Feature maps of the backbone that are read at the points, concatenated in this order.",
+        lengths=(1, math.inf)),
+    Key("FC_DIM", 256, "Width of the hidden layers.", least=1, most=WIDEST),
+    Key("NUM_FC", 3, "Number of hidden layers.", least=0, most=DEEPEST),
     Key("COARSE_PRED_EACH_LAYER", True,
         "Give the coarse prediction to every layer of the MLP, not only to the first."),
     Key("CLS_AGNOSTIC_MASK", False,
@@ -64,20 +177,21 @@ _POINT_HEAD = (
         "A name in POINT_SAMPLER_REGISTRY: how training points are chosen. The implicit head "
         "always draws them uniformly."),
     Key("TRAIN_NUM_POINTS", 14 * 14, "Training points per image, or per box.", least=1),
-    Key("OVERSAMPLE_RATIO", 3, "The paper's k: candidates per training point.", least=1),
+    Key("OVERSAMPLE_RATIO", 3, "The paper's k: candidates per training point.", least=1,
+        most=1000),
     Key("IMPORTANCE_SAMPLE_RATIO", 0.75,
         "The paper's beta: the share of training points that are the most uncertain candidates; "
         "the rest are uniform.", least=0, most=1),
     Key("SUBDIVISION_STEPS", 5,
         "How often the resolution doubles in inference, from OUTPUT_SIDE_RESOLUTION: 7 * 2**5 = "
         "224. The implicit head starts from a grid of SUBDIVISION_NUM_POINTS, 28 * 28, and takes "
-        "3.", least=0),
+        "3.", least=0, most=20),
     Key("SUBDIVISION_NUM_POINTS", 28 * 28,
         "The most points that are predicted again at each subdivision step.", least=1),
     Key("PADDING_MODE", "zeros",
         "What is read beyond the edge of a feature map: zeros, as in Detectron2's PointRend, or "
         "the values at its border.", choices=("zeros", "border")),
-    Key("LOSS_WEIGHT", 1.0, "Weight of the point loss."),
+    Key("LOSS_WEIGHT", 1.0, "Weight of the point loss.", least=0),
     Key("FAST_PATH", True,
         "Compute in the fast order. False: in the order of the paper and of Detectron2, whose "
         "results are then repeated to the last bit. In the training of semantic models and of the "
@@ -95,16 +209,17 @@ _ROWS = (
     # In the place of the shared key of this name.
     Key(f"{SEMANTIC_NODE}.SUBDIVISION_STEPS", -1,
         "-1: as many as lead from the coarse head's stride to the image's own size. No number "
-        "other than that one is accepted."),
+        "other than that one is accepted.", least=-1, most=20),
     Key(f"{SEMANTIC_NODE}.COARSE_SEM_SEG_HEAD_NAME", "SemSegFPNHead",
         "The head that is refined: one that fits docs/coarse-heads.md."),
     Key(f"{SEMANTIC_NODE}.TRAIN_POINTS_PER_HEIGHT", 0.0,
         "Number of training points as a share of the image's height, e.g. 0.0625 for a sixteenth. "
-        "0: TRAIN_NUM_POINTS of them."),
+        "0: TRAIN_NUM_POINTS of them.", least=0),
     Key(f"{SEMANTIC_NODE}.AVOID_IGNORED", False,
         "Draw no training points where the label is ignored, padding included."),
     Key("MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS", (),
-        "Weight of each class in both losses; of background and foreground in a binary model."),
+        "Weight of each class in both losses; of background and foreground in a binary model.",
+        kind=float, least=0),
     *_point_head(INSTANCE_NODE),
     Key(f"{INSTANCE_NODE}.NUM_CLASSES", 80,
         "Not read: MODEL.ROI_HEADS.NUM_CLASSES is. Here so that Detectron2's configs load."),
@@ -115,24 +230,26 @@ _ROWS = (
         "root of SUBDIVISION_NUM_POINTS) times 2 ** SUBDIVISION_STEPS. -1: for each box the "
         "smallest such product that covers its longer side in pixels of the image that the model "
         "sees.", least=-1),
-    Key("MODEL.ROI_MASK_HEAD.IN_FEATURES", ("p2",), "Feature maps that the coarse head reads."),
-    Key("MODEL.ROI_MASK_HEAD.FC_DIM", 1024, "Width of its hidden layers."),
-    Key("MODEL.ROI_MASK_HEAD.NUM_FC", 2, "Number of its hidden layers."),
-    Key("MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION", 7, "Side of the coarse mask.", least=1),
+    Key("MODEL.ROI_MASK_HEAD.IN_FEATURES", ("p2",), "Feature maps that the coarse head reads.",
+        lengths=(1, math.inf)),
+    Key("MODEL.ROI_MASK_HEAD.FC_DIM", 1024, "Width of its hidden layers.", least=1, most=WIDEST),
+    Key("MODEL.ROI_MASK_HEAD.NUM_FC", 2, "Number of its hidden layers.", least=0, most=DEEPEST),
+    Key("MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION", 7, "Side of the coarse mask.", least=1,
+        most=1024),
     Key("MODEL.ROI_MASK_HEAD.POINT_HEAD_ON", False, "Refine the coarse mask at points."),
     Key("MODEL.IMPLICIT_POINTREND.IMAGE_FEATURE_ENABLED", True,
         "The implicit function reads the fine features."),
     Key("MODEL.IMPLICIT_POINTREND.POS_ENC_ENABLED", True,
         "The implicit function reads the position in the box."),
     Key("MODEL.IMPLICIT_POINTREND.PARAMS_L2_REGULARIZER", 0.00001,
-        "Weight of loss_l2, the mean square of the parameters."),
+        "Weight of loss_l2, the mean square of the parameters.", least=0),
     Key("INPUT.CROP.SINGLE_CATEGORY_MAX_AREA", 1.0,
         "A random crop is drawn again, ten times at most, while one class fills more than this "
-        "share of it."),
+        "share of it.", above=0),
     Key("INPUT.COLOR_AUG_SSD", False, "SSD's colour jitter, in the training of semantic models."),
     Key("DATASETS.CUSTOM", [],
         "Your own data sets: a list of dicts with name, images, annotations and, optionally, "
-        "classes, ignore_value, ignore_color; see docs/custom-dataset.md."),
+        "classes, ignore_value, ignore_color; see docs/custom-dataset.md.", kind=dict),
     Key("DATASETS.CLASSES_FROM_DATA", False,
         "Set the model's number of classes (and its ignored label) to those of the first training "
         "data set. False: only compare them."),

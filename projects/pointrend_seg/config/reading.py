@@ -12,6 +12,7 @@ from detectron2.config.compat import guess_version
 from detectron2.utils.file_io import PathManager
 
 from ..errors import InputError, first_line, printable
+from .errors import check_tree
 
 _BASE = "_BASE_"
 _MAX_BYTES = 2**20
@@ -44,7 +45,9 @@ def merge_config_file(cfg: CfgNode, path: str, *, allow_remote: bool = False) ->
         KeyError, ValueError, AssertionError: a key or a value that the config does not take, as
             `CfgNode.merge_from_other_cfg` raises them.
     """
-    loaded = CfgNode(read_config_file(path, allow_remote=allow_remote))
+    tree = read_config_file(path, allow_remote=allow_remote)
+    check_tree(tree, printable(path))
+    loaded = CfgNode(tree)
     version = loaded.get("VERSION") or guess_version(loaded, path)
     if not isinstance(version, int) or not 1 <= version <= cfg.VERSION:
         raise InputError(

@@ -3,13 +3,15 @@
 import glob
 import logging
 import os
+from collections.abc import Sequence
 
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from ..config import add_pointrend_config, adopt_config
-from ..config.errors import check_pairs, config_error
+from ..config.checks import check_nodes
+from ..config.errors import check_keys, check_pairs, config_error
 from ..config.reading import check_literals, is_remote, merge_config_file
 from ..data.custom.registration import register_custom
 from ..data.synthetic.registration import register_synthetic
@@ -55,23 +57,39 @@ def load_config(
     cfg, opts = get_cfg(), list(opts or [])
     add_pointrend_config(cfg)
     check_pairs(opts)
-    check_literals(opts)
-    reading = config_file
     try:
         if config_file:
             merge_config_file(cfg, config_file, allow_remote=allow_remote)
-        reading = ""
-        cfg.merge_from_list(opts)
     except InputError:
         raise
     except (KeyError, ValueError, AssertionError, OSError, yaml.YAMLError) as error:
-        raise config_error(error, cfg, reading) from error
+        raise config_error(error, cfg, config_file) from error
+    merge_opts(cfg, opts)
     cfg = adopt_config(cfg)
     use_available_device(cfg)
     register_custom(cfg)
     if cfg.DATASETS.CLASSES_FROM_DATA:
         find_task(cfg).take_classes_from_data(cfg)
     return cfg
+
+
+def merge_opts(cfg: CfgNode, opts: Sequence) -> None:
+    """Apply the command line's changes to a config that has all known keys.
+
+    Args:
+        opts: KEY VALUE KEY VALUE …
+
+    Raises:
+        InputError: no pairs, a key that nobody knows, a value of another type.
+    """
+    check_pairs(list(opts))
+    check_literals(opts)
+    check_nodes(cfg)
+    check_keys(opts, cfg)
+    try:
+        cfg.merge_from_list(list(opts))
+    except (KeyError, ValueError, AssertionError) as error:
+        raise config_error(error, cfg, "") from error
 
 
 def _config_files(wanted: str) -> list[str]:

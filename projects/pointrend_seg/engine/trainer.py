@@ -35,7 +35,7 @@ from ..data.training_loader import build_training_loader
 from ..data.workers import affordable_workers, largest_input, set_up_worker
 from ..errors import InputError
 from ..evaluation.build import build_evaluator, results_folder
-from ..modeling.registry import explain_missing, look_up
+from ..modeling.registry import REFUSALS, explain_refusal, look_up
 from ..modeling.roi_mask_model import RoiMaskModel
 from ..report import write_report
 from .metrics_file import MetricsWriter
@@ -57,6 +57,11 @@ class Trainer(DefaultTrainer):
     checkpointer: Checkpointer
 
     def __init__(self, cfg: CfgNode):
+        if not cfg.DATASETS.TRAIN:
+            raise InputError(
+                "There is nothing to train on: DATASETS.TRAIN is empty. Give a config of a model "
+                "with --config-file FILE, and your own data with --train-data IMAGES LABELS."
+            )
         for name in cfg.DATASETS.TRAIN:
             find_task(cfg).check_dataset(cfg, name, is_train=True)
         for name in cfg.DATASETS.TEST:
@@ -132,8 +137,10 @@ class Trainer(DefaultTrainer):
         find_task(cfg).check_names(cfg)
         try:
             return super().build_model(cfg)
-        except KeyError as error:
-            raise explain_missing(error, cfg) or error from error
+        except InputError:
+            raise
+        except REFUSALS as error:
+            raise explain_refusal(error, cfg) or error from error
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
@@ -276,6 +283,11 @@ def evaluate(
     Returns:
         the results by task, of one test set, or by test set of several; only on the main process.
     """
+    if not cfg.DATASETS.TEST:
+        raise InputError(
+            "There is nothing to evaluate on: DATASETS.TEST is empty. Name a data set in it, or "
+            "give your own data with --val-data IMAGES LABELS."
+        )
     for name in cfg.DATASETS.TEST:
         find_task(cfg).check_dataset(cfg, name)
     model = load_model(cfg, resume=resume)

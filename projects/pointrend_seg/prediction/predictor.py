@@ -11,12 +11,12 @@ from detectron2.data import MetadataCatalog, detection_utils
 from detectron2.data import transforms as T
 from PIL import Image, ImageOps
 
-from ..config.adopt import adopt_config
-from ..config.reading import check_literals
+from ..config import add_pointrend_config, adopt_config
 from ..data.classes import Classes
 from ..data.custom.registration import register_custom
 from ..data.labels import read_file
 from ..engine import find_task, load_config, load_model, use_available_device
+from ..engine.config_loading import merge_opts
 from ..errors import InputError
 
 ImageLike: TypeAlias = np.ndarray | torch.Tensor | Image.Image | str | os.PathLike
@@ -163,9 +163,9 @@ def _load_config(cfg: CfgNode | str | os.PathLike, opts: list, allow_remote: boo
         return load_config(os.fspath(cfg), opts, allow_remote=allow_remote)
     cfg = cfg.clone()
     cfg.defrost()
+    add_pointrend_config(cfg)
+    merge_opts(cfg, opts)
     cfg = adopt_config(cfg)
-    check_literals(opts)
-    cfg.merge_from_list(opts)
     use_available_device(cfg)
     register_custom(cfg)
     return cfg

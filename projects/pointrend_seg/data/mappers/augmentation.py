@@ -13,6 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import Transform
 
+from ...config.detectron2_keys import crop_conflicts
 from ...errors import InputError
 
 N = TypeVar("N", int, float)
@@ -223,7 +224,8 @@ def build_sem_seg_train_aug(cfg: CfgNode) -> list[T.Augmentation]:
         )
     ]
     if crop.ENABLED:
-        _check_crop(crop)
+        for conflict in crop_conflicts(crop):
+            raise InputError(conflict)
         augs.append(
             T.RandomCrop_CategoryAreaConstraint(
                 crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, ignore_value
@@ -237,24 +239,6 @@ def build_sem_seg_train_aug(cfg: CfgNode) -> list[T.Augmentation]:
     if crop.ENABLED and crop.TYPE == "absolute":
         augs.append(PadToSize(tuple(crop.SIZE), tuple(cfg.MODEL.PIXEL_MEAN), ignore_value))
     return augs
-
-
-def _check_crop(crop: CfgNode) -> None:
-    if crop.TYPE not in ("relative", "relative_range", "absolute", "absolute_range"):
-        raise InputError(
-            f"INPUT.CROP.TYPE is {crop.TYPE!r}; known are 'relative', 'relative_range', "
-            "'absolute' and 'absolute_range'."
-        )
-    size, relative = tuple(crop.SIZE), crop.TYPE.startswith("relative")
-    if relative:
-        good = len(size) == 2 and all(0 < side <= 1 for side in size)
-    else:
-        good = len(size) == 2 and all(side >= 1 and side == int(side) for side in size)
-    if not good:
-        wanted = "fractions above 0 and up to 1" if relative else "whole numbers of pixels"
-        raise InputError(
-            f"INPUT.CROP.SIZE is {size}, but INPUT.CROP.TYPE {crop.TYPE!r} takes two {wanted}."
-        )
 
 
 def _maybe(value: N, neutral: N) -> N:
