@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-
 from pointrend_seg.command_line.running import FoundProblems, explain
 
 Trial = tuple[str, Callable[[], object]]
@@ -27,6 +26,7 @@ class Figures:
         bugs: the names of inputs that were called a bug, with the end of the traceback.
         hangs: the names of inputs that took too long.
         unclear: refusals that are no plain sentence.
+        sentences: what the refusals said.
     """
 
     kind: str
@@ -36,6 +36,7 @@ class Figures:
     bugs: list[str] = field(default_factory=list)
     hangs: list[str] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
@@ -106,6 +107,7 @@ def _count(figures: Figures, name: str, error: Exception) -> None:
         figures.bugs.append(f"called a bug: {name}\n{last}")
         return
     figures.refused += 1
+    figures.sentences.append(message)
     is_plain = message.strip() and "Traceback" not in message and len(message) < LONGEST_SENTENCE
     if not is_plain:
         figures.unclear.append(f"no plain sentence: {name}: {message[:300]!r}")
@@ -119,5 +121,3 @@ def _silence() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-
-

@@ -149,7 +149,10 @@ def test_mistakes(inspect, args, text):
     ("config", "text"),
     [
         (("configs/gone.yaml",), "The config file configs/gone.yaml does not exist."),
-        ((INSTANCE, "MODEL.FPN.IN_FEATURES", "['res9']"), "MODEL.FPN.IN_FEATURES is ['res9']; it is one or more of res2, res3"),
+        (
+            (INSTANCE, "MODEL.FPN.IN_FEATURES", "['res9']"),
+            "MODEL.FPN.IN_FEATURES is ['res9']; it is one or more of res2, res3",
+        ),
     ],
 )
 def test_a_config_without_a_model(inspect, old, config, text):

@@ -7,7 +7,7 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
 from ..errors import InputError
-from .checks import check_config, check_nodes
+from .checks import check_config
 from .keys import add_pointrend_config
 from .reading import merge_config_file
 from .tree import value_of
@@ -64,9 +64,8 @@ def adopt_config(cfg: CN | str | os.PathLike) -> CN:
     frozen = cfg.is_frozen()
     cfg.defrost()
     try:
-        check_nodes(cfg)
-        _adopt(cfg)
         check_config(cfg)
+        _adopt(cfg)
     finally:
         if frozen:
             cfg.freeze()

@@ -20,6 +20,7 @@ Annotation = dict[str, Any]  # as read: any key may be missing, and any value ma
 Record = dict[str, Any]  # of an image, a data set dict of Detectron2
 Size = tuple[int, int]  # height, width
 
+_FARTHEST = 10**6  # pixels
 _SEQUENCES = (list, tuple, np.ndarray)
 _CLASS_KEY = "MODEL.ROI_HEADS.NUM_CLASSES"
 _CLASS = (
@@ -107,7 +108,7 @@ def box_problem(annotation: Annotation) -> Problem | None:
     """Find what is wrong with the `bbox` of an annotation: 4 finite numbers, 5 of rotated boxes."""
     box = annotation.get("bbox")
     numbers = 5 if annotation.get("bbox_mode") == BoxMode.XYWHA_ABS else 4
-    if _is_sequence(box) and len(box) == numbers and _finite(box):
+    if _is_sequence(box) and len(box) == numbers and all_finite(box):
         return None
     if box is None or (_is_sequence(box) and len(box) == 0):
         return Problem("bad-box", "has no 'bbox'")
@@ -187,10 +188,12 @@ def _polygon_problem(polygon: Any) -> Problem | None:
         return _bad_mask(f"has {reprlib.repr(polygon)} where a polygon should be", _POLYGON)
     if is_degenerate(polygon):
         return _bad_mask(f"has a polygon of {_count(polygon)} coordinates", _POLYGON)
-    if not _finite(polygon):  # pycocotools fills the memory with a polygon that has NaN
+    if not all_finite(polygon):  # pycocotools fills the memory with a polygon that has NaN
         values = polygon.ravel() if isinstance(polygon, np.ndarray) else polygon
-        bad = next((x for x in values if not _finite([x])), values)
+        bad = next((x for x in values if not all_finite([x])), values)
         return _bad_mask(f"has a polygon with {reprlib.repr(bad)}, not a finite number", _POLYGON)
+    if max(map(abs, (min(polygon), max(polygon)))) > _FARTHEST:  # which takes all memory, too
+        return _bad_mask(f"has a polygon that reaches {_FARTHEST} pixels and more away", _POLYGON)
     return None
 
 
@@ -202,13 +205,13 @@ def _count(polygon: Any) -> int:
     return polygon.size if isinstance(polygon, np.ndarray) else len(polygon)
 
 
-def _finite(numbers: Any) -> bool:
-    """Return whether all are finite numbers; their sum tells, in a fraction of the time."""
+def all_finite(numbers: Any) -> bool:
+    """Return whether numbers are all finite; their sum tells, in a fraction of the time."""
     if isinstance(numbers, np.ndarray):
         return bool(np.isfinite(numbers).all())
     try:
         return math.isfinite(sum(numbers))
-    except TypeError:
+    except (TypeError, OverflowError):
         return False
 
 
@@ -216,12 +219,24 @@ def _run_length_problem(rle: dict, size: Size | None) -> Problem | None:
     counts = rle.get("counts")
     if not _is_sequence(rle.get("size")) or not isinstance(counts, str | bytes | list):
         return _bad_mask(f"has a run-length mask with {', '.join(map(str, rle))} alone", _FORMS)
+    if len(rle["size"]) == 2 and not all(map(_is_side, rle["size"])):
+        found = f"has a run-length mask of the size {reprlib.repr(rle['size'])}"
+        return _bad_mask(found, "A size is [height, width] in pixels. " + _RUNS)
     problem = _size_problem("a run-length mask", rle["size"], size)
     if problem is None and isinstance(counts, list):
         pixels = rle["size"][0] * rle["size"][1]
-        if not _finite(counts) or sum(counts) != pixels:
+        if not all(map(_is_run, counts)) or sum(counts) != pixels:
             return _bad_mask(f"has run lengths that do not add up to its {pixels} pixels", _RUNS)
     return problem
+
+
+def _is_side(value: Any) -> bool:
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_whole and 0 < value <= _FARTHEST
+
+
+def _is_run(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0
 
 
 def _size_problem(what: str, found: Any, size: Size | None) -> Problem | None:

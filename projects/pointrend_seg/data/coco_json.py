@@ -8,6 +8,7 @@ import contextlib
 import gc
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -16,11 +17,13 @@ from detectron2.utils.file_io import PathManager
 
 from ..config.reading import check_address, is_remote
 from ..errors import InputError
+from ..files.regular import check_regular
 from .annotations import (
     Annotation,
     CheckedAnnotation,
     Record,
     Size,
+    all_finite,
     box_problem,
     is_degenerate,
     mask_problem,
@@ -36,6 +39,9 @@ JSON_TYPES = ("coco", "lvis", "coco_panoptic_seg")
 _CATEGORY_KEYS = {"id": "duplicate-id", "name": "unnamed-class"}
 _SIZE_KEYS = {"height": "image-size", "width": "image-size"}
 
+_SHOWN = 60  # characters of a value
+_LARGEST_SIDE = 10**6  # pixels
+_WHOLE = f"a whole number from 1 to {_LARGEST_SIDE}"
 _NO_ID = Problem("duplicate-id", "has no 'id'")
 _SAME_ID = Problem("duplicate-id", "has the id of another annotation")
 _NO_IMAGE = Problem(
@@ -138,22 +144,24 @@ class CocoJson(NamedTuple):
         unique_ids = self.lvis or "minival" not in self.file  # Detectron2 excuses COCO's by name
         seen: set[Any] = set()
         for number, annotation in enumerate(self.annotations or ()):
-            problems = [] if "id" in annotation else [_NO_ID]
+            problems = list(_wrong_values(annotation))
+            if "id" not in annotation:
+                problems.append(_NO_ID)
             image_id, category = annotation.get("image_id"), annotation.get("category_id")
-            record = self.records.get(image_id)
+            record = self.records.get(image_id) if is_id(image_id) else None
             if record is None:
-                record = {"image_id": image_id, "file_name": "(unknown)"}
+                record = {"image_id": shown(image_id), "file_name": "(unknown)"}
                 yield CheckedAnnotation(annotation, number, record, [*problems, _NO_IMAGE])
                 continue
             if not problems:
                 if unique_ids and annotation["id"] in seen:
                     problems.append(_SAME_ID)
                 seen.add(annotation["id"])
-            if category not in self.categories:
-                what = f"has category_id {category}, which its 'categories' lack"
+            if not is_id(category) or category not in self.categories:
+                what = f"has category_id {shown(category)}, which its 'categories' lack"
                 problems.append(Problem("unknown-class", what))
             elif category not in class_numbers:
-                what = f"has category_id {category}, which LVIS does not have"
+                what = f"has category_id {shown(category)}, which LVIS does not have"
                 problems.append(Problem("unknown-class", what, _LVIS_CATEGORY))
             if not self.lvis and annotation.get("ignore", 0) != 0:
                 problems.append(_IGNORED)
@@ -224,23 +232,41 @@ def read_coco_json(name: str, metadata: Any) -> CocoJson:
     image_keys = {"id": "duplicate-id", path_key: "missing-image"} | _SIZE_KEYS
     records = {}
     for image_id, image in _entries(content, "images", image_keys, problems).items():
+        if not isinstance(image[path_key], str) or not image[path_key] or "\0" in image[path_key]:
+            found = f"has the {path_key} {shown(image[path_key])}, which is no path"
+            problems.append(Problem("missing-image", f"image {shown(image_id)} {found}"))
+            continue
+        size = {key: image.get(key) for key in _SIZE_KEYS}
+        for key, value in size.items():
+            if key in image and not _is_side(value):
+                found = f"image {shown(image_id)} has the {key} {shown(value)}, not {_WHOLE}"
+                problems.append(Problem("image-size", found))
+        if not all(map(_is_side, size.values())):
+            size = dict.fromkeys(_SIZE_KEYS)
         path = os.path.join(root, str(image[path_key]))
         if lvis:  # where Detectron2 looks
             path = root + "/".join(image[path_key].split("/")[-2:])
         record = {"file_name": path, "image_id": image_id}
-        records[image_id] = record | {key: image.get(key) for key in ("height", "width")}
+        records[image_id] = record | size
     categories = _entries(content, "categories", _CATEGORY_KEYS, problems)
     for number, category in categories.items():
-        if "name" in category and not category["name"]:
+        if category.get("name") in ("", None) and "name" in category:
             problems.append(Problem("unnamed-class", f"category {number} has no name", stops=False))
+        elif "name" in category and not isinstance(category["name"], str):
+            found = f"category {number} has the name {shown(category['name'])}, not a string"
+            problems.append(Problem("unnamed-class", found))
     annotations = content.get("annotations")
     if annotations is not None and not isinstance(annotations, list):
         problems.append(Problem("unreadable-annotations", "its 'annotations' are not a list"))
         annotations = []
     if not all(isinstance(annotation, dict) for annotation in annotations or ()):
-        problems.append(Problem("unreadable-annotations", "one of its 'annotations' is not a dict"))
+        number = next(n for n, each in enumerate(annotations or ()) if not isinstance(each, dict))
+        found = (
+            f"number {number} (from 0) of its 'annotations' is {shown((annotations or ())[number])}"
+        )
+        problems.append(Problem("unreadable-annotations", f"{found}, not a dict"))
         annotations = [each for each in annotations or () if isinstance(each, dict)]
-    names = {k: categories[k].get("name") or f"category {k}" for k in sorted(categories)}
+    names = {k: _name(categories[k], k) for k in sorted(categories, key=_by_type)}
     return CocoJson(file, lvis, records, names, annotations, problems)
 
 
@@ -254,6 +280,11 @@ def read_categories(name: str, file: str) -> list[dict]:
     categories = _entries(_read_dict(name, file), "categories", _CATEGORY_KEYS, problems)
     for problem in problems:
         raise _not_coco(file, problem.found)
+    for number, category in categories.items():
+        if not isinstance(category["name"], str):
+            raise _not_coco(
+                file, f"category {number} has the name {shown(category['name'])}, not a string"
+            )
     return [categories[number] for number in sorted(categories)]
 
 
@@ -261,6 +292,7 @@ def read_categories(name: str, file: str) -> list[dict]:
 def _read_dict(name: str, file: str) -> dict:
     if is_remote(file):
         check_address(file)
+    check_regular(file, f"annotation file of the data set {name},")
     try:
         with PathManager.open(file, "r") as opened:
             content = json.load(opened)
@@ -269,7 +301,9 @@ def _read_dict(name: str, file: str) -> dict:
             f"The data set {name} is not there: the file {os.path.abspath(file)} does not exist. "
             f"{root_now()}"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise _not_coco(file, "it is nested too deeply") from None
+    except (OSError, ValueError) as error:
         raise InputError(
             f"The annotation file {file} of the data set {name} cannot be read: {error}. Copy it "
             "or export it again."
@@ -293,18 +327,74 @@ def _entries(content: dict, what: str, keys: dict[str, str], problems: list[Prob
         return {}
     found = {}
     for number, entry in enumerate(entries):
-        present = entry.keys() if isinstance(entry, dict) else set()
-        if not keys.keys() <= present:
-            key = next(key for key in keys if key not in present)
-            problem = f"number {number} (from 0) of its {what!r} has no {key!r}"
-            problems.append(Problem(keys[key], problem))
-            if keys[key] in ("duplicate-id", "missing-image"):
+        place = f"number {number} (from 0) of its {what!r}"
+        if not isinstance(entry, dict):
+            problem = f"{place} is {shown(entry)}, not a dict"
+            problems.append(Problem("unreadable-annotations", problem))
+            continue
+        missing = next((key for key in keys if key not in entry), None)
+        if missing is not None:
+            problems.append(Problem(keys[missing], f"{place} has no {missing!r}"))
+            if keys[missing] in ("duplicate-id", "missing-image"):
                 continue
+        if not is_id(entry["id"]):
+            problem = f"{place} has the id {shown(entry['id'])}, not a number or a string"
+            problems.append(Problem("duplicate-id", problem))
+            continue
         if entry["id"] in found:
-            problem = f"two of its {what!r} have the same id ({entry['id']})"
+            problem = f"two of its {what!r} have the same id ({shown(entry['id'])})"
             problems.append(Problem("duplicate-id", problem, stops=what != "images"))
         found[entry["id"]] = entry
+    if len({isinstance(each, str) for each in found}) > 1:
+        problem = f"the ids of its {what!r} are numbers and strings, which cannot be sorted"
+        problems.append(Problem("duplicate-id", problem))
     return found
+
+
+def is_id(value: Any) -> bool:
+    """Return whether a value can be an id: a finite number, or a string."""
+    if isinstance(value, int | float):
+        return not isinstance(value, bool) and (isinstance(value, int) or math.isfinite(value))
+    return isinstance(value, str)
+
+
+def shown(value: Any) -> str:
+    """Return a value of a JSON file as messages show it: cut, without control characters."""
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
+
+
+def _by_type(number: Any) -> tuple:
+    return isinstance(number, str), number
+
+
+def _name(category: dict, number: Any) -> str:
+    return str(category.get("name") or f"category {number}")
+
+
+def _is_side(value: Any) -> bool:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return is_number and 1 <= value <= _LARGEST_SIDE
+
+
+def _wrong_values(annotation: Annotation) -> Iterator[Problem]:
+    """Yield a problem for each value of a type that no reader of these files expects."""
+    if "id" in annotation and not is_id(annotation["id"]):
+        found = f"has the id {shown(annotation['id'])}, not a number or a string"
+        yield Problem("duplicate-id", found)
+        annotation["id"] = shown(annotation["id"])
+    crowd = annotation.get("iscrowd", 0)
+    if not isinstance(crowd, int | float) or crowd not in (0, 1):
+        yield Problem("bad-value", f"has the iscrowd {shown(crowd)}; it is 0 or 1")
+    area = annotation.get("area", 0)
+    if not is_id(area) or isinstance(area, str):
+        yield Problem("bad-value", f"has the area {shown(area)}; it is a number of pixels")
+    keypoints = annotation.get("keypoints")
+    if keypoints is not None and not (
+        isinstance(keypoints, list) and len(keypoints) % 3 == 0 and all_finite(keypoints)
+    ):
+        found = f"has the keypoints {shown(keypoints)}; they are a list x, y, visibility, ..."
+        yield Problem("bad-value", found)
 
 
 def _not_coco(file: str, why: str) -> InputError:

@@ -1,5 +1,7 @@
 """Read images and label images, and find what is wrong with them while the file's name is known."""
 
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -7,11 +9,15 @@ from detectron2.data import detection_utils
 from PIL import Image
 
 from ..errors import InputError
+from ..files.regular import check_regular
 from .annotations import Record, Size
 from .problems import Problem
 
-# What Pillow raises for broken files
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+# What Pillow's decoders raise for broken files
+UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, MemoryError),
+    *(ArithmeticError, AttributeError, LookupError, TypeError, struct.error, zlib.error),
+)
 
 
 def read_file(file_name: str, what: str, image_format: str | None) -> np.ndarray:
@@ -36,10 +42,13 @@ def read_file(file_name: str, what: str, image_format: str | None) -> np.ndarray
 
 def _read(file_name: str, what: str, image_format: str | None) -> np.ndarray | Problem:
     try:
+        check_regular(file_name, what)
         return detection_utils.read_image(file_name, format=image_format)
     except FileNotFoundError:
         found = f"The {what} {file_name} does not exist"
         fix = "Complete the data set's copy (is DETECTRON2_DATASETS right?)."
+    except InputError as error:
+        found, fix = str(error).partition(". ")[::2]
     except UNREADABLE as error:
         found = f"The {what} {file_name} cannot be read: {error}"
         fix = "The file could not be decoded; export it again as PNG or JPEG."

@@ -86,6 +86,10 @@ _ERRORS = {
         "objects with 'ignore' set, which Detectron2 refuses",
         "Remove the annotation.",
     ),
+    "bad-value": (
+        "values of the wrong type: iscrowd, area or keypoints",
+        "Correct the annotation.",
+    ),
     "bad-box": (
         "invalid boxes",
         "A box is 4 finite numbers: x, y, width, height in COCO's JSON. Correct the annotation.",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InputError
+from ...files.regular import check_regular
 
 CLASS_FILES = ("classes.json", "classes.txt", "labelmap.txt")
 
@@ -62,6 +63,7 @@ def read_class_file(path: str) -> ClassTable:
         >>> read_class_file("classes.txt")
         ClassTable(names=('road',), ids=(7,), colors=((128, 64, 128),), ...)
     """
+    check_regular(path, "class file")
     try:
         with open(path, encoding="utf-8-sig") as file:
             content = json.load(file) if path.endswith(".json") else file.read().splitlines()

@@ -71,7 +71,11 @@ def _registered(entry: dict) -> dict:
             DatasetCatalog.remove(dataset.name)
         if dataset.name in MetadataCatalog.list():
             MetadataCatalog.remove(dataset.name)
-        (_register_labels if dataset.is_semantic else _register_json)(dataset)
+        try:
+            (_register_labels if dataset.is_semantic else _register_json)(dataset)
+        except BaseException:  # leave nothing that looks like another data set of this name
+            DatasetCatalog.pop(dataset.name, None)
+            raise
         MetadataCatalog.get(dataset.name).custom = dataset
     return _with_classes(entry, MetadataCatalog.get(dataset.name))
 

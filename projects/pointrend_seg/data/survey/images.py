@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from PIL import Image, ImageOps
 
+from ...errors import InputError
+from ...files.regular import check_regular
 from ..annotations import Size
 from ..labels import UNREADABLE
 
@@ -41,14 +43,16 @@ def survey_image(path: str, stated: Size | None, found: ImageSurvey) -> Size | N
         found.problems.append(("missing-image", path))
         return None
     try:
+        check_regular(path, "image")
         with open(path, "rb") as file:
             found.digest = hashlib.blake2b(file.read(), digest_size=16).digest()
         with Image.open(path) as image:
             image.load()
             mode, turned = image.mode, image.getexif().get(_ORIENTATION, 1) not in (0, 1)
             stored, upright = image.size[::-1], ImageOps.exif_transpose(image).size[::-1]
-    except UNREADABLE as error:
-        found.problems.append(("unreadable-image", f"{path}: {error}"))
+    except (InputError, *UNREADABLE) as error:
+        shown = str(error) if isinstance(error, InputError) else f"{path}: {error}"
+        found.problems.append(("unreadable-image", shown))
         return None
     if mode not in _USUAL_MODES:
         found.problems.append(("odd-image", f"{path}: {mode}"))

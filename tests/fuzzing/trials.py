@@ -1,0 +1,762 @@
+"""Endless trials of each kind of input; the same seed gives the same ones."""
+
+import copy
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+from values import any_value, change
+from world import World
+
+import check_data
+import inspect_checkpoint
+import make_synthetic_data
+import predict
+import train_net
+import visualize_data
+import visualize_results
+from pointrend_seg.config import adopt_config
+from pointrend_seg.config.detectron2_keys import detectron2_keys
+from pointrend_seg.config.keys import KEYS
+from pointrend_seg.config.tree import value_of
+from pointrend_seg.engine import load_config
+
+Trial = tuple[str, Callable[[], object]]
+# A value that makes a run long, not wrong: it is loaded and not run.
+_MOST_WORK = 300
+_NOT_RUN = ("DATALOADER.NUM_WORKERS", "SOLVER.MAX_ITER", "MODEL.DEVICE")
+
+
+def _folder(world: World, number: int) -> Path:
+    """Return an empty folder for a trial; forget the data sets of the trials before."""
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        for name in ("custom_train", "custom_val"):
+            catalog.pop(name, None)
+    folder = world.work / str(number)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _numbers(each)
+
+
+# --- configs ---------------------------------------------------------------------------------
+
+
+def config_trials(world: World, rng: random.Random) -> Iterator[Trial]:
+    """Change one key, or two, of a config that trains, and train an iteration with it."""
+    known = {**detectron2_keys(), **KEYS}
+    keys = [name for name in known if not name.startswith("DATASETS.")]
+    nodes = sorted({name.rpartition(".")[0] for name in keys} - {""})
+    number = 0
+    while True:
+        number += 1
+        task = rng.choice(("semantic", "instance"))
+        names = rng.sample(keys, rng.choice((1, 1, 1, 2)))
+        names += [rng.choice(nodes)] * (rng.random() < 0.05)
+        values = {name: change(_value(world.cfgs[task], name), rng) for name in names}
+        in_python = rng.random() < 0.2
+        yield f"config {task} {values}", _train_with(world, number, task, values, in_python)
+
+
+def _value(cfg: CfgNode, name: str) -> Any:
+    value = value_of(cfg, name)
+    return 1 if isinstance(value, CfgNode) else value
+
+
+def _train_with(
+    world: World, number: int, task: str, values: dict[str, Any], in_python: bool
+) -> Callable[[], object]:
+    def run() -> None:
+        if in_python:
+            cfg = world.cfgs[task].clone()
+            for name, value in values.items():
+                node, _, leaf = name.rpartition(".")
+                (value_of(cfg, node) if node else cfg)[leaf] = value
+            adopt_config(cfg)
+            return
+        opts = [str(part) for pair in values.items() for part in pair]
+        config = str(world.configs[task])
+        load_config(config, opts)
+        is_long = any(abs(each) > _MOST_WORK for each in _numbers(list(values.values())))
+        if is_long or values.keys() & set(_NOT_RUN):
+            return
+        if "OUTPUT_DIR" not in values:
+            opts += ["OUTPUT_DIR", str(_folder(world, number))]
+        train_net.run(["--config-file", config, *world.data(task), *opts])
+
+    return run
+
+
+# --- YAML ------------------------------------------------------------------------------------
+
+_SHAPES = (
+    *(
+        "",
+        "\n",
+        "[]",
+        "[1, 2]",
+        "7",
+        "foo",
+        "null",
+        "true",
+        "{}",
+        "---\n---\n",
+        "- a\n- b",
+        "2020-01-01",
+    ),
+    *("MODEL:", "MODEL: null", "MODEL: 7", "MODEL: []", "MODEL: [a: 1]", "MODEL: foo", "SOLVER:\n"),
+    *("1: 2", "null: 1", "[1, 2]: 3", "? {a: 1}\n: 2", "true: 1", "2020-01-01: 1", "1.5: x"),
+    *("MODEL: {1: 2}", "MODEL: {null: 2}", "MODEL: {MASK_ON: {A: 1}}", "MODEL: {RPN: [1]}"),
+    *("MODEL:\n\tMASK_ON: True", "A: &a [*a]", "A: &a\n  B: *a", "SEED: &s 1\nVIS_PERIOD: *s"),
+    *("_BASE_: 1", "_BASE_: null", "_BASE_: []", "_BASE_: ''", "_BASE_: [1]", "_BASE_: self.yaml"),
+    *("_BASE_: {a: b}", "_BASE_: .", "_BASE_: /", "_BASE_: [self.yaml]", "_BASE_: true"),
+    *(
+        "_BASE_: gone.yaml",
+        "_BASE_: '~'",
+        "_BASE_: [[x]]",
+        "VERSION: foo",
+        "VERSION: 1",
+        "VERSION: 9",
+    ),
+    *("VERSION: null", "VERSION: [2]", "VERSION: 1.5", "VERSION: true", "VERSION: {A: 1}"),
+    *(
+        "SEED: 2020-01-01",
+        "SEED: !!set {a, b}",
+        "SEED: !!binary aGk=",
+        "SEED: !!python/object:x {}",
+    ),
+    *(
+        "SEED: 1\nSEED: 2",
+        "SEED: !!float nan",
+        "SEED: .inf",
+        "SEED: 0x10",
+        "SEED: 1_000",
+        "SEED: 1:30",
+    ),
+    *("SEED: !!int foo", "SEED: !foo 1", "%YAML 9.9\n---\nSEED: 1", "SEED: '\0'", 'SEED: "\\x00"'),
+    *(
+        "[" * 3000,
+        "{a: " * 3000,
+        "a:\n" + "".join(" " * k + "a:\n" for k in range(1, 300)),
+        "SEED: @",
+    ),
+    *("DATASETS: {CUSTOM: 1}", "DATASETS: {CUSTOM: [1]}", "DATASETS: {CUSTOM: [{name: 1}]}"),
+    *("DATASETS: {CUSTOM: [{name: a, images: b, annotations: c, classes: {a: 1}}]}",),
+    *("DATASETS: {CUSTOM: [{name: a, images: b, annotations: c.json, classes: [1, [2], null]}]}",),
+    *("DATASETS: {CUSTOM: [{name: a, images: b, annotations: c, ignore_value: x, classes: [k]}]}",),
+    *("DATASETS: {CUSTOM: [{name: a, images: b, annotations: c, ignore_color: x, classes: [k]}]}",),
+    *("DATASETS: {CUSTOM: [{name: [1], images: {}, annotations: null}]}", "DATASETS: {TRAIN: a}"),
+    *("DATASETS: {CUSTOM: [{[1]: 2}]}", "DATASETS: {TRAIN: [1]}", "DATASETS: {TRAIN: [[a]]}"),
+)
+_ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1", "utf-7")
+
+
+def yaml_trials(world: World, rng: random.Random) -> Iterator[Trial]:
+    """Load YAML of every shape, and a good file with spoiled text."""
+    text = world.configs["instance"].read_text()
+    number = 0
+    while True:
+        content: bytes
+        if number < len(_SHAPES):
+            content = _SHAPES[number].encode()
+        elif rng.random() < 0.3:
+            content = (
+                rng.choice(_SHAPES) + rng.choice(("", "\n", " ")) + rng.choice(_SHAPES)
+            ).encode()
+        else:
+            content = _spoil_text(text, rng)
+        number += 1
+        yield f"yaml {number} {content[-200:]!r}", _load(world, number, content)
+
+
+def _load(world: World, number: int, content: bytes) -> Callable[[], object]:
+    def run() -> None:
+        file = _folder(world, number) / "self.yaml"
+        file.write_bytes(content)
+        load_config(str(file))
+        adopt_config(str(file))
+
+    return run
+
+
+def _spoil_text(text: str, rng: random.Random) -> bytes:
+    lines = text.split("\n")
+    for _ in range(rng.randrange(1, 4)):
+        place = rng.randrange(len(lines))
+        line, how = lines[place], rng.randrange(8)
+        if how == 0:
+            del lines[place]
+        elif how == 1:
+            lines.insert(place, rng.choice(lines))
+        elif how == 2:
+            lines[place] = line.replace("  ", rng.choice(("\t", "", "    ", "- ")), 1)
+        elif how == 3:
+            lines[place] = line.partition(":")[0] + ": " + str(any_value(rng))
+        elif how == 4:
+            lines[place] = line.partition(":")[0] + ":"
+        elif how == 5:
+            lines[place] = line[: rng.randrange(len(line) + 1)]
+        elif how == 6:
+            lines[place] = line.replace(":", rng.choice(("", " :", "::", "=", ": &a", ": *a")), 1)
+        else:
+            lines[place] = line + rng.choice("[]{}\"'#&*!|>%@`,?:-\0\x07é☃")
+        lines = lines or [""]
+    spoiled = "\n".join(lines)
+    if rng.random() < 0.1:
+        return spoiled.encode(rng.choice(_ENCODINGS), errors="replace")
+    data = bytearray(spoiled.encode(errors="replace"))
+    if rng.random() < 0.2 and data:
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    return bytes(data)
+
+
+# --- COCO JSON -------------------------------------------------------------------------------
+
+
+def coco_trials(world: World, rng: random.Random) -> Iterator[Trial]:
+    """Spoil values of an annotation file, and give it to training, evaluation and tools."""
+    number = 0
+    while True:
+        number += 1
+        content = copy.deepcopy(world.content)
+        told = [_spoil(content, rng) for _ in range(rng.choice((1, 1, 1, 2)))]
+        if rng.random() < 0.03:
+            content = any_value(rng)
+            told = ["everything"]
+        text = json.dumps(content)
+        if rng.random() < 0.05:
+            text = text[: rng.randrange(len(text))]
+        if rng.random() < 0.02:
+            text = rng.choice(("", "[" * 100000, "\0", "NaN", '{"images": ' * 5000, "1" * 5000))
+        use = rng.choice((_check, _check, _look, _train, _evaluate))
+        yield f"coco {use.__name__} {told}", _use_coco(world, number, text, use)
+
+
+def _use_coco(
+    world: World, number: int, text: str, use: Callable[[World, Path, list[str]], None]
+) -> Callable[[], object]:
+    def run() -> None:
+        folder = _folder(world, number)
+        file = folder / "coco.json"
+        file.write_text(text)
+        use(world, folder, world.data("instance", coco=file))
+
+    return run
+
+
+def _check(world: World, folder: Path, data: list[str]) -> None:
+    check_data.main(["--workers", "1", *data])
+
+
+def _look(world: World, folder: Path, data: list[str], task: str = "instance") -> None:
+    config = str(world.configs[task])
+    visualize_data.main(["--config-file", config, "--output", str(folder / "drawn"), *data])
+
+
+def _train(world: World, folder: Path, data: list[str], task: str = "instance") -> None:
+    config = str(world.configs[task])
+    train_net.run(["--config-file", config, *data, "OUTPUT_DIR", str(folder / "out")])
+
+
+def _evaluate(world: World, folder: Path, data: list[str], task: str = "instance") -> None:
+    opts = ["MODEL.WEIGHTS", str(world.weights[task]), "OUTPUT_DIR", str(folder / "out")]
+    train_net.run(["--config-file", str(world.configs[task]), "--eval-only", *data, *opts])
+
+
+def _spoil(content: Any, rng: random.Random) -> str:
+    """Change one value at a random place within nested lists and dicts; return where."""
+    path = []
+    while True:
+        places = list(content) if isinstance(content, dict) else list(range(len(content)))
+        if not places:
+            return "nothing"
+        place = rng.choice(places)
+        path.append(str(place))
+        below = content[place]
+        if isinstance(below, dict | list) and below and rng.random() < 0.85:
+            content = below
+            continue
+        how = rng.randrange(6)
+        if how == 0:
+            del content[place]
+        elif how == 1 and isinstance(content, list):
+            content.append(copy.deepcopy(below))
+        elif how == 2:
+            content[place] = any_value(rng)
+        else:
+            content[place] = change(below, rng)
+        return ".".join(path)
+
+
+# --- command lines ---------------------------------------------------------------------------
+
+_ODD = (
+    *(
+        "",
+        " ",
+        "-",
+        "--",
+        "-1",
+        "0",
+        "1e9",
+        "nan",
+        "inf",
+        "x",
+        "1.5",
+        "*",
+        "[",
+        "a b",
+        "a\nb",
+        "\x1b[31m",
+    ),
+    *(
+        "/",
+        ".",
+        "..",
+        "/dev/null",
+        "/proc/self/mem",
+        "~",
+        "é",
+        "\udce9",
+        "x" * 300,
+        "a=b",
+        "None",
+        "%",
+    ),
+)
+
+
+def command_trials(world: World, rng: random.Random) -> Iterator[Trial]:
+    """Spoil the command lines of the tools."""
+    number = 0
+    places = _odd_places(world)
+    while True:
+        number += 1
+        folder = str(world.work / str(number))
+        tool, main, argv = rng.choice(_commands(world, folder))
+        for _ in range(rng.choice((1, 1, 2))):
+            argv = _spoil_words(argv, [*_ODD, *places], rng)
+        yield f"command {tool} {argv}", _run_command(world, number, main, argv)
+
+
+def _run_command(
+    world: World, number: int, main: Callable[[list[str]], object], argv: list[str]
+) -> Callable[[], object]:
+    def run() -> None:
+        before = os.getcwd()
+        os.chdir(_folder(world, number))
+        try:
+            main(argv)
+        finally:
+            os.chdir(before)
+
+    return run
+
+
+def _odd_places(world: World) -> list[str]:
+    """Make a pipe, a read-only folder, links that lead nowhere, and files that are no folders."""
+    odd = world.work / "odd"
+    odd.mkdir()
+    os.mkfifo(odd / "pipe")
+    os.mkfifo(odd / "pipe.json")
+    os.mkfifo(odd / "pipe.png")
+    (odd / "read-only").mkdir()
+    (odd / "read-only").chmod(0o500)
+    (odd / "dangling").symlink_to(odd / "nowhere")
+    (odd / "circle").symlink_to(odd / "circle")
+    (odd / "empty.json").touch()
+    (odd / "binary").write_bytes(bytes(range(256)))
+    (odd / "folder.json").mkdir()
+    (odd / "folder.png").mkdir()
+    names = [*odd.iterdir(), odd / "binary" / "below", world.images, world.images / "0.png"]
+    return [*map(str, names), str(world.coco), str(world.labels), str(odd / "gone.json")]
+
+
+def _commands(world: World, folder: str) -> list[tuple[str, Callable, list[str]]]:
+    task = "instance"
+    config = ["--config-file", str(world.configs[task])]
+    weights, out = str(world.weights[task]), ["--output", f"{folder}/out"]
+    data = world.data(task)
+    return [
+        ("train_net", train_net.run, [*config, *data, "OUTPUT_DIR", f"{folder}/out"]),
+        ("train_net", train_net.run, [*config, *data, "--dry-run", "--num-gpus", "1"]),
+        (
+            "train_net",
+            train_net.run,
+            [
+                *config,
+                *data,
+                "--eval-only",
+                "MODEL.WEIGHTS",
+                weights,
+                "OUTPUT_DIR",
+                f"{folder}/out",
+            ],
+        ),
+        (
+            "check_data",
+            check_data.main,
+            [*data, "--workers", "1", "--json", f"{folder}/found.json"],
+        ),
+        ("check_data", check_data.main, [*config, "--dataset", "coco_2017_val", "--strict"]),
+        ("visualize_data", visualize_data.main, [*config, *out, "--num", "2", *data]),
+        ("visualize_results", visualize_results.main, [*config, *out, "--num", "2", "--most", "2"]),
+        ("inspect_checkpoint", inspect_checkpoint.main, [weights, *config]),
+        (
+            "predict",
+            predict.main,
+            [*config, "--weights", weights, "--input", str(world.images), *out]
+            + ["--confidence", "0.5", "--batch-size", "2", "--threads", "1", "--max-size", "64"],
+        ),
+        (
+            "make_synthetic_data",
+            make_synthetic_data.main,
+            ["--layout", "folder", *out, "--train", "1", "--val", "1", "--workers", "1"]
+            + ["--height", "64", "--width", "64", "--object-scale", "1"],
+        ),
+    ]
+
+
+def _spoil_words(argv: list[str], odd: list[str], rng: random.Random) -> list[str]:
+    argv = list(argv)
+    place, how = rng.randrange(len(argv)), rng.randrange(8)
+    if how == 0:
+        del argv[place]
+    elif how == 1:
+        argv.insert(place, rng.choice(odd))
+    elif how == 2:
+        argv.insert(place, argv[rng.randrange(len(argv))])
+    elif how == 3:
+        argv = argv[:place]
+    elif how == 4:
+        argv.append(rng.choice(("--", "--unknown", "SEED", "SEED=1", "-x", "--debug", "A.B")))
+    else:
+        values = [n for n, word in enumerate(argv) if not word.startswith("--")] or [place]
+        argv[rng.choice(values)] = rng.choice(odd)
+    return argv
+
+
+# --- images ----------------------------------------------------------------------------------
+
+
+def image_trials(world: World, rng: random.Random) -> Iterator[Trial]:
+    """Put spoiled images between good ones, and predict on them or check them."""
+    number = 0
+    while True:
+        number += 1
+        how, task = rng.choice(_IMAGES), rng.choice(("semantic", "instance"))
+        seed, use = (
+            rng.randrange(2**32),
+            rng.choice((_predict_folder, _predict_folder, _check_images)),
+        )
+        yield (
+            f"image {how.__name__} {seed} {use.__name__} {task}",
+            _use_image(world, number, how, seed, use, task),
+        )
+
+
+def _use_image(
+    world: World, number: int, how: Callable, seed: int, use: Callable, task: str
+) -> Callable[[], object]:
+    def run() -> None:
+        folder = _folder(world, number)
+        shutil.copytree(world.images, folder / "images")
+        how(folder / "images" / "1.png", random.Random(seed))
+        use(world, folder, task)
+
+    return run
+
+
+def _predict_folder(world: World, folder: Path, task: str) -> None:
+    kind = "labels" if task == "semantic" else "objects"
+    argv = ["--config-file", world.configs[task], "--weights", world.weights[task]]
+    argv += ["--input", folder / "images", "--output", folder / "out"]
+    try:
+        predict.main([str(each) for each in argv])
+    finally:
+        done = {path.stem for path in (folder / "out" / kind).glob("*")}
+        assert {"0", "2"} <= done, f"one bad image stopped the folder: {done}"
+
+
+def _check_images(world: World, folder: Path, task: str) -> None:
+    target = world.labels if task == "semantic" else world.coco
+    check_data.main(["--workers", "1", "--val-data", str(folder / "images"), str(target)])
+
+
+def _bytes(path: Path, rng: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    for _ in range(rng.randrange(1, 20)):
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    path.write_bytes(data)
+
+
+def _truncated(path: Path, rng: random.Random) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: rng.randrange(len(data))])
+
+
+def _random_bytes(path: Path, rng: random.Random) -> None:
+    path.write_bytes(rng.randbytes(rng.choice((1, 10, 1000))))
+
+
+def _of_a_mode(path: Path, rng: random.Random) -> None:
+    mode = rng.choice(("1", "L", "P", "LA", "RGBA", "I", "I;16", "RGB"))
+    Image.new(mode, rng.choice(((64, 48), (1, 1), (1, 400), (400, 1), (3, 2)))).save(path)
+
+
+def _of_a_format(path: Path, rng: random.Random) -> None:
+    mode, kind = rng.choice(
+        (
+            ("CMYK", "JPEG"),
+            ("F", "TIFF"),
+            ("CMYK", "TIFF"),
+            ("RGB", "WEBP"),
+            ("P", "GIF"),
+            ("L", "BMP"),
+        )
+    )
+    path.unlink()
+    suffix = rng.choice((".png", ".jpg", ".tif"))
+    Image.new(mode, (64, 48)).save(path.with_suffix(suffix), kind)
+
+
+def _sliver(path: Path, rng: random.Random) -> None:
+    long = rng.choice((2000, 20000))
+    size = rng.choice(((long, 50), (50, long), (long, 1), (1, long), (long, 3)))
+    Image.new("RGB", size).save(path)
+
+
+def _bomb(path: Path, rng: random.Random) -> None:
+    Image.new("1", (20000, 20000)).save(path)
+
+
+def _animated(path: Path, rng: random.Random) -> None:
+    frames = [Image.new("RGB", (64, 48), color) for color in ("red", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def _text(path: Path, rng: random.Random) -> None:
+    path.write_text(rng.choice(("", "<html></html>", "{}", "version https://git-lfs", "\0" * 100)))
+
+
+def _folder_of_this_name(path: Path, rng: random.Random) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _pipe(path: Path, rng: random.Random) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _dangling(path: Path, rng: random.Random) -> None:
+    path.unlink()
+    path.symlink_to("gone.png")
+
+
+def _odd_name(path: Path, rng: random.Random) -> None:
+    name = rng.choice(("a\nb.png", "\x1b[31m.png", "é.png", "[a].png", "-x.png", "%s.png", " .png"))
+    path.rename(path.with_name(name))
+
+
+def _undecodable_name(path: Path, rng: random.Random) -> None:
+    os.rename(os.fsencode(path), os.fsencode(path.parent) + b"/\xe9\xff.png")
+
+
+_IMAGES = (
+    *(_bytes, _bytes, _truncated, _truncated, _random_bytes, _of_a_mode, _of_a_format, _sliver),
+    *(
+        _bomb,
+        _animated,
+        _text,
+        _folder_of_this_name,
+        _pipe,
+        _dangling,
+        _odd_name,
+        _undecodable_name,
+    ),
+)
+
+
+# --- checkpoints -----------------------------------------------------------------------------
+
+
+def checkpoint_trials(world: World, rng: random.Random) -> Iterator[Trial]:
+    """Spoil the bytes or the contents of checkpoints, look at them and predict with them."""
+    good = world.weights["semantic"].read_bytes()
+    number = 0
+    while True:
+        number += 1
+        suffix, seed = rng.choice((".pth", ".pth", ".pkl", ".pt", "")), rng.randrange(2**32)
+        use = rng.choice((_inspect, _inspect, _fit, _predict_with))
+        yield (
+            f"checkpoint {seed} {suffix} {use.__name__}",
+            _use_checkpoint(world, number, good, suffix, seed, use),
+        )
+
+
+def _use_checkpoint(
+    world: World, number: int, good: bytes, suffix: str, seed: int, use: Callable
+) -> Callable[[], object]:
+    def run() -> None:
+        folder = _folder(world, number)
+        file = folder / f"model{suffix}"
+        _write_checkpoint(file, good, random.Random(seed))
+        use(world, folder, str(file))
+
+    return run
+
+
+def _write_checkpoint(file: Path, good: bytes, rng: random.Random) -> None:
+    import pickle
+
+    import torch
+
+    how = rng.randrange(4)
+    if how == 0:
+        data = bytearray(good)
+        for _ in range(rng.randrange(1, 20)):
+            data[
+                rng.choice((rng.randrange(3000), rng.randrange(len(data)), -rng.randrange(1, 3000)))
+            ] = rng.randrange(256)
+        file.write_bytes(data)
+    elif how == 1:
+        file.write_bytes(good[: rng.randrange(len(good))])
+    elif how == 2:
+        content = any_value(rng) if rng.random() < 0.5 else {"model": any_value(rng)}
+        (torch.save if rng.random() < 0.5 else pickle_to)(content, file)
+    else:
+        model = torch.load(file.parents[2] / "semantic.pth", weights_only=True)["model"]
+        name = rng.choice(list(model))
+        weight = model[name]
+        model[name] = rng.choice(
+            (any_value(rng), weight[None], weight.half(), weight.numpy(), weight * float("nan"))
+        )
+        with file.open("wb") as opened:
+            (torch.save if rng.random() < 0.7 else pickle.dump)({"model": model}, opened)
+
+
+def pickle_to(content: Any, file: Path) -> None:
+    import pickle
+
+    file.write_bytes(pickle.dumps(content))
+
+
+def _inspect(world: World, folder: Path, file: str) -> None:
+    inspect_checkpoint.main([file])
+
+
+def _fit(world: World, folder: Path, file: str) -> None:
+    inspect_checkpoint.main([file, "--config-file", str(world.configs["semantic"])])
+
+
+def _predict_with(world: World, folder: Path, file: str) -> None:
+    argv = ["--config-file", world.configs["semantic"], "--weights", file]
+    argv += ["--input", world.images / "0.png", "--output", folder / "out"]
+    predict.main([str(each) for each in argv])
+
+
+# --- label folders ---------------------------------------------------------------------------
+
+
+def label_trials(world: World, rng: random.Random) -> Iterator[Trial]:
+    """Spoil label images and class files, and give them to training, evaluation and tools."""
+    number = 0
+    while True:
+        number += 1
+        seed, how = rng.randrange(2**32), rng.choice((*_IMAGES, *[_class_file] * 8, *[_values] * 4))
+        use = rng.choice((_check, _look, _train, _evaluate))
+        yield (
+            f"labels {how.__name__} {seed} {use.__name__}",
+            _use_labels(world, number, how, seed, use),
+        )
+
+
+def _use_labels(
+    world: World, number: int, how: Callable, seed: int, use: Callable
+) -> Callable[[], object]:
+    def run() -> None:
+        folder = _folder(world, number)
+        labels = folder / "labels"
+        shutil.copytree(world.labels, labels)
+        how(labels / "1.png", random.Random(seed))
+        data = world.data("semantic", labels=labels)
+        use(world, folder, data, *(["semantic"] if use is not _check else []))
+
+    return run
+
+
+def _values(path: Path, rng: random.Random) -> None:
+    height, width = rng.choice(((48, 64), (64, 48), (1, 1)))
+    kind = rng.choice((np.uint8, np.uint16))
+    label = np.full((height, width), rng.choice((0, 2, 3, 7, 254, 255)), kind)
+    if kind is np.uint16:
+        label += rng.choice((0, 300))
+    Image.fromarray(label).save(path)
+
+
+def _class_file(path: Path, rng: random.Random) -> None:
+    if rng.random() < 0.4:
+        text = rng.choice(
+            (
+                *(
+                    "",
+                    "\n\n",
+                    "#",
+                    "a",
+                    "a\na\na",
+                    "1 a\n1 b",
+                    "x:1,2::\n",
+                    "a:300,0,0::",
+                    "7 a #zz",
+                    "-1 a",
+                ),
+                *(
+                    "99999999999 a\nb\nc",
+                    "a\nb\nc\nd",
+                    "\0",
+                    "a #12\n",
+                    ":::",
+                    "a\n" * 400,
+                    "0 cat\n1\n2 x",
+                ),
+            )
+        )
+        (path.parent / "classes.txt").write_text(text)
+        return
+    if rng.random() < 0.2:
+        (path.parent / "classes.txt").write_bytes(rng.randbytes(30))
+        return
+    good: Any = [{"name": n, "id": k, "color": [k, 2, 3]} for k, n in enumerate(("a", "b", "c"))]
+    content = {"classes": good, "ignore_value": 255, "ignore_color": "#000000"}
+    if rng.random() < 0.3:
+        content = rng.choice((good, any_value(rng), [n["name"] for n in good]))
+    if isinstance(content, dict | list) and content:
+        _spoil(content, rng)
+    (path.parent / "classes.json").write_text(json.dumps(content))
+
+
+KINDS: dict[str, Callable[[World, random.Random], Iterator[Trial]]] = {
+    "config values": config_trials,
+    "YAML": yaml_trials,
+    "COCO JSON": coco_trials,
+    "command lines": command_trials,
+    "images": image_trials,
+    "checkpoints": checkpoint_trials,
+    "label folders": label_trials,
+}
