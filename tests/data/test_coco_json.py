@@ -255,7 +255,7 @@ def test_images_that_are_twice_in_the_file(register, caplog):
         ({"images": []}, "it has no list of 'images', or an empty one"),
         ({"categories": "cat"}, "it has no list of 'categories'"),
         ({"annotations": {}}, "its 'annotations' are not a list"),
-        ({"annotations": [3]}, "one of its 'annotations' is not a dict"),
+        ({"annotations": [3]}, "number 0 (from 0) of its 'annotations' is 3, not a dict"),
         ({"images": [{"id": 7, "file_name": "7.png", "width": 30}]}, "'images' has no 'height'"),
         ({"categories": [{"id": 3}]}, "number 0 (from 0) of its 'categories' has no 'name'"),
         ({"categories": [{"id": 3, "name": "a"}] * 2}, "two of its 'categories' have the same id"),

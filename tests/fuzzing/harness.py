@@ -117,7 +117,10 @@ def _count(figures: Figures, name: str, error: Exception) -> None:
 def _silence() -> Iterator[None]:
     """Drop what a tool prints; warnings and progress bars, too."""
     shown = io.StringIO()
-    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+    with (
+        contextlib.redirect_stdout(shown),
+        contextlib.redirect_stderr(shown),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield

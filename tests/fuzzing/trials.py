@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import pickle
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
-from values import any_value, change
-from world import World
 
 import check_data
 import inspect_checkpoint
@@ -28,6 +28,8 @@ from pointrend_seg.config.detectron2_keys import detectron2_keys
 from pointrend_seg.config.keys import KEYS
 from pointrend_seg.config.tree import value_of
 from pointrend_seg.engine import load_config
+from values import any_value, change
+from world import World
 
 Trial = tuple[str, Callable[[], object]]
 # A value that makes a run long, not wrong: it is loaded and not run.
@@ -462,7 +464,7 @@ def image_trials(world: World, rng: random.Random) -> Iterator[Trial]:
         how, task = rng.choice(_IMAGES), rng.choice(("semantic", "instance"))
         seed, use = (
             rng.randrange(2**32),
-            rng.choice((_predict_folder, _predict_folder, _check_images)),
+            rng.choice((_predict_folder, _predict_folder, _check_images, _train_on_images)),
         )
         yield (
             f"image {how.__name__} {seed} {use.__name__} {task}",
@@ -498,6 +500,16 @@ def _check_images(world: World, folder: Path, task: str) -> None:
     check_data.main(["--workers", "1", "--val-data", str(folder / "images"), str(target)])
 
 
+def _train_on_images(world: World, folder: Path, task: str) -> None:
+    target = world.labels if task == "semantic" else world.coco
+    data = [str(folder / "images"), str(target)]
+    opts = ["SOLVER.MAX_ITER", "3", "OUTPUT_DIR", str(folder / "out")]
+    train_net.run(
+        ["--config-file", str(world.configs[task])]
+        + ["--train-data", *data, "--val-data", *data, *opts]
+    )
+
+
 def _bytes(path: Path, rng: random.Random) -> None:
     data = bytearray(path.read_bytes())
     for _ in range(rng.randrange(1, 20)):
@@ -515,7 +527,7 @@ def _random_bytes(path: Path, rng: random.Random) -> None:
 
 
 def _of_a_mode(path: Path, rng: random.Random) -> None:
-    mode = rng.choice(("1", "L", "P", "LA", "RGBA", "I", "I;16", "RGB"))
+    mode = rng.choice(("1", "L", "P", "LA", "RGBA", "I;16", "RGB"))
     Image.new(mode, rng.choice(((64, 48), (1, 1), (1, 400), (400, 1), (3, 2)))).save(path)
 
 
@@ -623,10 +635,6 @@ def _use_checkpoint(
 
 
 def _write_checkpoint(file: Path, good: bytes, rng: random.Random) -> None:
-    import pickle
-
-    import torch
-
     how = rng.randrange(4)
     if how == 0:
         data = bytearray(good)
@@ -652,8 +660,6 @@ def _write_checkpoint(file: Path, good: bytes, rng: random.Random) -> None:
 
 
 def pickle_to(content: Any, file: Path) -> None:
-    import pickle
-
     file.write_bytes(pickle.dumps(content))
 
 

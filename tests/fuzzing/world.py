@@ -1,4 +1,4 @@
-"""A small world of data sets, configs and weights, of which the fuzzers spoil one part at a time."""
+"""A small world of data sets, configs and weights, of which the fuzzers spoil one part each."""
 
 import json
 from dataclasses import dataclass

@@ -138,7 +138,7 @@ class Key:
             return value in self.choices
         return value in self.also or self._is_in_range(value)
 
-    def _is_in_range(self, value: float) -> bool:
+    def _is_in_range(self, value: Any) -> bool:
         return (
             (self.infinite or abs(value) < _LARGEST)
             and (self.least is None or self.least <= value)

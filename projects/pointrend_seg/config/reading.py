@@ -12,6 +12,7 @@ from detectron2.config.compat import guess_version
 from detectron2.utils.file_io import PathManager
 
 from ..errors import InputError, first_line, printable
+from .checks import check_nodes
 from .errors import check_tree
 
 _BASE = "_BASE_"
@@ -48,6 +49,7 @@ def merge_config_file(cfg: CfgNode, path: str, *, allow_remote: bool = False) ->
     tree = read_config_file(path, allow_remote=allow_remote)
     check_tree(tree, printable(path))
     loaded = CfgNode(tree)
+    check_nodes(loaded)
     version = loaded.get("VERSION") or guess_version(loaded, path)
     if not isinstance(version, int) or not 1 <= version <= cfg.VERSION:
         raise InputError(

@@ -188,11 +188,11 @@ def _polygon_problem(polygon: Any) -> Problem | None:
         return _bad_mask(f"has {reprlib.repr(polygon)} where a polygon should be", _POLYGON)
     if is_degenerate(polygon):
         return _bad_mask(f"has a polygon of {_count(polygon)} coordinates", _POLYGON)
+    values = polygon.ravel() if isinstance(polygon, np.ndarray) else polygon
     if not all_finite(polygon):  # pycocotools fills the memory with a polygon that has NaN
-        values = polygon.ravel() if isinstance(polygon, np.ndarray) else polygon
         bad = next((x for x in values if not all_finite([x])), values)
         return _bad_mask(f"has a polygon with {reprlib.repr(bad)}, not a finite number", _POLYGON)
-    if max(map(abs, (min(polygon), max(polygon)))) > _FARTHEST:  # which takes all memory, too
+    if max(-min(values), max(values)) > _FARTHEST:  # which takes all memory, too
         return _bad_mask(f"has a polygon that reaches {_FARTHEST} pixels and more away", _POLYGON)
     return None
 
@@ -232,11 +232,12 @@ def _run_length_problem(rle: dict, size: Size | None) -> Problem | None:
 
 def _is_side(value: Any) -> bool:
     is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return is_whole and 0 < value <= _FARTHEST
+    return bool(is_whole and 0 < value <= _FARTHEST)
 
 
 def _is_run(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return bool(is_whole and value >= 0)
 
 
 def _size_problem(what: str, found: Any, size: Size | None) -> Problem | None:

@@ -16,6 +16,7 @@ from ..errors import InputError, did_you_mean, first_line
 REFUSALS = (
     AssertionError,
     ArithmeticError,
+    AttributeError,
     ImportError,
     LookupError,
     NotImplementedError,
