@@ -435,7 +435,7 @@ def _commands(world: World, folder: str) -> list[tuple[str, Callable, list[str]]
 
 
 def _spoil_words(argv: list[str], odd: list[str], rng: random.Random) -> list[str]:
-    argv = list(argv)
+    argv = list(argv) or ["--"]
     place, how = rng.randrange(len(argv)), rng.randrange(8)
     if how == 0:
         del argv[place]

@@ -63,7 +63,10 @@ def predict_images(
 
     def read(source: Source) -> tuple[Source, np.ndarray, dict]:
         image = predictor.read(source.path)
-        return source, image, predictor.prepare_rgb(image)
+        try:
+            return source, image, predictor.prepare_rgb(image)
+        except InputError as error:
+            raise InputError(f"{source.path}: {error}") from error
 
     def write(
         source: Source,

@@ -15,6 +15,7 @@ from ..config import add_pointrend_config, adopt_config
 from ..data.classes import Classes
 from ..data.custom.registration import register_custom
 from ..data.labels import read_file
+from ..data.mappers.augmentation import narrow_image
 from ..engine import find_task, load_config, load_model, use_available_device
 from ..engine.config_loading import merge_opts
 from ..errors import InputError
@@ -148,7 +149,10 @@ class Predictor:
         height, width = pixels.shape[:2]
         if self.input_format == "BGR":
             pixels = pixels[:, :, ::-1]
-        resized = self.aug.get_transform(pixels).apply_image(pixels)
+        transform = self.aug.get_transform(pixels)
+        if min(getattr(transform, "new_h", 1), getattr(transform, "new_w", 1)) < 1:
+            raise InputError(narrow_image("The image", height, width))
+        resized = transform.apply_image(pixels)
         image = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
         return {"image": image, "height": height, "width": width}
 

@@ -93,10 +93,11 @@ def parse_class_table(entries: Any, table: dict, source: str) -> ClassTable:
     if not isinstance(entries, list | tuple) or not entries:
         raise InputError(f"{source} has no list of classes. Add a list of class names.")
     dicts: list[dict[str, Any]] = [
-        entry if isinstance(entry, dict) else {"name": str(entry)} for entry in entries
+        entry if isinstance(entry, dict) else {"name": entry} for entry in entries
     ]
     for number, entry in enumerate(dicts):
-        if not entry.get("name") or not isinstance(entry.get("id", 0), int):
+        named = isinstance(entry.get("name"), str | int | float) and str(entry["name"])
+        if not named or not _is_whole(entry.get("id", 0)):
             raise InputError(
                 f"{source}: class {number} (counted from 0) is {entry}. Expected a name, or a dict "
                 'with "name" and optionally "id" (an integer) and "color".'
@@ -121,9 +122,20 @@ def parse_class_table(entries: Any, table: dict, source: str) -> ClassTable:
         names,
         ids,
         colors,
-        table.get("ignore_value"),
+        check_ignore_value(table.get("ignore_value"), source),
         parse_color(ignore_color, source) if ignore_color is not None else None,
     )
+
+
+def check_ignore_value(value: Any, source: str) -> int | None:
+    """Return the value of unlabelled pixels; raise `InputError` unless it is an integer or None."""
+    if value is not None and not _is_whole(value):
+        raise InputError(f"{source}: ignore_value is {value!r}; it is a whole number.")
+    return value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
 
 
 def parse_color(color: Any, source: str) -> tuple[int, int, int]:
@@ -140,7 +152,7 @@ def parse_color(color: Any, source: str) -> tuple[int, int, int]:
     if isinstance(color, str) and re.fullmatch("#[0-9a-fA-F]{6}", color):
         channels = list(bytes.fromhex(color[1:]))
     is_list = isinstance(channels, list | tuple) and len(channels) == 3
-    if not is_list or not all(isinstance(c, int) and 0 <= c <= 255 for c in channels):
+    if not is_list or not all(_is_whole(c) and 0 <= c <= 255 for c in channels):
         raise InputError(f'{source}: {color!r} is not a colour. Use "#rrggbb" or [R, G, B].')
     red, green, blue = channels
     return red, green, blue

@@ -24,6 +24,7 @@ from ..coco_json import read_categories
 from ..dataset_files import some
 from .class_files import (
     ClassTable,
+    check_ignore_value,
     find_class_file,
     parse_class_table,
     parse_color,
@@ -82,7 +83,7 @@ class CustomDataset:
             images=entry["images"],
             annotations=entry["annotations"],
             classes=classes or None,
-            ignore_value=entry.get("ignore_value"),
+            ignore_value=check_ignore_value(entry.get("ignore_value"), source),
             ignore_color=parse_color(color, source) if color is not None else None,
         )
 

@@ -5,6 +5,7 @@ global state, which Detectron2 seeds in each loader worker, so that a seed gives
 """
 # ruff: noqa: NPY002
 
+import re
 from typing import TypeVar
 
 import cv2
@@ -18,6 +19,7 @@ from ...errors import InputError
 
 N = TypeVar("N", int, float)
 
+_NO_PIXEL = re.compile("must be > 0|should be greater than 0")  # of Pillow and of PyTorch
 _HUES = 180  # OpenCV stores the hue of 8-bit images in half degrees
 
 
@@ -239,6 +241,39 @@ def build_sem_seg_train_aug(cfg: CfgNode) -> list[T.Augmentation]:
     if crop.ENABLED and crop.TYPE == "absolute":
         augs.append(PadToSize(tuple(crop.SIZE), tuple(cfg.MODEL.PIXEL_MEAN), ignore_value))
     return augs
+
+
+def augment(
+    augmentations: T.AugmentationList, inputs: T.AugInput, file_name: str
+) -> T.TransformList:
+    """Apply augmentations to an image and what belongs to it, in place.
+
+    Args:
+        file_name: of the image, for the message.
+
+    Returns:
+        the transforms that were applied.
+
+    Raises:
+        InputError: the image is so narrow that no pixel of its shorter side is left when the
+            longer one is scaled down to the limit.
+    """
+    height, width = inputs.image.shape[:2]
+    try:
+        return augmentations(inputs)
+    except (ValueError, RuntimeError) as error:
+        if not _NO_PIXEL.search(str(error)):
+            raise
+        raise InputError(narrow_image(file_name, height, width)) from error
+
+
+def narrow_image(name: str, height: int, width: int) -> str:
+    """Return a sentence about an image that is too narrow to be scaled to the limit."""
+    return (
+        f"{name} is {width} x {height} (width x height): scaled down so that the longer side fits, "
+        "the shorter one has no pixel left. Crop the image, or raise INPUT.MAX_SIZE_TRAIN and "
+        "INPUT.MAX_SIZE_TEST (--max-size)."
+    )
 
 
 def _maybe(value: N, neutral: N) -> N:

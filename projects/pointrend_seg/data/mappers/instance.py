@@ -15,6 +15,7 @@ from ...errors import InputError
 from ...structures.shared_masks import SharedMasks
 from ..annotations import Annotation, Record, checked_annotations, decode_mask, image_name
 from ..labels import check_image_size, read_file
+from .augmentation import augment
 
 
 class InstanceMapper:
@@ -100,7 +101,7 @@ class InstanceMapper:
         output.pop("annotations", None)
 
         aug_input = T.AugInput(image)
-        transforms = self.augmentations(aug_input)
+        transforms = augment(self.augmentations, aug_input, output["file_name"])
         image = aug_input.image
         size = image.shape[:2]
         output["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -12,7 +12,7 @@ from detectron2.data import transforms as T
 
 from ...errors import InputError
 from ..labels import check_image_size, read_file, read_record_labels
-from .augmentation import build_sem_seg_train_aug
+from .augmentation import augment, build_sem_seg_train_aug
 
 
 class SemanticMapper:
@@ -92,7 +92,7 @@ class SemanticMapper:
         for key in ("sem_seg_file_name", "label_coding"):
             output.pop(key, None)
         aug_input = T.AugInput(image, sem_seg=labels)
-        self.augmentations(aug_input)
+        augment(self.augmentations, aug_input, output["file_name"])
         image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
         output["image"] = torch.as_tensor(image)
         if labels is not None:
