@@ -57,15 +57,15 @@ class Trainer(DefaultTrainer):
     checkpointer: Checkpointer
 
     def __init__(self, cfg: CfgNode):
+        for name in cfg.DATASETS.TRAIN:
+            find_task(cfg).check_dataset(cfg, name, is_train=True)
+        for name in cfg.DATASETS.TEST:
+            find_task(cfg).check_dataset(cfg, name)
         if not cfg.DATASETS.TRAIN:
             raise InputError(
                 "There is nothing to train on: DATASETS.TRAIN is empty. Give a config of a model "
                 "with --config-file FILE, and your own data with --train-data IMAGES LABELS."
             )
-        for name in cfg.DATASETS.TRAIN:
-            find_task(cfg).check_dataset(cfg, name, is_train=True)
-        for name in cfg.DATASETS.TEST:
-            find_task(cfg).check_dataset(cfg, name)
         with _ddp_on_any_device(cfg):
             super().__init__(cfg)
         self.resumed_from = ""
