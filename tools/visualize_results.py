@@ -36,7 +36,9 @@ from pointrend_seg.report.panels import draw_sheet
 
 def parser() -> argparse.ArgumentParser:
     parser = tool_parser(__doc__)
-    parser.add_argument("--config-file", required=True, help="config.yaml of the evaluation")
+    parser.add_argument(
+        "--config-file", required=True, help="config.yaml, or eval_config.yaml of an evaluation"
+    )
     parser.add_argument("--dataset", help="default: the first of DATASETS.TEST")
     parser.add_argument("--predictions", help="folder (default OUTPUT_DIR/inference/DATASET)")
     parser.add_argument("--output", type=Path, help="output folder of the pictures")
