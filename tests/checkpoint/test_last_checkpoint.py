@@ -100,8 +100,12 @@ def test_the_newest_is_the_one_written_last(checkpointer, out):
     """A training that goes on after its end, with a higher MAX_ITER."""
     checkpointer.save("model_final", iteration=29)
     checkpointer.save("model_0000039", iteration=39)
-    for name, time in (("0000009", 10), ("0000019", 20), ("final", 30), ("0000039", 40)):
+    checkpointer.save("model_0000049", iteration=49)
+    times = (("0000009", 10), ("0000019", 20), ("final", 30), ("0000039", 40), ("0000049", 50))
+    for name, time in times:
         os.utime(out / f"model_{name}.pth", (time, time))
+    garbage(out / "model_0000049.pth")
+    assert resume(checkpointer)[0] == "model_0000039.pth"
     garbage(out / "model_0000039.pth")
     assert resume(checkpointer)[0] == "model_final.pth"
     garbage(out / "model_final.pth")

@@ -1,11 +1,13 @@
 """What a run writes at its beginning, and that it waits until everything is checked."""
 
+import json
 import logging
 
 import pytest
 from detectron2.config import CfgNode
+from detectron2.utils.events import EventStorage
 
-from pointrend_seg.engine.metrics_file import mend_end
+from pointrend_seg.engine.metrics_file import MetricsWriter, mend_end
 from pointrend_seg.engine.run_folder import RunFolder
 from pointrend_seg.errors import InputError
 
@@ -115,3 +117,20 @@ def test_the_half_line_of_a_killed_process_is_cut(content, mended, tmp_path):
     assert (tmp_path / "metrics.json").read_bytes() == mended
     mend_end(tmp_path / "none.json")
     assert not (tmp_path / "none.json").exists()
+
+
+def test_metrics_are_appended_to_whole_lines(tmp_path):
+    file = tmp_path / "out" / "metrics.json"
+    writer = MetricsWriter(file)
+    writer.close()
+    assert not file.parent.exists()  # a run that wrote nothing
+    file.parent.mkdir()
+    file.write_text('{"iteration": 1}\n{"iter')
+    writer = MetricsWriter(file)
+    for iteration in (7, 8):
+        with EventStorage(iteration) as storage:
+            storage.put_scalar("loss", 0.5)
+            writer.write()
+    writer.close()
+    lines = [json.loads(line)["iteration"] for line in file.read_text().splitlines()]
+    assert lines == [1, 7, 8]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.engine import HookBase
 
+from pointrend_seg.checkpoint.loading import Checkpointer
 from pointrend_seg.engine import Trainer
 from pointrend_seg.engine.stopping import Stopped, stoppable
 from pointrend_seg.errors import InputError
@@ -97,7 +98,7 @@ def test_the_hooks_save_with_the_trainers_checkpointer(cfg):
     """Detectron2's would not save whole files."""
     trainer = Trainer(cfg())
     (found,) = [h.checkpointer for h in trainer._hooks if hasattr(h, "checkpointer")]
-    assert found is trainer.checkpointer
+    assert found is trainer.checkpointer and isinstance(found, Checkpointer)
 
 
 @pytest.mark.parametrize("iteration", [2, 5])

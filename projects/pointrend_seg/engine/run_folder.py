@@ -71,7 +71,6 @@ class RunFolder:
             config_name: file that the config is written to.
         """
         comm.synchronize()
-        self._made = []
         folder, rank = Path(cfg.OUTPUT_DIR), comm.get_rank()
         folder.mkdir(parents=True, exist_ok=True)
         if self._lock is not None:  # parts of checkpoints are those of killed trainings
@@ -97,7 +96,7 @@ class RunFolder:
         if self._lock is not None:
             self._lock.release()
         for folder in self._made:
-            with contextlib.suppress(OSError):  # another put something there
+            with contextlib.suppress(OSError):  # it has files: of this run, or of another
                 folder.rmdir()
 
 
