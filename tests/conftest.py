@@ -5,6 +5,7 @@ import importlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import warnings
 from pathlib import Path
@@ -62,6 +63,17 @@ def instance_datasets() -> Path:
     write_coco(DATASETS, parameters)
     write_lvis(DATASETS, parameters)
     return DATASETS
+
+
+@pytest.fixture
+def default_signals():
+    """Signals do what they usually do, also in tests that were started in the background."""
+    handlers = {signal.SIGINT: signal.default_int_handler}
+    handlers |= dict.fromkeys((signal.SIGTERM, signal.SIGUSR1), signal.SIG_DFL)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from pointrend_seg.data.workers import affordable_workers, largest_input, set_up
 from pointrend_seg.engine import Trainer
 from small_configs import small_instance_cfg, small_semantic_cfg
 
+pytestmark = pytest.mark.usefixtures("default_signals")
+
 MEGA = 2**20
 
 

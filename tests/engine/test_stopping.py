@@ -17,6 +17,8 @@ from pointrend_seg.engine.stopping import (
     stoppable,
 )
 
+pytestmark = pytest.mark.usefixtures("default_signals")
+
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 
 

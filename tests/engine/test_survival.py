@@ -14,6 +14,8 @@ from pointrend_seg.errors import InputError
 from small_configs import small_instance_cfg
 from small_trainings import small_training_cfg, write_records
 
+pytestmark = pytest.mark.usefixtures("default_signals")
+
 
 class At(HookBase):
     """Call a function after an iteration, before or after all other hooks."""

@@ -10,7 +10,7 @@ import torch
 
 from kills import Training, kill_and_resume
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("default_signals")]
 
 
 @pytest.fixture
