@@ -51,6 +51,7 @@ def draw_comparison(
 
     from pointrend_seg.data.labels import read_labels
     from pointrend_seg.drawing import primitives as vis
+    from pointrend_seg.files.atomic import replaces
     from pointrend_seg.modeling.recording import trace_semantic
 
     by_id = {c["trainId"]: c["color"] for c in CITYSCAPES_CATEGORIES if 0 <= c["trainId"] < 19}
@@ -69,7 +70,8 @@ def draw_comparison(
         rows.append([vis.enlarge(p[window], image.shape[0]) for p in (pointed, *maps)])
     titles = ["image; enlarged with the last step's points", "labels"]
     titles += ["coarse output at stride 16, upsampled", "PointRend"]
-    Image.fromarray(vis.tile(rows, titles)).save(file, optimize=True)
+    with replaces(file) as part:
+        Image.fromarray(vis.tile(rows, titles)).save(part, optimize=True)
 
 
 def print_table(scores: dict[str, dict[str, float]]) -> None:
@@ -89,6 +91,7 @@ def run(output: Path) -> None:
 
     from pointrend_seg.engine.config_loading import load_config
     from pointrend_seg.engine.trainer import Trainer, load_model
+    from pointrend_seg.files.atomic import write_text
 
     say("3/4  Evaluating the coarse output of the same model (half a minute)")
     cfg = load_config(str(CONFIG), ["MODEL.WEIGHTS", str(output / "model" / "model_final.pth")])
@@ -96,7 +99,7 @@ def run(output: Path) -> None:
     loader = Trainer.build_test_loader(cfg, DATASET)
     scores = evaluate(model, loader)
     summary = {**scores, "train_and_evaluate_seconds": seconds}
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
     say("4/4  Drawing the first validation images")
     draw_comparison(model, loader, output / "comparison.png")
     print_table(scores)

@@ -42,6 +42,7 @@ def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
     from pointrend_seg.data.labels import read_file
     from pointrend_seg.drawing import primitives as vis
     from pointrend_seg.engine.config_loading import load_config
+    from pointrend_seg.files.atomic import replaces
     from pointrend_seg.report.comparison import InstanceComparison
 
     cfg = load_config(str(START))
@@ -62,7 +63,8 @@ def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
         rows.append(pictures)
         rows.append([vis.enlarge(picture[window], image.shape[0]) for picture in pictures])
     titles = ["image; enlarged where PointRend gains most", "ground truth", *MODELS]
-    Image.fromarray(vis.tile(rows, titles)).save(file, optimize=True)
+    with replaces(file) as part:
+        Image.fromarray(vis.tile(rows, titles)).save(part, optimize=True)
 
 
 def folder_name(title: str) -> str:
@@ -80,6 +82,8 @@ def print_table(summary: dict[str, dict[str, float]]) -> None:
 
 
 def run(output: Path) -> None:
+    from pointrend_seg.files.atomic import write_text
+
     say(f"1/5  Generating {NUM_TRAIN} + {NUM_VAL} images with exact masks (about a minute)")
     make_data(output / "datasets", layout="coco", train=NUM_TRAIN, val=NUM_VAL, seed=SEED)
     say("2/5  Training backbone and boxes, the start of both models (8 to 12 minutes)")
@@ -92,7 +96,7 @@ def run(output: Path) -> None:
         seconds[title] = train(folder, config, (*weights, *SCHEDULE))
         summary[title] = read_scores(folder)
     summary["seconds"] = seconds
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
     say("5/5  Drawing validation images")
     draw_comparison(output / "comparison.png", output)
     print_table(summary)

@@ -17,7 +17,7 @@ from .errors import check_tree
 
 _BASE = "_BASE_"
 _MAX_BYTES = 2**20
-_MAX_VALUES = 100_000  # of a file, with aliases written out
+_MAX_VALUES = 50_000  # of a file, with aliases written out
 _MAX_DEPTH = 50
 _MAX_DIGITS = 1000
 _MAX_FILES = 100
@@ -80,15 +80,14 @@ def read_config_file(path: str, *, allow_remote: bool = False) -> dict:
         the values by key, nested.
 
     Raises:
-        InputError: a file does not exist, is remote, no mapping, includes itself, is too large or
-            nested too deeply, or needs more than plain values.
-        yaml.YAMLError: it is no YAML.
+        InputError: a file does not exist, is remote, no YAML, no mapping, includes itself, is too
+            large or nested too deeply, or needs more than plain values.
     """
     return _Reader(allow_remote).read(path, ())
 
 
 def check_literals(opts: Sequence) -> None:
-    """Raise `InputError` where a value is nested too deeply for `CfgNode.merge_from_list`.
+    """Raise `InputError` where a value is too long or too deep for `CfgNode.merge_from_list`.
 
     Args:
         opts: KEY VALUE KEY VALUE …
@@ -128,7 +127,8 @@ class _Reader:
         self.files += 1
         if self.files > _MAX_FILES:
             raise InputError(f"A config has more than {_MAX_FILES} {_BASE} files: {path!r}, ….")
-        content = _parse(local, printable(path))
+        with open(local, "rb") as file:
+            content = parse_config(file.read(_MAX_BYTES + 1), printable(path))
         if _BASE not in content:
             return content
         bases = content.pop(_BASE)
@@ -188,39 +188,52 @@ def _merged(base: dict, changes: dict, path: str) -> dict:
     return merged
 
 
-def _parse(file: str, shown: str) -> dict:
-    with open(file, "rb") as opened:
-        data = opened.read(_MAX_BYTES + 1)
+def parse_config(data: bytes, shown: str) -> dict:
+    """Parse the YAML of a config, without its ``_BASE_`` files.
+
+    Args:
+        shown: what messages call it.
+
+    Raises:
+        InputError: as `read_config_file`.
+    """
     if len(data) > _MAX_BYTES:
         raise InputError(f"{shown} is larger than {_MAX_BYTES >> 20} MB, which no config is.")
-    loader = _Loader(data)
     try:
+        loader = _Loader(data)
         root = loader.get_single_node()
         if root is None:
             raise InputError(f"The config file {shown} is empty.")
         values, depth = _measure(root, {})
-        if values > _MAX_VALUES:
-            raise _Refused(f"it has more than {_MAX_VALUES:,} values when its aliases are written")
-        if depth > _MAX_DEPTH:
-            raise _Refused("it is nested too deeply")
+        _check_size(values, depth)
         content = loader.construct_document(root)
         _check_literals_within(content, shown)
     except _Refused as refused:
         raise InputError(f"The config file {shown} is not read: {refused}.") from None
     except RecursionError:
         raise InputError(f"The config file {shown} is not read: it is nested too deeply.") from None
-    except (yaml.YAMLError, InputError):
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = printable(getattr(error, "problem", None) or first_line(error))
+        raise InputError(f"The config file {shown} is no YAML: {problem}{where}.") from error
+    except InputError:
         raise
     except Exception as error:  # a tag with a value that it does not take
         raise InputError(f"The config file {shown} is not read: {first_line(error)}.") from error
-    finally:
-        loader.dispose()
     if not isinstance(content, dict):
         raise InputError(
             f"The config file {shown} holds {type(content).__name__} {str(content)[:40]!r}. A "
             "config is a mapping: KEY: VALUE."
         )
     return content
+
+
+def _check_size(values: int, depth: int) -> None:
+    if values > _MAX_VALUES:
+        raise _Refused(f"it has more than {_MAX_VALUES:,} values, with its aliases written out")
+    if depth > _MAX_DEPTH:
+        raise _Refused("it is nested too deeply")
 
 
 def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
@@ -247,6 +260,8 @@ def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple
 def _check_literals_within(content: Any, where: str) -> None:
     if isinstance(content, Mapping):
         for key, value in content.items():
+            if not isinstance(key, str):
+                raise _Refused(f"its key {key!r} is no text")
             _check_literals_within(value, where)
             if isinstance(value, str):
                 _check_literal(value, f"The value of {printable(key)} in {where}")
@@ -259,7 +274,7 @@ def _check_literal(value: Any, where: str) -> None:
     try:
         literal_eval(value)
     except (MemoryError, RecursionError):
-        raise InputError(f"{where} is nested too deeply: {value[:20]!r} ….") from None
+        raise InputError(f"{where} is too long or nested too deeply: {value[:20]!r} ….") from None
     except Exception:  # a plain string
         return
 
@@ -269,7 +284,19 @@ class _Refused(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with tuples."""
+    """PyYAML's safe loader, with tuples; it ends early in a large or deep file."""
+
+    def __init__(self, data: bytes):
+        super().__init__(data)
+        self.values = self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.values += 1
+        self.depth += 1
+        _check_size(self.values, self.depth)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def tuple(self, node: yaml.Node) -> tuple:
         return tuple(self.construct_sequence(node, deep=True))

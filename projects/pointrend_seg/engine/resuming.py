@@ -18,6 +18,7 @@ from detectron2.solver.lr_scheduler import LRMultiplier
 from detectron2.utils import comm
 from torch.optim import Optimizer
 
+from ..config.reading import parse_config
 from ..data.random_numbers import random_state, set_random_state
 from ..data.training_loader import TrainingLoader
 from ..errors import InputError
@@ -88,7 +89,10 @@ class RunState(HookBase):
                     logger.warning("This run will differ from an undisturbed one: %s.", problem)
         if "training" not in self._loaders.keys() & state["orders"].keys():
             logger.warning(_ANEW, "the data loader is none of this package")
-        _log_changes(yaml.safe_load(state["config"]), yaml.safe_load(self._cfg.dump()))
+        _log_changes(
+            parse_config(state["config"].encode(), "the checkpoint"),
+            yaml.safe_load(self._cfg.dump()),
+        )
 
 
 def add_run_state(trainer: DefaultTrainer, all_hooks: list[HookBase | None]) -> None:
