@@ -34,11 +34,13 @@ def test_it_is_read_as_it_was_written(model, tmp_path):
     save_safetensors(path, state, {"__author__": "Somebody", "iteration": 7})
     file = read_checkpoint(path)
     assert file.kind == "safetensors" and file.others == []
-    assert file.details == {"format": "pt", "__author__": "Somebody"}
+    assert file.details == {"__author__": "Somebody"}
     assert file.model.keys() == state.keys()
     for name, value in state.items():
         assert torch.equal(file.model[name], value) and file.model[name].dtype == value.dtype
     assert file.model._metadata["1"] == {"version": 2}
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 @needs_library

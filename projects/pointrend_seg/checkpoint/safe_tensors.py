@@ -31,6 +31,7 @@ def load_safetensors(path: Path) -> tuple[OrderedDict, dict]:
             weights = OrderedDict((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
             texts = dict(file.metadata() or {})
         versions = json.loads(texts.pop(_VERSIONS, "null"))
+        texts.pop("format", None)  # the library that wrote it
     except Exception as error:
         raise InputError(
             f"{path} is not a valid safetensors file ({first_line(error)}). Download it again and "
@@ -77,7 +78,9 @@ def save_safetensors(path: Path, weights: Mapping[str, torch.Tensor], details: d
             for name, weight in weights.items()
         }
         with replaces(path) as part:
-            save_file(copies, part, metadata=texts)
+            mode = part.stat().st_mode
+            save_file(copies, part, metadata=texts)  # makes a file that only its owner can read
+            part.chmod(mode)
     except (OSError, InputError):
         raise
     except Exception as error:
