@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import os
 import random
+import signal
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.multiprocessing import ProcessRaisedException
 from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.command_line.training import setup, train_parser
+from pointrend_seg.engine.stopping import Stopped
 from pointrend_seg.errors import EndedByPeer, InputError
 
 WRAPPED = "Caught it in worker 0.\nTraceback:\npointrend_seg.errors.InputError: Mend it."
@@ -119,6 +122,7 @@ def test_found_problems_and_interruption(capsys):
         "3 files were passed over.\n",
     )
     assert end(KeyboardInterrupt(), capsys) == (130, "interrupted\n")
+    assert end(Stopped("stopped after 7", 143), capsys) == (143, "stopped after 7\n")
 
 
 TWO_PROCESSES = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "here", "MASTER_PORT": 1}
@@ -185,7 +189,7 @@ def test_every_training_has_the_options_of_all_tools():
 
 
 def test_a_run_cannot_change_its_config_and_has_detectron2s_log_and_seed(
-    run_in_process, tmp_path, capsys
+    run_in_process, tmp_path, capsys, default_signals
 ):
     opts = ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "7", "OUTPUT_DIR", str(tmp_path / "out")]
     drawn = []
@@ -195,6 +199,8 @@ def test_a_run_cannot_change_its_config_and_has_detectron2s_log_and_seed(
             assert cfg.is_frozen() and cfg.SOLVER.MAX_ITER == 7
         assert not (tmp_path / "out").exists()
     assert drawn[0] == drawn[1]
+    with pytest.raises(Stopped), setup(train_parser().parse_args(opts)):
+        os.kill(os.getpid(), signal.SIGTERM)
     text = capsys.readouterr().out
     for each in ("Environment info", "Command line arguments", "full config", "MAX_ITER: 7"):
         assert each in text

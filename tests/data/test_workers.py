@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from pointrend_seg.data import workers
+from pointrend_seg.data import training_loader, workers
 from pointrend_seg.data.workers import affordable_workers, largest_input, set_up_worker
 from pointrend_seg.engine import Trainer
 from small_configs import small_instance_cfg, small_semantic_cfg
@@ -80,7 +80,7 @@ def test_the_largest_input():
 
 
 @pytest.mark.parametrize("is_train", [True, False])
-def test_the_loaders_look_at_it(is_train, instance_datasets, free, caplog):
+def test_the_loaders_of_the_trainer(is_train, instance_datasets, free, caplog, monkeypatch):
     names = ("DATASETS.TRAIN", "('synthetic_instances_train',)", "SOLVER.IMS_PER_BATCH", 2)
     cfg = small_instance_cfg(9, (*names, "DATALOADER.NUM_WORKERS", 3))
     free(0)
@@ -90,8 +90,17 @@ def test_the_loaders_look_at_it(is_train, instance_datasets, free, caplog):
     else:
         loader = Trainer.build_test_loader(cfg, "synthetic_instances_val").loader
         assert loader.num_workers == 0
+        assert loader.worker_init_fn is set_up_worker
     assert "set DATALOADER.NUM_WORKERS 0" in caplog.text
+    made = []
+
+    def make(*args, **options):
+        made.append(options["worker_init_fn"])
+        return DataLoader(*args, **options)
+
+    monkeypatch.setattr(training_loader, "DataLoader", make)
     assert next(iter(loader))[0]["image"].shape[0] == 3
+    assert made == [set_up_worker] * is_train
 
 
 # --- real processes --------------------------------------------------------------------------
