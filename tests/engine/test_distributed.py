@@ -239,7 +239,7 @@ GLOO = RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error: Connection 
 
 def failed(rank, error=None, exit_code=1, at=0.0):
     process = type("Process", (), {"name": str(rank)})
-    return distributed._Child(process, None, at, error, exit_code)
+    return distributed._Child(process, None, None, at, error, exit_code)
 
 
 def test_the_first_error_that_is_none_of_the_connection_is_shown():
@@ -255,6 +255,8 @@ def test_the_first_error_that_is_none_of_the_connection_is_shown():
     assert type(message) is InputError and str(message) == str(elsewhere)
     stopped = distributed._first_error([failed(0, exit_code=-15)], [signal.SIGTERM])
     assert isinstance(stopped, SystemExit) and stopped.code == 143
+    stopped = distributed._first_error([failed(0, exit_code=-9)], [signal.SIGINT])
+    assert isinstance(stopped, KeyboardInterrupt)
     assert distributed._first_error([failed(0, exit_code=0)], [signal.SIGTERM]) is None
 
 
@@ -288,6 +290,25 @@ def test_no_process_outlives_the_one_that_started_it(signum, status, tmp_path):
     while any(map(is_running, children)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(is_running, children))
+
+
+@pytest.mark.slow
+def test_a_signal_while_the_processes_start_ends_all(tmp_path):
+    parent = start("wait_for_ever", tmp_path, num_processes=2)
+    deadline = time.monotonic() + 60
+    while not (children := child_processes(parent.pid)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    parent.send_signal(signal.SIGINT)
+    assert parent.communicate(timeout=60)[1].endswith("interrupted\n")
+    assert parent.returncode == 130
+    assert not any(map(is_running, children)) and not list(tmp_path.iterdir())
+
+
+def child_processes(pid):
+    """Processes that a process started by "spawn"."""
+    text = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout
+    rows = [line.split(None, 2) for line in text.splitlines()[1:]]
+    return [int(row[0]) for row in rows if row[1] == str(pid) and "spawn_main" in row[2]]
 
 
 @pytest.mark.slow

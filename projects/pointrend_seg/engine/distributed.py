@@ -345,6 +345,7 @@ def _run(main: Callable[..., object], args: tuple, processes: Processes) -> None
 class _Child:
     process: Any
     receiver: connection.Connection
+    answers: Any  # its ``value`` is 1 when the process answers to signals
     failed_at: float = float("inf")
     error: BaseException | None = None
     exit_code: int | None = None  # None for one that is still running, or was killed as such
@@ -381,7 +382,9 @@ def _start(main: Callable[..., object], args: tuple, first: Place, start_timeout
     def hand_on(signum: int, frame: Any) -> None:
         received.append(signum)
         for child in children:
-            if child.process.is_alive():
+            if not child.answers.value:  # it still imports, and has done nothing
+                child.process.kill()
+            elif child.process.is_alive():
                 os.kill(child.process.pid, signum)
 
     resource_tracker.ensure_running()  # which unblocks the signals when it starts
@@ -395,14 +398,16 @@ def _start(main: Callable[..., object], args: tuple, first: Place, start_timeout
         for local_rank in range(first.local_size):
             place = replace(first, rank=first.rank + local_rank, local_rank=local_rank)
             receiver, sender = context.Pipe(duplex=False)
+            answers = context.RawValue("b")
+            method = multiprocessing.get_start_method()
             process = context.Process(
                 target=_child,
-                args=(sender, main, args, place, start_timeout, multiprocessing.get_start_method()),
+                args=(sender, answers, main, args, place, start_timeout, method),
                 name=str(place.rank),
             )
             process.start()
             sender.close()
-            children.append(_Child(process, receiver))
+            children.append(_Child(process, receiver, answers))
         for signum in set(received):
             hand_on(signum, None)  # to those that were not there yet
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -446,7 +451,8 @@ def _first_error(children: list[_Child], received: list[int]) -> BaseException |
     for child in failed:
         code = child.exit_code or 0
         if child.error is None and received:
-            return SystemExit(128 + received[-1])
+            number = received[-1]
+            return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
         if child.error is None:
             how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
             return InputError(
@@ -461,6 +467,7 @@ def _first_error(children: list[_Child], received: list[int]) -> BaseException |
 
 def _child(
     sender: connection.Connection,
+    answers: Any,
     main: Callable[..., object],
     args: tuple,
     place: Place,
@@ -474,6 +481,7 @@ def _child(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     store = None
     try:
+        answers.value = 1
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         store = _connect(place, start_timeout)
         _run(main, args, Processes(place, store, start_timeout))
