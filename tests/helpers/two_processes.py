@@ -65,27 +65,28 @@ def instance_image(seed, objects):
 
 COMMON = ("SOLVER.BASE_LR", 0.01, "SOLVER.MAX_ITER", STEPS, "SOLVER.WARMUP_ITERS", 0)
 COMMON += ("MODEL.RESNETS.NORM", "GN", "MODEL.FPN.NORM", "GN", "DATASETS.TEST", ())
-SAME_POINTS = ("MODEL.SEM_SEG_POINT_HEAD.SAMPLER", "SamePoints")
+# One step: over several, what is rounded otherwise grows.
+COMPARED = (*COMMON, "MODEL.SEM_SEG_POINT_HEAD.SAMPLER", "SamePoints", "SOLVER.MAX_ITER", 1)
 # Configs and the images of a batch; the first half is that of rank 0.
 TRAININGS = {
     "semantic": lambda: (
-        small_semantic_cfg(5, (*COMMON, *SAME_POINTS)),
+        small_semantic_cfg(19, COMPARED),
         [semantic_image(seed) for seed in range(4)],
     ),
     "synchronised normalisation": lambda: (
-        small_semantic_cfg(5, (*COMMON, *SAME_POINTS, "MODEL.RESNETS.NORM", "naiveSyncBN")),
+        small_semantic_cfg(19, (*COMPARED, "MODEL.RESNETS.NORM", "naiveSyncBN")),
         [semantic_image(seed) for seed in range(4)],
     ),
     "one rank ignored": lambda: (
-        small_semantic_cfg(5, COMMON),
+        small_semantic_cfg(19, COMMON),
         [semantic_image(0), semantic_image(1, ignored=True)],
     ),
     "one rank without objects": lambda: (
-        small_instance_cfg(5, COMMON),
+        small_instance_cfg(9, COMMON),
         [instance_image(0, 3), instance_image(1, 0)],
     ),
     "implicit, one rank without objects": lambda: (
-        small_instance_cfg(5, (*COMMON, *IMPLICIT_OPTS)),
+        small_instance_cfg(9, (*COMMON, *IMPLICIT_OPTS)),
         [instance_image(0, 3), instance_image(1, 0)],
     ),
 }
@@ -112,7 +113,9 @@ def train(kind, folder, rank=0, count=1):
     """Train some steps; return the weights."""
     cfg, images = TRAININGS[kind]()
     cfg.OUTPUT_DIR = str(folder)
-    cfg.DATASETS.TRAIN = ()
+    semantic = "sem_seg" in images[0]  # the data set is looked at, but not read
+    name = "cityscapes_fine_sem_seg_train" if semantic else "synthetic_instances_train"
+    cfg.DATASETS.TRAIN = (name,)
     part = len(images) // count
     FixedTrainer.images = images[rank * part : (rank + 1) * part]
     torch.manual_seed(0)  # the same first weights
