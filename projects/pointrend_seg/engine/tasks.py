@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.modeling import (
     ROI_HEADS_REGISTRY,
     ROI_MASK_HEAD_REGISTRY,
@@ -131,6 +131,11 @@ class InstanceTask(Task):
             look_up(ROI_MASK_HEAD_REGISTRY, name, "MODEL.ROI_MASK_HEAD.NAME")
 
     def _check_labels(self, cfg: CfgNode, name: str, is_train: bool) -> None:
+        if is_train and cfg.MODEL.KEYPOINT_ON and not MetadataCatalog.get(name).get("keypoint_names"):
+            raise InputError(
+                f"MODEL.KEYPOINT_ON is True, but the data set {name} has no keypoint_names in its "
+                "metadata. Set it to False, or register the data set with its keypoints."
+            )
         classes, masks = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.MASK_ON
         check_instance_dataset(name, classes, masks, is_train=is_train)
 

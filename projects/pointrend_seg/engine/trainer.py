@@ -33,7 +33,7 @@ from ..config.tree import all_keys, value_of
 from ..data.random_numbers import kept_random_state
 from ..data.training_loader import build_training_loader
 from ..data.workers import affordable_workers, largest_input, set_up_worker
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from ..evaluation.build import build_evaluator, results_folder
 from ..modeling.registry import REFUSALS, explain_refusal, look_up
 from ..modeling.roi_mask_model import RoiMaskModel
@@ -44,6 +44,8 @@ from .stopping import AgreedStop, StoppableLoader, Stopped, iterations, raise_if
 from .tasks import find_task
 
 logger = logging.getLogger(__name__)
+
+_SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "WarmupPolyLR")
 
 
 class Trainer(DefaultTrainer):
@@ -175,6 +177,13 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
         """Build the schedule of the learning rate; DeepLab's \"WarmupPolyLR\" is one, too."""
+        name = cfg.SOLVER.LR_SCHEDULER_NAME
+        if name not in _SCHEDULES:
+            raise InputError(
+                f"SOLVER.LR_SCHEDULER_NAME is {name!r}.{did_you_mean(name, _SCHEDULES)} Known "
+                f"names: {', '.join(_SCHEDULES)}. One of your own needs a Trainer whose "
+                "build_lr_scheduler knows it."
+            )
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod

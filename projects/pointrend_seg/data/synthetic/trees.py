@@ -70,7 +70,12 @@ def _check_same(target: Path, parameters: dict) -> None:
             f"{target} exists but is not synthetic data (it has no {MANIFEST}): nothing was "
             "written. Choose another output folder."
         )
-    existing = json.loads(manifest.read_text())
+    try:
+        existing = json.loads(manifest.read_text())
+    except ValueError as error:
+        raise InputError(
+            f"{manifest} cannot be read: {error}. Delete {target} or choose another output folder."
+        ) from error
     if existing != parameters:
         raise InputError(
             f"{target} was generated with other parameters ({existing}): nothing was written. "
@@ -84,8 +89,8 @@ def save_picture(path: Path, picture: np.ndarray, options: tuple[int, ...] = ())
     Args:
         path: path of the file.
         picture: (H, W), or RGB (H, W, 3).
-        options: options of `cv2.imwrite`.
+        options: options of `cv2.imencode`.
     """
     picture = picture[:, :, ::-1] if picture.ndim == 3 else picture  # OpenCV writes BGR
-    if not cv2.imwrite(str(path), picture, options):
-        raise OSError(f"cannot write {path}")
+    _, content = cv2.imencode(path.suffix, picture, options)
+    path.write_bytes(content.tobytes())  # OpenCV crashes at names that are no valid text
