@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if args.threads < 1:
         raise InputError(f"--threads is {args.threads}; it is 1 or more.")
-    sources = find_sources(args.input)
+    sources = find_sources(args.input, output=args.output)
     predictor = Predictor(
         args.config_file,
         args.weights,

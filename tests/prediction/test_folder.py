@@ -1,6 +1,7 @@
 """tools/predict.py: its files, skipped inputs, and continuing a run."""
 
 import json
+import os
 import threading
 import time
 
@@ -318,9 +319,10 @@ def test_what_a_folder_holds_and_what_is_named(images):
     (folder / "notes.txt").write_text("")
     (folder / "folder.png").mkdir()
     Image.new("RGB", (3, 4)).save(folder / "[b].PNG")
-    assert names(folder) == names(folder / "[b].PNG", folder) == ["[b]", "a"]
+    assert names(folder) == names(folder / "[b].PNG", folder) == ["[b]", "a", "folder"]
     assert names(folder / "notes.txt") == ["notes"]  # reading tells
     (images / "a.png").unlink()
+    (folder / "folder.png").rmdir()
     assert names(images) == ["[s]/[b]", "[s]/a"]  # below the folder that was named
 
 
@@ -335,3 +337,29 @@ def test_what_a_folder_holds_and_what_is_named(images):
 def test_mistakes(predict, args, text):
     status, _, err = predict("semantic", *args)
     assert status == 2 and text in err.strip().splitlines()[-1]
+
+
+def test_a_second_run_does_not_take_the_first_ones_output_for_input(predict, images):
+    inside = ("--output", images / "out")
+    for _ in range(2):
+        status, out, _ = predict("semantic", *inside)
+        assert status == 0 and "2 predicted" in out
+    status, out, _ = predict("semantic", *inside, "--input", images / "out" / "pictures")
+    assert status == 0 and "2 predicted" in out  # where it is asked for
+
+
+def test_what_is_no_file_is_named_and_stops_nothing(predict, images, tmp_path):
+    (images / "folder.png").mkdir()
+    os.mkfifo(images / "pipe.png")
+    (images / "dangling.png").symlink_to("gone.png")
+    (images / "round").symlink_to(images)
+    Image.new("RGB", (20000, 1)).save(images / "sliver.png")
+    status, out, err = predict("instance", "--no-pictures")
+    assert status == 1 and "2 predicted" in out and "4 could not be read" in err
+    for text in (
+        "folder.png is a folder",
+        "pipe.png is a pipe",
+        "dangling.png is a link that leads nowhere",
+        "sliver.png: The image is 20000 x 1 (width x height): scaled down",
+    ):
+        assert text in err

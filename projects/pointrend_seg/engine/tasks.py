@@ -25,6 +25,7 @@ from ..data.classes import Classes, known_classes
 from ..data.custom.registration import check_custom, check_same_classes
 from ..data.mappers.instance import InstanceMapper
 from ..data.mappers.semantic import SemanticMapper
+from ..errors import InputError
 from ..evaluation.build import check_machines, results_folder
 from ..modeling.recording import InstanceTrace, SemanticTrace, trace_instances, trace_semantic
 from ..modeling.registry import look_up
@@ -131,7 +132,11 @@ class InstanceTask(Task):
             look_up(ROI_MASK_HEAD_REGISTRY, name, "MODEL.ROI_MASK_HEAD.NAME")
 
     def _check_labels(self, cfg: CfgNode, name: str, is_train: bool) -> None:
-        if is_train and cfg.MODEL.KEYPOINT_ON and not MetadataCatalog.get(name).get("keypoint_names"):
+        if (
+            is_train
+            and cfg.MODEL.KEYPOINT_ON
+            and not MetadataCatalog.get(name).get("keypoint_names")
+        ):
             raise InputError(
                 f"MODEL.KEYPOINT_ON is True, but the data set {name} has no keypoint_names in its "
                 "metadata. Set it to False, or register the data set with its keypoints."

@@ -3,10 +3,12 @@
 import collections
 import glob
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..data.custom.datasets import IMAGE_EXTENSIONS
 from ..errors import InputError
+from .outputs import WRITTEN
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
@@ -31,8 +33,12 @@ class Source:
         return self.path.lower().endswith(VIDEO_EXTENSIONS)
 
 
-def find_sources(inputs: list[str]) -> list[Source]:
+def find_sources(inputs: list[str], *, output: str = "") -> list[Source]:
     """Return the images and videos of files, folders (searched recursively) and patterns.
+
+    Args:
+        output: the folder that predictions are written to; what lies in it from an earlier run is
+            not taken for input, unless its folder or file is given itself.
 
     Raises:
         InputError: no image or video is found for one of ``inputs``.
@@ -40,7 +46,7 @@ def find_sources(inputs: list[str]) -> list[Source]:
     paths: list[str] = []
     folders: list[str] = []
     for given in inputs:
-        found = _paths(given)
+        found = [path for path in _paths(given) if not (output and _is_own(path, given, output))]
         if not found:
             raise InputError(
                 f"--input {given}: no image or video there. Expected a file, a folder or a pattern "
@@ -60,12 +66,34 @@ def find_sources(inputs: list[str]) -> list[Source]:
 
 
 def _paths(given: str) -> list[str]:
+    """Return what is named like an image or a video, whatever it is: reading it shows that."""
     if os.path.isfile(given):
-        return [given]  # with any extension: reading it shows whether it is an image
-    pattern = os.path.join(glob.escape(given), "**", "*") if os.path.isdir(given) else given
-    extensions = IMAGE_EXTENSIONS + VIDEO_EXTENSIONS
-    return [
-        path
-        for path in glob.glob(pattern, recursive=True)
-        if path.lower().endswith(extensions) and os.path.isfile(path)
-    ]
+        return [given]  # with any extension
+    paths = _walk(given) if os.path.isdir(given) else glob.glob(given, recursive=True)
+    return [path for path in paths if path.lower().endswith(IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)]
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Yield what lies in a folder and below, without hidden names; linked folders once each."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        place = os.path.realpath(parent)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        yield from (
+            os.path.join(parent, name) for name in [*folders, *names] if not name.startswith(".")
+        )
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_own(path: str, given: str, output: str) -> bool:
+    """Tell whether a search found what an earlier run wrote to the output folder."""
+    written = [os.path.realpath(os.path.join(output, name)) + os.sep for name in WRITTEN]
+    place, searched = os.path.realpath(path), os.path.realpath(given) + os.sep
+    return any(place.startswith(each) and not searched.startswith(each) for each in written)

@@ -26,6 +26,7 @@ from ..evaluation.coco import encode_masks
 from ..files.atomic import replaces, write_text
 from ..files.names import path_inside
 
+WRITTEN = ("labels", "objects", "pictures")  # folders in the output folder
 _PART = re.compile(r"\..*\.part\.json")  # what a killed process left
 
 

@@ -1,6 +1,7 @@
 """Predict on videos, frame by frame."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..files.atomic import replaces
+from ..files.regular import check_regular
 from .folder import batched
 from .inputs import Source
 from .outputs import OutputFolder, to_cpu
@@ -42,6 +44,12 @@ def predict_video(
     target = output.picture_path(source.name).with_suffix(".mp4")
     if skip_existing and visualizations.overlay and target.exists():
         return None
+    check_regular(source.path, "video")
+    if not os.fsencode(source.path).decode(errors="replace") == source.path:
+        raise InputError(
+            f"The name of the video {printable(source.path)} is no valid text, and OpenCV cannot "
+            "open it. Rename it."
+        )
     reader = cv2.VideoCapture(source.path)
     total = int(reader.get(cv2.CAP_PROP_FRAME_COUNT))
     rate = reader.get(cv2.CAP_PROP_FPS) or 25.0
