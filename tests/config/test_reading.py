@@ -229,6 +229,15 @@ def test_addresses_are_fetched_only_where_a_flag_asks(address, fetched, tmp_path
     assert fetched == [address, address.replace("leaf", "base")] * 2
 
 
+def test_an_address_that_cannot_be_fetched(monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("detectron2.utils.file_io.PathManager.get_local_path", fail)
+    with pytest.raises(InputError, match=r"http://h/x.yaml cannot be fetched \(OSError: no route"):
+        load_config("http://h/x.yaml", allow_remote=True)
+
+
 def test_an_address_cannot_lead_out_of_the_cache(fetched):
     with pytest.raises(InputError, match="is not fetched, because its path has '..'"):
         load_config("http://h/../../x.yaml", allow_remote=True)

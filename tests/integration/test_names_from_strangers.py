@@ -214,7 +214,7 @@ SHOWN = [
 ]
 
 
-def test_messages_and_logs_are_plain_text(tmp_path, run_in_process, monkeypatch):
+def test_messages_and_logs_are_plain_text(tmp_path, run_in_process, caplog):
     """Of a training: the error is one line; of each log record no control character is left."""
     data = instance_set(tmp_path / "data", [f"{NASTY}.png"])
     (tmp_path / f"data/images/{NASTY}.png").unlink()
@@ -229,9 +229,14 @@ def test_messages_and_logs_are_plain_text(tmp_path, run_in_process, monkeypatch)
             logging.getLogRecordFactory()(name, 20, "", 1, text, args, None).getMessage()
             for name, text, args in RECORDS
         ]
+        try:
+            raise InputError(NASTY)
+        except InputError:
+            logging.getLogger("x").exception("it failed")
     finally:
         logging.setLogRecordFactory(factory)
     assert shown == SHOWN
+    assert "InputError: a\\x1b[31m\\u202e\nINFO" in caplog.text
     assert status == 2
     last = err.rstrip("\n").splitlines()[-1]
     assert last.startswith("error: ") and "\\x1b[31m\\u202e\\nINFO" in last

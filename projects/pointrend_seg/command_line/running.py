@@ -17,6 +17,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from ..errors import EndedByPeer, InputError, first_line, is_peer_error, printable, versions
 from .failures import explain_failure, is_from_process
@@ -72,7 +73,7 @@ def run_tool(tool: Callable[[], object], *, several_processes: bool = False) -> 
             sys.exit(CUT_OFF)
         message = explain(error)
         if message is None or "--debug" in sys.argv:
-            traceback.print_exc()
+            print(printable(traceback.format_exc(), keep="\n"), end="", file=sys.stderr)
         if message is None:
             print(
                 "\nThis is a bug in pointrend_seg or in a library that it uses. A bug report needs "
@@ -119,8 +120,14 @@ def hide_explained_errors() -> None:
 class _EscapedRecord(logging.LogRecord):
     """A log record that shows control characters in its message as escapes.
 
-    Colours stay. Line breaks stay in tables and in messages of other packages.
+    Colours stay. Line breaks stay in tables, tracebacks and messages of other packages.
     """
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        if self.exc_info and self.exc_info[0]:
+            text = "".join(traceback.format_exception(*self.exc_info)).rstrip("\n")
+            self.exc_text = printable(text, keep="\n")
 
     def getMessage(self) -> str:  # noqa: N802  # named by the base class
         message = super().getMessage()
