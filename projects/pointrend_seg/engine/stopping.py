@@ -58,7 +58,7 @@ def stoppable() -> Iterator[None]:
         return
     _Note.process, _Note.status = os.getpid(), 0
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    before = {number: each for number, each in before.items() if each is not signal.SIG_IGN}
+    before = {number: each for number, each in before.items() if each not in (None, signal.SIG_IGN)}
     try:
         for number in before:
             signal.signal(number, _on_signal)
