@@ -19,7 +19,12 @@ from pointrend_seg.benchmark.cases import MakeCase, all_cases, choose
 from pointrend_seg.benchmark.measurement import Measurement, measure
 from pointrend_seg.benchmark.setting import Setting
 from pointrend_seg.benchmark.tables import as_json, hardware, table
-from pointrend_seg.command_line.options import add_common_options, tool_parser
+from pointrend_seg.command_line.options import (
+    MOST_PROCESSES,
+    add_common_options,
+    tool_parser,
+    whole_number,
+)
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.errors import InputError
 from pointrend_seg.files.atomic import write_text
@@ -37,9 +42,18 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of autocast (default float32)"
     )
-    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs (default 5)")
-    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
+    parser.add_argument(
+        "--threads",
+        type=whole_number(1, MOST_PROCESSES),
+        help="CPU threads (default: PyTorch's choice)",
+    )
+    parser.add_argument("--repeats", type=whole_number(1), default=5, help="timed runs (default 5)")
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0, 2**32 - 1),
+        default=0,
+        help="of all random numbers (default 0)",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write every sample to FILE")
     add_common_options(parser)
     return parser
@@ -68,9 +82,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Raise `InputError` for values of options that are not allowed."""
-    for option, value in (("--repeats", args.repeats), ("--threads", args.threads)):
-        if value is not None and value < 1:
-            raise InputError(f"{option} is {value}; it is 1 or more.")
     try:
         kind = torch.device(args.device).type
     except RuntimeError:

@@ -17,10 +17,13 @@ import os
 from tabulate import tabulate
 
 from pointrend_seg.command_line.options import (
+    MOST_PROCESSES,
     add_common_options,
     add_data_options,
     add_remote_option,
     data_opts,
+    tool_parser,
+    whole_number,
 )
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.data.problems import ERROR, KINDS, WARNING
@@ -32,9 +35,7 @@ from pointrend_seg.files.atomic import write_text
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "--config-file", default="", help="check its DATASETS.TRAIN and DATASETS.TEST"
     )
@@ -43,7 +44,12 @@ def parser() -> argparse.ArgumentParser:
         "--json", metavar="FILE", help="also write the findings as JSON; -: only JSON"
     )
     parser.add_argument("--strict", action="store_true", help="count warnings as errors")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="number of processes")
+    parser.add_argument(
+        "--workers",
+        type=whole_number(0, MOST_PROCESSES),
+        default=os.cpu_count(),
+        help="number of processes",
+    )
     add_remote_option(parser)
     add_common_options(parser)
     add_data_options(parser)

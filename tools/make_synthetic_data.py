@@ -13,7 +13,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from pointrend_seg.command_line.options import add_common_options, tool_parser
+from pointrend_seg.command_line.options import (
+    MOST_PROCESSES,
+    add_common_options,
+    number,
+    tool_parser,
+    whole_number,
+)
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.synthetic.cityscapes_layout import CityscapesParameters, write_cityscapes
 from pointrend_seg.data.synthetic.coco_layout import CocoParameters, write_coco
@@ -43,26 +49,41 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="folder; for cityscapes and coco, DETECTRON2_DATASETS",
     )
-    parser.add_argument("--train", type=int, default=200, help="number of training images")
-    parser.add_argument("--val", type=int, default=40, help="number of validation images")
-    parser.add_argument("--height", type=int, help="image height (default 256; coco 320)")
-    parser.add_argument("--width", type=int, help="image width (default 512; coco 480; folder 384)")
     parser.add_argument(
-        "--object-scale", type=float, help="size of objects (default 2.0); not for cityscapes"
+        "--train", type=whole_number(0), default=200, help="number of training images"
     )
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="number of processes")
+    parser.add_argument(
+        "--val", type=whole_number(0), default=40, help="number of validation images"
+    )
+    parser.add_argument(
+        "--height", type=whole_number(32, 2**16), help="image height (default 256; coco 320)"
+    )
+    parser.add_argument(
+        "--width",
+        type=whole_number(32, 2**16),
+        help="image width (default 512; coco 480; folder 384)",
+    )
+    parser.add_argument(
+        "--object-scale", type=number(0), help="size of objects (default 2.0); not for cityscapes"
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0, 2**32 - 1),
+        default=0,
+        help="the same seed gives the same bytes",
+    )
+    parser.add_argument(
+        "--workers",
+        type=whole_number(0, MOST_PROCESSES),
+        default=os.cpu_count(),
+        help="number of processes",
+    )
     add_common_options(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    sizes = [size for size in (args.height, args.width) if size is not None]
-    if min(args.train, args.val, args.seed) < 0 or min(sizes, default=32) < 32:
-        raise InputError(
-            "--train, --val and --seed are 0 or more, --height and --width 32 or more."
-        )
     if args.object_scale is not None and (args.layout == "cityscapes" or args.object_scale <= 0):
         raise InputError("--object-scale is above 0, and not for --layout cityscapes.")
     names = ("height", "width", "seed", "object_scale")

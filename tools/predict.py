@@ -13,10 +13,13 @@ import argparse
 from typing import Any
 
 from pointrend_seg.command_line.options import (
+    MOST_PROCESSES,
     add_common_options,
     add_config_changes,
     add_remote_option,
+    number,
     tool_parser,
+    whole_number,
 )
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.errors import InputError, printable
@@ -41,16 +44,28 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", required=True, help="output folder")
     parser.add_argument(
-        "--confidence", type=float, default=0.5, help="minimum score of an object (default 0.5)"
+        "--confidence",
+        type=number(0, 1),
+        default=0.5,
+        help="minimum score of an object (default 0.5)",
     )
-    parser.add_argument("--max-size", type=int, help="limit the longer side at the model's input")
+    parser.add_argument(
+        "--max-size",
+        type=whole_number(32, 2**16),
+        help="limit the longer side at the model's input",
+    )
     parser.add_argument(
         "--mask-resolution",
         help="mask resolution per box, e.g. 448, or 'box' for one cell per pixel",
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="images per forward pass")
     parser.add_argument(
-        "--threads", type=int, default=2, help="reading threads, and as many writing (default 2)"
+        "--batch-size", type=whole_number(1, 2**16), default=1, help="images per forward pass"
+    )
+    parser.add_argument(
+        "--threads",
+        type=whole_number(1, MOST_PROCESSES),
+        default=2,
+        help="reading threads, and as many writing (default 2)",
     )
     parser.add_argument(
         "--label-ids",
@@ -77,8 +92,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    if args.threads < 1:
-        raise InputError(f"--threads is {args.threads}; it is 1 or more.")
     sources = find_sources(args.input, output=args.output)
     predictor = Predictor(
         args.config_file,

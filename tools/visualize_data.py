@@ -23,6 +23,7 @@ from pointrend_seg.command_line.options import (
     add_remote_option,
     data_opts,
     tool_parser,
+    whole_number,
 )
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.dataset_files import evenly, load_dicts
@@ -41,9 +42,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", help="default: the first of DATASETS.TRAIN")
     parser.add_argument("--output", type=Path, required=True, help="output folder")
     parser.add_argument(
-        "--num", type=int, default=8, help="number of images, evenly spread (default 8)"
+        "--num", type=whole_number(1), default=8, help="number of images, evenly spread (default 8)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the augmentation (default 0)")
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0, 2**32 - 1),
+        default=0,
+        help="seed of the augmentation (default 0)",
+    )
     parser.add_argument("--no-augmentation", action="store_true", help="draw the original images")
     add_remote_option(parser)
     add_common_options(parser)
@@ -54,8 +60,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    if args.num < 1:
-        raise InputError(f"--num is {args.num}; it is 1 or more.")
     opts = [*data_opts(args), *args.opts]
     cfg = load_config(
         args.config_file,

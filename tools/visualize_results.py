@@ -21,6 +21,7 @@ from pointrend_seg.command_line.options import (
     add_config_changes,
     add_remote_option,
     tool_parser,
+    whole_number,
 )
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.dataset_files import check_registered, evenly
@@ -42,9 +43,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", help="default: the first of DATASETS.TEST")
     parser.add_argument("--predictions", help="folder (default OUTPUT_DIR/inference/DATASET)")
     parser.add_argument("--output", type=Path, help="output folder of the pictures")
-    parser.add_argument("--num", type=int, default=20, help="number of pictures (default 20)")
     parser.add_argument(
-        "--most", type=int, metavar="N", help="compare at most N images, evenly spread"
+        "--num", type=whole_number(1), default=20, help="number of pictures (default 20)"
+    )
+    parser.add_argument(
+        "--most", type=whole_number(1), metavar="N", help="compare at most N images, evenly spread"
     )
     parser.add_argument("--best", action="store_true", help="best first")
     parser.add_argument("--report", action="store_true", help="write report.html")

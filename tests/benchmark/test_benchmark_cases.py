@@ -113,8 +113,6 @@ def test_the_tool(tmp_path):
     ("args", "message"),
     [
         (("--only", "nonsense"), "No case is called 'nonsense'"),
-        (("--repeats", "0"), "--repeats is 0; it is 1 or more."),
-        (("--threads", "-1"), "--threads is -1"),
         (("--device", "tpu9"), "--device is 'tpu9'"),
         (("--device", "meta"), "--device is 'meta'"),
         (("--json", "nowhere/at/all.json"), "the folder of nowhere/at/all.json does not exist"),

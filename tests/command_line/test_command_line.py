@@ -5,12 +5,21 @@ import logging
 import os
 import random
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch.multiprocessing import ProcessRaisedException
 
-from pointrend_seg.command_line.options import add_common_options, add_data_options, data_opts
+from pointrend_seg.command_line.options import (
+    add_common_options,
+    add_data_options,
+    data_opts,
+    number,
+    tool_parser,
+    whole_number,
+)
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.command_line.training import setup, train_parser
 from pointrend_seg.engine.stopping import Stopped
@@ -204,3 +213,117 @@ def test_a_run_cannot_change_its_config_and_has_detectron2s_log_and_seed(
     text = capsys.readouterr().out
     for each in ("Environment info", "Command line arguments", "full config", "MAX_ITER: 7"):
         assert each in text
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["0"], "error: --num is 0; it is from 1 to 9."),
+        (["10"], "--num is 10; it is from 1 to 9."),
+        (["1.5"], "--num is '1.5'; it is a whole number, from 1 to 9."),
+        ([""], "--num is ''; it is a whole number, from 1 to 9."),
+        ([], "argument --num: expected one argument"),
+    ],
+)
+def test_ranges_of_options(words, text, capsys):
+    parser = tool_parser("A tool.")
+    parser.add_argument("--num", type=whole_number(1, 9))
+    parser.add_argument("--share", type=number(0))
+    assert parser.parse_args(["--num", "9", "--share", "0.5"]).share == 0.5
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args(["--num", *words])
+    assert stopped.value.code == 2 and text in capsys.readouterr().err
+    for infinite in ("nan", "inf", "-1"):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--share", infinite])
+        assert f"--share is {infinite}; it is 0 or more." in capsys.readouterr().err
+
+
+# --- errors of the machine ------------------------------------------------------------------
+
+IN_WORKER = (
+    "Caught {0} in DataLoader worker process 0.\nOriginal Traceback (most recent call last):"
+)
+IN_WORKER += '\n  File "x.py", line 1, in f\n    g()\n    ^^^\n{1}'
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (MemoryError(), "The memory ran out"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "memory ran"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling f"), "The GPU ran out"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0"), "no space left"),
+        (RuntimeError("[enforce fail at x] . unexpected pos 64 vs 0"), "no space left"),
+        (RuntimeError("can't start new thread"), "No further process"),
+        (OSError(24, "Too many open files", "a.png"), "ulimit -n"),
+        (OSError(122, "Disk quota exceeded"), "no space left"),
+        (OSError(36, "File name too long"), "too long"),
+        (
+            RuntimeError(IN_WORKER.format("OSError", "OSError: [Errno 28] No space left")),
+            "no space",
+        ),
+        (
+            OSError(IN_WORKER.format("OSError", "OSError: [Errno 24] Too many open files: 'a'")),
+            "a: Too many open files. Too many",
+        ),
+        (RuntimeError(IN_WORKER.format("MemoryError", "MemoryError")), "The memory ran out"),
+        (
+            ProcessRaisedException("\nnumpy._ArrayMemoryError: No", 0, 1),
+            "The memory ran out",
+        ),
+        (ImportError("Cannot import 'detectron2._C', therefore 'x' is not"), "compiled part"),
+    ],
+)
+def test_errors_of_the_machine_have_a_sentence(error, advice, capsys):
+    status, text = end(error, capsys)
+    assert status == 2 and advice in text and "Traceback" not in text
+
+
+def chained(error, *, cause=None, context=None):
+    error.__context__ = context
+    if cause is not None:
+        error.__cause__ = cause  # which hides the context
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (chained(RuntimeError("no"), cause=InputError("Mend it.")), 2),
+        (chained(RuntimeError("no"), context=OSError(28, "No space left on device")), 2),
+        (chained(RuntimeError("no"), context=KeyboardInterrupt()), 130),
+        # bugs that come up while an error is handled
+        (chained(AttributeError("no"), context=OSError(28, "No space left on device")), 70),
+        (chained(RuntimeError("no"), context=InputError("Mend it.")), 70),
+        (chained(RuntimeError("no"), cause=KeyError("x"), context=MemoryError()), 70),
+    ],
+)
+def test_causes_are_followed(error, status, capsys):
+    assert end(error, capsys)[0] == status
+
+
+def test_a_cut_off_output_ends_the_tool_in_silence():
+    code = (
+        "from pointrend_seg.command_line.running import run_tool\n"
+        "run_tool(lambda: [print(n) for n in range(10 ** 5)])"
+    )
+    command = f'{sys.executable} -W ignore -c "{code}" | head -n 1; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["0", "141"] and "rror" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "text"),
+    [
+        ("benchmark", ("--repeats", 0), "--repeats is 0; it is 1 or more."),
+        ("predict", ("--batch-size", 0), "--batch-size is 0; it is from 1 to 65536."),
+        ("predict", ("--confidence", "nan"), "--confidence is nan; it is from 0 to 1."),
+        ("check_data", ("--workers", -1), "--workers is -1; it is from 0 to 1024."),
+        ("make_synthetic_data", ("--height", 31), "--height is 31; it is from 32 to 65536."),
+        ("visualize_results", ("--most", 0), "--most is 0; it is 1 or more."),
+    ],
+)
+def test_the_tools_have_ranges(run_in_process, tool, words, text):
+    status, _, err = run_in_process(tool, *words)
+    assert status == 2 and text in err

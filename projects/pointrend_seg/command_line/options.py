@@ -1,16 +1,59 @@
 """Options of several tools."""
 
 import argparse
-from typing import Any
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 from ..errors import InputError
+
+N = TypeVar("N", int, float)
+
+
+MOST_PROCESSES = 1024
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say "--num is 0; it is …" instead of "argument --num: is 0; it is …"."""
+        super().error(re.sub(r"^argument (\S+): is ", r"\1 is ", message))
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return a `type` of argparse for whole numbers in a range, ends included.
+
+    Example:
+        >>> whole_number(1)("7")
+        7
+    """
+    return _number(int, "a whole number, ", least, most)
+
+
+def number(least: float, most: float | None = None) -> Callable[[str], float]:
+    """Return a `type` of argparse for finite numbers in a range, ends included."""
+    return _number(float, "", least, most)
+
+
+def _number(kind: type[N], words: str, least: N, most: N | None) -> Callable[[str], N]:
+    allowed = f"{least} or more" if most is None else f"from {least} to {most}"
+    highest = sys.float_info.max if most is None else most
+
+    def read(text: str) -> N:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"is {text!r}; it is {words}{allowed}.") from None
+        if not least <= value <= highest:  # NaN is not, either
+            raise argparse.ArgumentTypeError(f"is {text}; it is {allowed}.")
+        return value
+
+    return read
 
 
 def tool_parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser whose help shows a tool's docstring as it is written."""
-    return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def add_config_changes(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ import io
 import logging
 import os
 import re
+import select
 import sys
 import traceback
 from collections.abc import Callable
@@ -88,11 +89,15 @@ def run_tool(tool: Callable[[], object], *, several_processes: bool = False) -> 
 def _output_is_cut_off() -> bool:
     """Tell whether nobody reads standard output any more; if so, drop what is left of it."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
-        return True
-    return False
+        output = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # replaced by something that is no file
+        return False
+    poll = select.poll()
+    poll.register(output, select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # for what is written at the end
+    return True
 
 
 def _check_one_process() -> None:
