@@ -83,8 +83,10 @@ def test_a_signal_to_one_of_two_processes(training):
     os.kill(int(workers[1]), signal.SIGTERM)
     assert stopped.end() == 143, stopped.text
     (last,) = stopped.output.glob("model_*.pth")
-    content = torch.load(last, weights_only=False)
+    content = torch.load(last, weights_only=True)
     assert content["iteration"] == int(last.stem[6:])
+    places = [each["places"] for each in content["trainer"]["hooks"]["RunState"]["processes"]]
+    assert len(places) == 2 and places[0] == places[1]  # of the iteration that was the last
     assert stopped.text.count("--resume goes on from") == 1 and "Traceback" not in stopped.text
 
 

@@ -37,10 +37,12 @@ _NO_SETTINGS = ("OUTPUT_DIR", "MODEL.WEIGHTS", "SEED")
 
 
 class RunState(HookBase):
-    """Collect, after each iteration, what a run needs besides weights and optimizer to go on.
+    """Collect what a run needs besides weights and optimizer to go on.
 
-    It stands behind the hooks that draw random numbers and before the one that saves. Random states
-    and places are those of each process, gathered on the main process.
+    It stands behind the hooks that draw random numbers and before those that save and evaluate.
+    Random states and places are those of each process, gathered on the main process. Because all
+    processes wait for that, several do it only where the config has a checkpoint or an evaluation.
+    A checkpoint that is saved at another iteration needs `collect`, or it has none of this.
 
     Args:
         cfg: the config of the run.
@@ -56,12 +58,22 @@ class RunState(HookBase):
     def before_train(self) -> None:
         if self._random is not None:
             set_random_state(self._random)
-        self._collect()
+        self.collect()
 
     def after_step(self) -> None:
-        self._collect()
+        done = self.trainer.iter + 1
+        periods = (self._cfg.SOLVER.CHECKPOINT_PERIOD, self._cfg.TEST.EVAL_PERIOD)
+        if (
+            comm.get_world_size() == 1
+            or done == self.trainer.max_iter
+            or any(period > 0 and done % period == 0 for period in periods)
+        ):
+            self.collect()
+        else:
+            self._processes = []
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
+        """Collect the state of this moment; all processes call it."""
         places = {name: loader.place() for name, loader in self._loaders.items()}
         self._processes = comm.gather({"random": random_state(), "places": places})
 

@@ -39,7 +39,7 @@ from ..modeling.registry import REFUSALS, explain_refusal, look_up
 from ..modeling.roi_mask_model import RoiMaskModel
 from ..report import write_report
 from .metrics_file import MetricsWriter
-from .resuming import add_run_state, load_training_state, log_start
+from .resuming import RunState, add_run_state, load_training_state, log_start
 from .stopping import AgreedStop, StoppableLoader, Stopped, iterations, raise_if_stopped
 from .tasks import find_task
 
@@ -88,6 +88,9 @@ class Trainer(DefaultTrainer):
                 results = super().train()
         except AgreedStop as stop:
             name = FINAL if self.iter >= self.max_iter - 1 else f"model_{self.iter:07d}"
+            for hook in self._hooks:
+                if isinstance(hook, RunState):
+                    hook.collect()
             # the hooks saved the final one, and perhaps this one
             if name != FINAL and self.checkpointer.saved_iteration != self.iter:
                 self.checkpointer.save(name, iteration=self.iter)
