@@ -393,3 +393,26 @@ def test_what_lvis_stops_at(changes, said, lvis):
 def test_lvis_images_are_where_their_address_says(lvis, folder):
     (folder / "val2017" / "8.png").unlink()
     assert f"are missing: {folder}/val2017/8.png" in message(lvis(), 5)
+
+
+WRONG_VALUES = {
+    "no image": (content(remove="image_id"), "has the image_id None, not a number or a string"),
+    "list of images": (content(image_id=[8]), "has the image_id [8], not a number or a string"),
+    "crowd": (content(iscrowd=[]), "has the iscrowd []; it is 0 or 1"),
+    "list as id": (content(id=[2]), "has the id [2], not a number or a string"),
+    "far polygon": (
+        content(segmentation=[[0, 0, 1e9, 0, 5, 5]]),
+        "reaches 1000000 pixels and more",
+    ),
+    "runs below 0": (
+        content(segmentation=RUNS | {"counts": [-40, 180, 460]}),
+        "has run lengths that do not add up",
+    ),
+    "size of a mask": (content(segmentation=RUNS | {"size": ["a", 3]}), "of the size ['a', 3]"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_VALUES)
+def test_values_of_the_wrong_type_are_named(case, register):
+    data, text = WRONG_VALUES[case]
+    assert text in message(register(data))

@@ -41,9 +41,7 @@ def check_tree(tree: Any, where: str) -> None:
     """
     if not isinstance(tree, dict):
         found = "nothing" if tree is None else f"{_shown(tree)}, of type {type(tree).__name__}"
-        raise InputError(
-            f"{where} is no config: it has KEY: VALUE in each line, but here is {found}."
-        )
+        raise InputError(f"{where} is no config: expected lines of KEY: VALUE, but found {found}.")
     _check_node(tree, (), where)
 
 

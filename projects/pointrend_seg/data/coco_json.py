@@ -383,6 +383,9 @@ def _wrong_values(annotation: Annotation) -> Iterator[Problem]:
         found = f"has the id {shown(annotation['id'])}, not a number or a string"
         yield Problem("duplicate-id", found)
         annotation["id"] = shown(annotation["id"])
+    if not is_id(annotation.get("image_id")):  # pycocotools stops at it
+        found = f"has the image_id {shown(annotation.get('image_id'))}, not a number or a string"
+        yield Problem("bad-value", found)
     crowd = annotation.get("iscrowd", 0)
     if not isinstance(crowd, int | float) or crowd not in (0, 1):
         yield Problem("bad-value", f"has the iscrowd {shown(crowd)}; it is 0 or 1")

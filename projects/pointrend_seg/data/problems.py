@@ -87,7 +87,7 @@ _ERRORS = {
         "Remove the annotation.",
     ),
     "bad-value": (
-        "values of the wrong type: iscrowd, area or keypoints",
+        "values of the wrong type: image_id, iscrowd, area or keypoints",
         "Correct the annotation.",
     ),
     "bad-box": (

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ...errors import InputError
 from ..annotations import Record, checked_annotations
 from ..classes import IGNORED
-from ..coco_json import JSON_TYPES, CocoJson, read_coco_json
+from ..coco_json import JSON_TYPES, CocoJson, is_id, read_coco_json
 from ..custom.registration import custom_dataset
 from ..dataset_files import check_registered, load_dicts
 from .findings import Survey
@@ -178,7 +178,8 @@ def _open_json(
     masks = any("segmentation" in each for each in content.annotations or ())
     by_image = defaultdict(list)
     for each in content.checked_annotations(numbers, masks=masks, is_train=False):
-        by_image[each.annotation.get("image_id")].append(each)
+        image_id = each.annotation.get("image_id")
+        by_image[image_id if is_id(image_id) else None].append(each)
     jobs = [
         InstanceImage(record, by_image.pop(image_id, []))
         for image_id, record in content.records.items()
