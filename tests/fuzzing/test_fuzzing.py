@@ -12,7 +12,7 @@ from pointrend_seg.errors import InputError
 from trials import KINDS
 from world import make_world
 
-FEW, MANY = 15, 500
+FEW, MANY = 12, 500
 
 
 @pytest.fixture(scope="module")

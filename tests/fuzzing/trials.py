@@ -38,12 +38,14 @@ _NOT_RUN = ("DATALOADER.NUM_WORKERS", "SOLVER.MAX_ITER", "MODEL.DEVICE")
 
 
 def _folder(world: World, number: int) -> Path:
-    """Return an empty folder for a trial; forget the data sets of the trials before."""
+    """Return an empty folder for a trial; forget files and data sets of those before."""
     for catalog in (DatasetCatalog, MetadataCatalog):
         for name in ("custom_train", "custom_val"):
             catalog.pop(name, None)
+    for before in world.work.iterdir():
+        if before.name.isdigit():
+            shutil.rmtree(before, ignore_errors=True)
     folder = world.work / str(number)
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder
 
