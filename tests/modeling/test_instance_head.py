@@ -255,9 +255,9 @@ def test_polygons_give_the_losses_of_their_bits(kind):
         ((f"{NODE}.NAME", "StandardPointHead"), "is 'StandardPointHead'.*Known names.*PointMLP"),
         (("MODEL.ROI_HEADS.NUM_CLASSES", 0), "MODEL.ROI_HEADS.NUM_CLASSES is 0; it is 1 or more"),
         ((f"{HEAD}.POOLER_RESOLUTION", 1), "POOLER_RESOLUTION is 1; it is 2 or more"),
-        ((f"{HEAD}.OUTPUT_SIDE_RESOLUTION", 0), "OUTPUT_SIDE_RESOLUTION is 0; it is 1 or more"),
+        ((f"{HEAD}.OUTPUT_SIDE_RESOLUTION", 0), "OUTPUT_SIDE_RESOLUTION is 0; it is 1 to 1024"),
         ((f"{NODE}.TRAIN_NUM_POINTS", 0), "POINT_HEAD.TRAIN_NUM_POINTS is 0; it is 1 or more"),
-        ((f"{NODE}.SUBDIVISION_STEPS", -1), "POINT_HEAD.SUBDIVISION_STEPS is -1; it is 0 or more"),
+        ((f"{NODE}.SUBDIVISION_STEPS", -1), "POINT_HEAD.SUBDIVISION_STEPS is -1; it is 0 to 20"),
         ((f"{NODE}.SUBDIVISION_NUM_POINTS", 0), "SUBDIVISION_NUM_POINTS is 0; it is 1 or more"),
     ],
 )
