@@ -104,8 +104,6 @@ def run_in_process(monkeypatch, capsys):
 
     Takes the tool's name and its arguments; returns exit status, standard output and error.
     """
-    from detectron2.utils.logger import setup_logger
-
     from pointrend_seg.command_line.running import run_tool
 
     def run(name: str, *args) -> tuple[int, str, str]:
@@ -122,8 +120,22 @@ def run_in_process(monkeypatch, capsys):
         return status, captured.out, captured.err
 
     yield run
+    forget_loggers()
+
+
+def forget_loggers():
+    """Undo what tools set up for the rest of a process: logs that go to what was stdout then."""
+    from detectron2.utils.logger import setup_logger
+
     setup_logger.cache_clear()
     for name in ("detectron2", "fvcore", "pointrend_seg"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="module")
+def fresh_loggers():
+    """For modules that call tools without `run_in_process`."""
+    yield
+    forget_loggers()

@@ -16,7 +16,7 @@ FEW, MANY = 12, 500
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tmp_path_factory, fresh_loggers):
     logging.disable(logging.WARNING)
     yield make_world(tmp_path_factory.mktemp("fuzzing"))
     logging.disable(logging.NOTSET)
