@@ -12,18 +12,17 @@ docs/checking-data.md explains the findings.
 
 import argparse
 import json
-import os
 
 from tabulate import tabulate
 
 from pointrend_seg.command_line.options import (
-    MOST_PROCESSES,
     add_common_options,
+    add_config_changes,
     add_data_options,
     add_remote_option,
+    add_workers_option,
     data_opts,
     tool_parser,
-    whole_number,
 )
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.data.problems import ERROR, KINDS, WARNING
@@ -44,18 +43,11 @@ def parser() -> argparse.ArgumentParser:
         "--json", metavar="FILE", help="also write the findings as JSON; -: only JSON"
     )
     parser.add_argument("--strict", action="store_true", help="count warnings as errors")
-    parser.add_argument(
-        "--workers",
-        type=whole_number(0, MOST_PROCESSES),
-        default=os.cpu_count(),
-        help="number of processes",
-    )
+    add_workers_option(parser)
     add_remote_option(parser)
     add_common_options(parser)
     add_data_options(parser)
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="changes to the config"
-    )
+    add_config_changes(parser)
     return parser
 
 

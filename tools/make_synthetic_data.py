@@ -9,13 +9,12 @@ python tools/make_synthetic_data.py --layout folder --output streets --train 40 
 """
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from pointrend_seg.command_line.options import (
-    MOST_PROCESSES,
     add_common_options,
+    add_workers_option,
     number,
     tool_parser,
     whole_number,
@@ -72,12 +71,7 @@ def parser() -> argparse.ArgumentParser:
         default=0,
         help="the same seed gives the same bytes",
     )
-    parser.add_argument(
-        "--workers",
-        type=whole_number(0, MOST_PROCESSES),
-        default=os.cpu_count(),
-        help="number of processes",
-    )
+    add_workers_option(parser)
     add_common_options(parser)
     return parser
 

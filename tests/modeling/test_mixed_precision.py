@@ -47,6 +47,8 @@ def slow(width):
 sizes = pytest.mark.parametrize("width", [1216, slow(2048), 4096])
 halves = pytest.mark.parametrize("dtype", HALVES, ids=str)
 kinds = pytest.mark.parametrize("kind", MASK_HEADS)
+paths = pytest.mark.parametrize("path", PATHS)
+ways = pytest.mark.parametrize("whole", [False, True], ids=["autocast", "model in half"])
 
 
 def smooth_maps(width, channels=32):
@@ -118,8 +120,8 @@ def masks_in_half(head, width, dtype, whole=False):
 @sizes
 @halves
 @kinds
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("whole", [False, True], ids=["autocast", "model in half"])
+@paths
+@ways
 def test_masks_are_those_of_float32(kind, path, width, dtype, whole):
     head = lively_head(kind, path)
     want = masks_of(head, smooth_maps(width), detected(width))
@@ -134,8 +136,8 @@ def test_masks_are_those_of_float32(kind, path, width, dtype, whole):
 @sizes
 @halves
 @kinds
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("whole", [False, True], ids=["autocast", "model in half"])
+@paths
+@ways
 def test_losses_are_those_of_float32(kind, path, width, dtype, whole):
     head = lively_head(kind, path).train()
     losses = []
@@ -164,7 +166,7 @@ def semantic_head():
 
 @pytest.mark.parametrize("width", [1216, *map(slow, (2048, 4096))])
 @halves
-@pytest.mark.parametrize("whole", [False, True], ids=["autocast", "model in half"])
+@ways
 def test_semantic_classes_and_losses_are_those_of_float32(width, dtype, whole):
     head, maps = semantic_head(), smooth_maps(width)
     half, half_maps, autocast = in_half(head, maps, dtype, whole)
@@ -245,8 +247,8 @@ def guarded(head, dtype, whole, *, width=1216):
 
 @halves
 @kinds
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("whole", [False, True], ids=["autocast", "model in half"])
+@paths
+@ways
 def test_what_must_be_float32_is(kind, path, dtype, whole):
     seen = guarded(lively_head(kind, path), dtype, whole)
     called = {"affine_grid", "grid_sample", "topk", "binary_cross_entropy_with_logits"}

@@ -1,6 +1,7 @@
 """Options of several tools."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -60,6 +61,16 @@ def add_config_changes(parser: argparse.ArgumentParser) -> None:
     """Add the pairs of KEY VALUE, ``opts``, which take the rest of the command line."""
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="changes to the config"
+    )
+
+
+def add_workers_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--workers``, the number of processes; 0 does the work in this one."""
+    parser.add_argument(
+        "--workers",
+        type=whole_number(0, MOST_PROCESSES),
+        default=os.cpu_count(),
+        help="number of processes",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from detectron2.data import DatasetCatalog
 
+from ..config.reading import is_remote
 from ..errors import InputError, did_you_mean
 
 T = TypeVar("T")
@@ -204,7 +205,7 @@ def _list_cities(name: str, image_dir: str) -> list[str]:
 
 def local(paths: Iterable[str]) -> list[str]:
     """Return the paths that are not URLs."""
-    return [path for path in paths if "://" not in path]
+    return [path for path in paths if not is_remote(path)]
 
 
 def evenly(items: Sequence[T], count: int) -> list[T]:

@@ -22,6 +22,7 @@ from tabulate import tabulate
 from torch import nn
 
 from ..checkpoint.loading import Checkpointer, load_weights
+from ..config.reading import is_remote
 from ..errors import InputError
 from .tasks import find_task
 from .trainer import Trainer, check_batch_size
@@ -164,7 +165,7 @@ def _load(cfg: CfgNode, model: nn.Module) -> str:
     path = cfg.MODEL.WEIGHTS
     if not path:
         return "none, training starts from random ones"
-    if "://" in path:
+    if is_remote(path):
         return f"{path}, which training will download or find in its cache; not read now"
     load_weights(Checkpointer(model, cfg.OUTPUT_DIR), path, resume=False, complete=False)
     return path
