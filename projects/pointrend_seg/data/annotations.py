@@ -219,25 +219,20 @@ def _run_length_problem(rle: dict, size: Size | None) -> Problem | None:
     counts = rle.get("counts")
     if not _is_sequence(rle.get("size")) or not isinstance(counts, str | bytes | list):
         return _bad_mask(f"has a run-length mask with {', '.join(map(str, rle))} alone", _FORMS)
-    if len(rle["size"]) == 2 and not all(map(_is_side, rle["size"])):
+    if len(rle["size"]) == 2 and not all(_is_whole(side, 1, _FARTHEST) for side in rle["size"]):
         found = f"has a run-length mask of the size {reprlib.repr(rle['size'])}"
         return _bad_mask(found, "A size is [height, width] in pixels. " + _RUNS)
     problem = _size_problem("a run-length mask", rle["size"], size)
     if problem is None and isinstance(counts, list):
         pixels = rle["size"][0] * rle["size"][1]
-        if not all(map(_is_run, counts)) or sum(counts) != pixels:
+        if not all(_is_whole(run, 0) for run in counts) or sum(counts) != pixels:
             return _bad_mask(f"has run lengths that do not add up to its {pixels} pixels", _RUNS)
     return problem
 
 
-def _is_side(value: Any) -> bool:
+def _is_whole(value: Any, least: int, most: float = math.inf) -> bool:
     is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return bool(is_whole and 0 < value <= _FARTHEST)
-
-
-def _is_run(value: Any) -> bool:
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return bool(is_whole and value >= 0)
+    return bool(is_whole and least <= value <= most)
 
 
 def _size_problem(what: str, found: Any, size: Size | None) -> Problem | None:
