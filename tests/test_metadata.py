@@ -136,3 +136,14 @@ def test_hooks_are_those_of_make_lint():
     entries = [hook["entry"].removeprefix("python -m ") for hook in repository["hooks"]]
     assert [entry.split(" --")[0] for entry in entries] == ["ruff check", "ruff format", "mypy"]
     assert {hook["language"] for hook in repository["hooks"]} == {"system"}
+
+
+def test_the_repository_holds_what_belongs_there():
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("this copy is no git checkout")
+    files = [Path(name) for name in listed.stdout.splitlines()]
+    folders = {file.parts[0] for file in files if len(file.parts) > 1}
+    assert folders == {".ci", ".github", "configs", "docs", "projects", "tests", "tools"}
+    sizes = {file: (REPOSITORY / file).stat().st_size for file in files}
+    assert not {file: size for file, size in sizes.items() if size > 2**20}
