@@ -22,7 +22,7 @@ EXPECTED = {
     "evaluation.boundary": ["boundary_counts", "boundary_region"],
     "evaluation.confusion": ["SemanticConfusion"],
     "evaluation.region_masks": ["encode_region_masks"],
-    "evaluation.run_lengths": ["decode_columns", "encode_columns"],
+    "structures.run_lengths": ["decode_columns", "encode_columns"],
     "prediction.predictor": ["Predictor"],
     "config": ["add_pointrend_config", "adopt_config"],
     "points.boxes": ["to_image"],

@@ -24,8 +24,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..errors import InputError
+from ..structures.run_lengths import decode_columns, encode_columns
 from .boundary import boundary_distance, boundary_region
-from .run_lengths import decode_columns, encode_columns
 
 IOU_TYPES = ("bbox", "segm", "boundary")
 

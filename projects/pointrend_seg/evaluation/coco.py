@@ -29,9 +29,9 @@ from ..errors import InputError, printable
 from ..files.atomic import replaces, write_text
 from ..files.names import path_inside
 from ..structures.box_masks import BoxMasks
+from ..structures.run_lengths import encode_columns, transpose
 from .average_precision import IOU_TYPES, Curves, installed_backend, mean_percent, precision_recall
 from .region_masks import encode_region_masks
-from .run_lengths import encode_columns, transpose
 
 logger = logging.getLogger(__name__)
 

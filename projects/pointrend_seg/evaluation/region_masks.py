@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .run_lengths import encode_columns, transpose
+from ..structures.run_lengths import encode_columns, transpose
 
 _UNSURE = 2  # the state of a cell or a pixel; 0 is outside of the mask, 1 is inside
 

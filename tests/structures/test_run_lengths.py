@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coco_sets import blob, mask_rle
-from pointrend_seg.evaluation.run_lengths import decode_columns, encode_columns
+from pointrend_seg.structures.run_lengths import decode_columns, encode_columns
 
 
 @pytest.mark.parametrize("y0, y1", [(0, 20), (0, 19), (1, 20), (5, 12), (19, 20), (0, 1), (4, 4)])
