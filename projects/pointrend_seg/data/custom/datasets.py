@@ -124,8 +124,8 @@ class CustomDataset:
         if file is None:
             raise InputError(
                 f"The classes of data set {self.name} are unknown: there is no classes.txt (one "
-                f"name per line) in {os.path.abspath(self.annotations)} or the two folders above "
-                "it. Create one, or use --classes FILE ('classes' in DATASETS.CUSTOM) if the class "
+                f"name per line) or other class file in {os.path.abspath(self.annotations)} or the "
+                "two folders above it. Create one, or use --classes FILE ('classes' in DATASETS.CUSTOM) if the class "
                 "file is elsewhere."
             )
         return read_class_file(file)
