@@ -22,8 +22,13 @@ MAY_IMPORT = {
     "evaluation": {"structures", "data", "files"},
     "drawing": {"data"},
     "report": {"evaluation", "drawing", "data", "files"},
-    "engine": {"config", "modeling", "checkpoint", "data", "evaluation", "report", "files"},
-    "prediction": {"engine", "config", "modeling", "data", "drawing", "evaluation", "files"},
+    "tiling": {"structures", "data", "evaluation"},
+    "engine": {
+        *("config", "modeling", "checkpoint", "data", "evaluation", "tiling", "report", "files"),
+    },
+    "prediction": {
+        *("engine", "tiling", "config", "modeling", "data", "drawing", "evaluation", "files"),
+    },
     "benchmark": {"config", "structures", "evaluation", "files"},
     "command_line": {"engine", "files"},
 }

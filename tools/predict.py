@@ -55,6 +55,22 @@ def parser() -> argparse.ArgumentParser:
         help="limit the longer side at the model's input",
     )
     parser.add_argument(
+        "--scale",
+        type=number(0.01, 100),
+        help="resize images by this factor at the model's input (default: to the size of the "
+        "config, or to the scale of training if all training images had the same)",
+    )
+    parser.add_argument(
+        "--tile",
+        type=whole_number(64, 2**16),
+        help="see larger images in tiles of this side, in pixels of the model's input",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=whole_number(0, 2**15),
+        help="overlap of tiles (default 64); objects up to this size are seen whole in one",
+    )
+    parser.add_argument(
         "--mask-resolution",
         help="mask resolution per box, e.g. 448, or 'box' for one cell per pixel",
     )
@@ -101,6 +117,9 @@ def main(argv: list[str] | None = None) -> None:
         confidence=args.confidence,
         max_size=args.max_size,
         mask_resolution=args.mask_resolution,
+        scale=args.scale,
+        tile=args.tile,
+        overlap=args.overlap,
         allow_remote=args.allow_remote_config,
     )
     output = OutputFolder(

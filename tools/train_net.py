@@ -26,6 +26,7 @@ from pointrend_seg.command_line.training import (
     setup,
     train_parser,
 )
+from pointrend_seg.data.input_size import with_training_scales
 from pointrend_seg.engine.distributed import Processes, check_counts, launch
 from pointrend_seg.engine.dry_run import dry_run
 from pointrend_seg.engine.places import find_place
@@ -52,7 +53,7 @@ def main(args: argparse.Namespace, processes: Processes) -> dict | None:
             return evaluate(cfg, resume=args.resume, begin=begin)
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)
-        folder.begin(cfg, "config.yaml")
+        folder.begin(with_training_scales(cfg, *trainer.trained_at), "config.yaml")
         return trainer.train()
 
 

@@ -104,3 +104,27 @@ def test_a_json_of_objects_has_no_classes_of_pixels(registered, tmp_path):
     registered(NAME, [{"file_name": "a.png"}], json_file=file)
     with pytest.raises(InputError, match="no class names for semantic segmentation"):
         dataset_classes(NAME, semantic=True)
+
+
+def test_limits_that_are_too_low_for_the_data_are_raised(registered, caplog):
+    """Of all data sets; crowds are no objects."""
+    few = [{"annotations": [{}] * 10}, {"annotations": [{"iscrowd": 1}] * 500}]
+    registered(NAME, few, thing_classes=["a"])
+    registered(f"{NAME}_other", [{}, {"annotations": [{}] * 125}], thing_classes=["a"])
+    limits = (20, 50, 100, 2000, 6000)  # as in the config
+
+    def taken_limits(*names):
+        opts = ("DATASETS.TRAIN", names[:1], "DATASETS.TEST", names[1:])
+        cfg = small_instance_cfg(1, (*opts, "MODEL.RPN.PRE_NMS_TOPK_TRAIN", 2000))
+        cfg.MODEL.RPN.PRE_NMS_TOPK_TEST = 6000
+        find_task(cfg).take_classes_from_data(cfg)
+        rpn = cfg.MODEL.RPN
+        post = rpn.POST_NMS_TOPK_TEST, rpn.POST_NMS_TOPK_TRAIN
+        pre = rpn.PRE_NMS_TOPK_TRAIN, rpn.PRE_NMS_TOPK_TEST
+        return (cfg.TEST.DETECTIONS_PER_IMAGE, *post, *pre)
+
+    with caplog.at_level("INFO"):
+        assert taken_limits(NAME) == limits
+        assert "since an image" not in caplog.text
+        assert taken_limits(NAME, f"{NAME}_other") == (190, 500, 500, 2000, 6000)
+    assert "TEST.DETECTIONS_PER_IMAGE: 20 -> 190, since an image has 125 objects" in caplog.text

@@ -12,6 +12,7 @@ from PIL import Image
 from pointrend_seg.data.mappers.instance import InstanceMapper
 from pointrend_seg.data.mappers.semantic import SemanticMapper
 from pointrend_seg.engine import Trainer, evaluate, find_task, load_model, write_reports
+from pointrend_seg.engine.config_loading import merge_opts
 from pointrend_seg.engine.trainer import _ddp_on_any_device
 from pointrend_seg.errors import InputError
 from small_configs import small_instance_cfg, small_semantic_cfg
@@ -226,3 +227,37 @@ def test_layers_that_need_a_gpu_in_several_processes(monkeypatch):
     with _ddp_on_any_device(cfg), pytest.raises(InputError) as caught:
         defaults.create_ddp_model(Trainer.build_model(cfg))
     assert "On the CPU set MODEL.RESNETS.NORM to naiveSyncBN" in str(caught.value)
+
+
+def test_the_scale_of_training_is_stated(instances):
+    """Images are 128 x 192."""
+    cfg = instances("INPUT.MIN_SIZE_TRAIN", (64, 96), "DATASETS.TEST", "()")
+    trainer = Trainer(cfg)
+    assert trainer.cfg.INPUT.TRAINED_SCALES == [0.5, 0.625, 0.75]
+    assert trainer.trained_at == ([0.5, 0.625, 0.75], 99.9)
+    assert len(cfg.INPUT.TRAINED_SCALES) == 0
+
+
+def test_evaluation_keeps_the_scale_of_training(instances, monkeypatch, caplog):
+    """Unless the sizes are asked for."""
+    cfg = instances("INPUT.TRAINED_SCALES", (1.0, 1.0, 1.0), "INPUT.TRAINED_SIDE", 156.0)
+    seen = []
+    model = Trainer.build_model(cfg)
+    monkeypatch.setattr(
+        type(model.backbone), "forward", recorded(type(model.backbone).forward, seen)
+    )
+    Trainer.test(cfg, model)
+    assert set(seen) == {(128, 192)}
+    assert "is shown to the model at scale 1, that of the training images, not 0.5" in caplog.text
+    seen.clear()
+    merge_opts(cfg, ["INPUT.MIN_SIZE_TEST", 64])
+    Trainer.test(cfg, model)
+    assert set(seen) == {(64, 96)}
+
+
+def recorded(forward, seen):
+    def record(self, images):
+        seen.append(tuple(images.shape[-2:]))
+        return forward(self, images)
+
+    return record

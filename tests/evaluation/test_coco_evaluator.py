@@ -16,7 +16,9 @@ from pycocotools.coco import COCO
 import coco_sets
 from coco_sets import predictions, random_predictions, random_set, register, run
 from pointrend_seg.errors import InputError
+from pointrend_seg.evaluation.build import build_evaluator
 from pointrend_seg.evaluation.coco import CocoInstanceEvaluator, encode_masks
+from small_configs import small_instance_cfg
 
 TASKS = ("bbox", "segm", "boundary")
 KINDS = (CocoInstanceEvaluator, COCOEvaluator)
@@ -398,3 +400,55 @@ def test_encoded_small_masks_equal_pycocotools():
     for mask, place in zip(masks, places, strict=True):
         mask[place] = True
     assert encode_masks(torch.from_numpy(masks)) == [coco_sets.mask_rle(mask) for mask in masks]
+
+
+def many_squares(count):
+    """One image with `count` squares of a category, as a data set, and their masks."""
+    side = math.ceil(count**0.5)
+    masks, annotations = [], []
+    for k in range(count):
+        y, x = (12 * n for n in divmod(k, side))
+        mask = np.zeros((12 * side, 12 * side), bool)
+        mask[y : y + 9, x : x + 9] = True
+        masks.append(mask)
+        annotations.append(coco_sets.annotation(k + 1, 1, 3, mask))
+    image = {"id": 1, "file_name": "1.png", "height": 12 * side, "width": 12 * side}
+    categories = [{"id": 3, "name": "square"}]
+    return {"images": [image], "annotations": annotations, "categories": categories}, masks
+
+
+@pytest.mark.parametrize(
+    ("limit", "score", "text"),
+    [
+        (None, 44.6, "more than 100 objects of a category (the most is 225)"),
+        (100, 44.6, "Set TEST.DETECTIONS_PER_IMAGE 340."),
+        (225, 100, ""),
+        (30, 100, ""),  # the model gave more all the same, as with tiles
+    ],
+)
+def test_limits_that_hide_objects(tmp_path, backend, caplog, limit, score, text):
+    """225 exact predictions."""
+    dataset, masks = many_squares(225)
+    cfg = small_instance_cfg(1, ("TEST.DETECTIONS_PER_IMAGE", limit or 100))
+    name = register(tmp_path, dataset)
+    if limit in (None, 100):
+        options = {"max_dets_per_image": limit, "backend": backend}
+        evaluator = CocoInstanceEvaluator(name, **options)
+    else:
+        evaluator = build_evaluator(cfg, name, str(tmp_path))
+    results = run(evaluator, *predictions(dataset, masks))
+    for task in TASKS:
+        assert results[task]["AP"] == pytest.approx(score, abs=0.1)
+    assert (text in caplog.text) if text else ("objects of a category" not in caplog.text)
+
+
+def test_objects_beyond_the_limit_of_the_model(tmp_path, caplog):
+    dataset, masks = many_squares(50)
+    name = register(tmp_path, dataset)
+    inputs, (output,) = predictions(dataset, masks)
+    output = {"instances": output["instances"][:30]}
+    for limit, said in ((30, True), (31, False)):
+        caplog.clear()
+        cfg = small_instance_cfg(1, ("TEST.DETECTIONS_PER_IMAGE", limit))
+        run(build_evaluator(cfg, name, str(tmp_path)), inputs, [output])
+        assert ("TEST.DETECTIONS_PER_IMAGE 30 allows for 1 image(s)" in caplog.text) == said

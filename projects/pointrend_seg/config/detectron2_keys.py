@@ -336,6 +336,12 @@ def find_conflicts(cfg: CfgNode) -> Iterator[str]:
         )
     if crop.ENABLED:
         yield from crop_conflicts(crop)
+    tiles = cfg.TEST.get("TILES", {})
+    if 0 < tiles.get("SIZE", 0) < 2 * tiles.get("OVERLAP", 0):
+        yield (
+            f"TEST.TILES.OVERLAP is {tiles.OVERLAP}, more than half of TEST.TILES.SIZE, "
+            f"{tiles.SIZE}. Lower it, or take larger tiles."
+        )
     if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and solver.BASE_LR_END > solver.BASE_LR:
         yield (
             f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}, more than SOLVER.BASE_LR, "

@@ -247,14 +247,35 @@ _ROWS = (
         "A random crop is drawn again, ten times at most, while one class fills more than this "
         "share of it.", above=0),
     Key("INPUT.COLOR_AUG_SSD", False, "SSD's colour jitter, in the training of semantic models."),
+    Key("INPUT.TRAINED_SCALES", (),
+        "Written by training: the scale of the images as the model saw them (side of its input "
+        "divided by side of the file), 5th, 50th and 95th percentile. Empty: unknown.",
+        kind=float, above=0, test=lambda value: len(value) in (0, 3),
+        words="an empty list, or a list of three numbers above 0"),
+    Key("INPUT.TRAINED_SIDE", 0.0,
+        "Written by training: side of a square with as many pixels as the model's input had "
+        "(median). 0: unknown.", least=0),
+    Key("INPUT.SCALE_TEST", 0.0,
+        "Scale of images in evaluation and prediction, a factor of both sides. 0: as "
+        "INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST say, unless the training images had one scale "
+        "and that would be another; then that of training. -1: as those two keys say, always.",
+        above=0, most=100, also=(0, -1)),
     Key("DATASETS.CUSTOM", [],
         "Your own data sets: a list of dicts with name, images, annotations and, optionally, "
         "classes, ignore_value, ignore_color; see docs/custom-dataset.md.", kind=dict),
     Key("DATASETS.CLASSES_FROM_DATA", False,
         "Set the model's number of classes (and its ignored label) to those of the first training "
-        "data set. False: only compare them."),
+        "data set, and raise the limits on detections where its images have more objects. False: "
+        "only compare the classes."),
     Key("TEST.REPORT", True,
         "After an evaluation, write report.html beside the predictions; see docs/evaluation.md."),
+    Key("TEST.TILES.SIZE", 0,
+        "See larger images in tiles of this side, in pixels of the model's input. 0: only images "
+        "that are too large at the scale of training are seen in tiles, of 1024 pixels.",
+        least=64, also=(0,), most=LARGEST_SIDE),
+    Key("TEST.TILES.OVERLAP", 64,
+        "Overlap of neighbouring tiles, in the same pixels; at most half of the side. Objects up "
+        "to this size are seen whole in one tile.", least=0, most=LARGEST_SIDE),
 )
 # fmt: on
 KEYS = {key.name: key for key in _ROWS}

@@ -1,6 +1,7 @@
-"""Take the number of classes of a model from its data set."""
+"""Take the number of classes of a model, and its limits on objects, from its data set."""
 
 import logging
+import math
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
@@ -19,6 +20,8 @@ def take_classes_from_data(
     cfg: CfgNode, *, semantic: bool, count_keys: Sequence[str], ignore_key: str = ""
 ) -> None:
     """Set the class counts of a config to those of its data set, and log it.
+
+    For instances, limits on detections and proposals that are too low for the data are raised.
 
     Args:
         cfg: not frozen. The first of ``DATASETS.TRAIN`` counts, or where there is none, the first
@@ -46,7 +49,39 @@ def take_classes_from_data(
         if before != value:
             logger.info(f"{key}: {before} -> {value}, from the data set {names[0]}")
             cfg.merge_from_list([key, value])
+    if not semantic:
+        _take_limits(cfg, names)
     cfg.DATASETS.CLASSES_FROM_DATA = False
+
+
+def _take_limits(cfg: CfgNode, names: Sequence[str]) -> None:
+    """Raise limits on detections and proposals that are too low for the data sets, and log it."""
+    most = max(map(most_objects, names))
+    wanted = {"TEST.DETECTIONS_PER_IMAGE": (math.ceil(0.15 * most) * 10, 1.05 * most)}
+    for split in ("TRAIN", "TEST"):
+        wanted[f"MODEL.RPN.POST_NMS_TOPK_{split}"] = (4 * most, 2 * most)
+        wanted[f"MODEL.RPN.PRE_NMS_TOPK_{split}"] = (8 * most, 4 * most)
+    for key, (value, least) in wanted.items():
+        before = value_of(cfg, key)
+        if 0 <= before < least:
+            logger.info(f"{key}: {before} -> {value}, since an image has {most} objects")
+            cfg.merge_from_list([key, value])
+
+
+def most_objects(name: str) -> int:
+    """Return how many objects, crowds left out, an image of a data set has at most.
+
+    It is 0 for a data set that cannot be loaded; its check says why.
+    """
+    try:
+        records = load_dicts(name)
+        return max(
+            sum(not annotation.get("iscrowd") for annotation in record.get("annotations") or ())
+            for record in records
+        )
+    except Exception as error:  # whatever is in the files; nothing is built from them here
+        logger.debug("%s: %s", name, error)
+        return 0
 
 
 def dataset_classes(name: str, *, semantic: bool) -> list[str]:

@@ -13,7 +13,7 @@ in the data set.
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -82,6 +82,11 @@ class TrainingLoader:
         # and which of them wait for others of their shape.
         self._drawn = 0
         self._waiting: list[Draw] = []
+
+    @property
+    def records(self) -> Sequence[dict]:
+        """The data set dicts that images are taken from."""
+        return self._records
 
     def __iter__(self) -> Iterator[list[dict]]:
         places: deque[tuple[int, list[Draw]]] = deque()

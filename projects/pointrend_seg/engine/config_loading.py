@@ -14,6 +14,7 @@ from ..config.checks import check_nodes
 from ..config.errors import check_keys, check_pairs, config_error
 from ..config.reading import check_literals, is_remote, merge_config_file
 from ..data.custom.registration import register_custom
+from ..data.input_size import AS_DETECTRON2
 from ..data.synthetic.registration import register_synthetic
 from ..errors import InputError, did_you_mean, printable
 from .tasks import find_task
@@ -90,6 +91,10 @@ def merge_opts(cfg: CfgNode, opts: Sequence) -> None:
         cfg.merge_from_list(list(opts))
     except (KeyError, ValueError, AssertionError) as error:
         raise config_error(error, cfg, "") from error
+    names = set(opts[::2])
+    sizes = {"INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"}
+    if cfg.INPUT.get("TRAINED_SCALES") and names & sizes and "INPUT.SCALE_TEST" not in names:
+        cfg.INPUT.SCALE_TEST = AS_DETECTRON2  # sizes that are asked for count
 
 
 def _config_files(wanted: str) -> list[str]:

@@ -30,6 +30,7 @@ from detectron2.utils.events import (
 from ..checkpoint.loading import Checkpointer, load_weights
 from ..checkpoint.saving import FINAL
 from ..config.tree import all_keys, value_of
+from ..data.input_size import TestResize, training_scales, with_training_scales
 from ..data.random_numbers import kept_random_state
 from ..data.training_loader import build_training_loader
 from ..data.workers import affordable_workers, largest_input, set_up_worker
@@ -38,6 +39,7 @@ from ..evaluation.build import build_evaluator, results_folder
 from ..modeling.registry import REFUSALS, explain_refusal, look_up
 from ..modeling.roi_mask_model import RoiMaskModel
 from ..report import write_report
+from ..tiling.model import PlannedModel
 from .metrics_file import MetricsWriter
 from .resuming import RunState, add_run_state, load_training_state, log_start
 from .stopping import AgreedStop, StoppableLoader, Stopped, iterations, raise_if_stopped
@@ -53,8 +55,13 @@ class Trainer(DefaultTrainer):
 
     The data sets are checked before anything is built; what is wrong with them, or with the
     weights, is raised as `InputError`.
+
+    Attributes:
+        trained_at: scales and side of the training images, as `training_scales` returns them; in
+            ``cfg`` they are ``INPUT.TRAINED_SCALES`` and ``INPUT.TRAINED_SIDE``.
     """
 
+    cfg: CfgNode
     start_iter: int
     checkpointer: Checkpointer
 
@@ -71,6 +78,10 @@ class Trainer(DefaultTrainer):
         with _ddp_on_any_device(cfg):
             super().__init__(cfg)
         self.resumed_from = ""
+        # what evaluation and prediction keep, see data/input_size.py
+        records = getattr(self._trainer.data_loader, "records", [])
+        self.trained_at = training_scales(self.cfg, records)
+        self.cfg = with_training_scales(self.cfg, *self.trained_at)
 
     def train(self) -> dict | None:
         """Train as `DefaultTrainer` does, then write the report of the last evaluation.
@@ -214,6 +225,8 @@ class Trainer(DefaultTrainer):
                 evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
         if evaluators and RoiMaskModel.suits(model, evaluators):
             model = RoiMaskModel(model)
+        if not TestResize.from_config(cfg).is_plain:
+            model = PlannedModel(model, cfg)
         with kept_random_state():
             return super().test(cfg, model, evaluators)
 

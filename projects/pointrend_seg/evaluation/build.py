@@ -64,7 +64,7 @@ def build_evaluator(
     masks.
 
     Args:
-        cfg: ``MODEL.MASK_ON`` and ``OUTPUT_DIR`` are read.
+        cfg: ``MODEL.MASK_ON``, ``TEST.DETECTIONS_PER_IMAGE`` and ``OUTPUT_DIR`` are read.
         dataset_name: a registered data set.
         output_folder: where to write results; ``OUTPUT_DIR/inference/DATASET`` if None.
 
@@ -84,7 +84,14 @@ def build_evaluator(
         return CityscapesInstanceEvaluator(dataset_name)
     if kind in INSTANCE_EVALUATORS:
         tasks = IOU_TYPES if cfg.MODEL.MASK_ON else None
-        return INSTANCE_EVALUATORS[kind](dataset_name, tasks, output_dir=output_folder)
+        evaluator = INSTANCE_EVALUATORS[kind]
+        return evaluator(
+            dataset_name,
+            tasks,
+            output_dir=output_folder,
+            max_dets_per_image=max(cfg.TEST.DETECTIONS_PER_IMAGE, evaluator.usual_limit),
+            detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+        )
     known = ["sem_seg", "cityscapes_sem_seg", "cityscapes_instance", *INSTANCE_EVALUATORS]
     raise InputError(
         f"The data set '{dataset_name}' has evaluator_type '{kind}', which has no evaluator here. "

@@ -8,7 +8,9 @@ Shapes:
 import itertools
 import json
 import logging
+import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import cv2
@@ -48,6 +50,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
 
     takes_roi_masks = True  # read by `RoiMaskModel`; False gives N x H x W masks
     _results_file = "coco_instances_results.json"
+    usual_limit = 100  # of COCO, on the detections of a category in an image
     _federated = False
 
     def __init__(
@@ -58,6 +61,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
         output_dir: str | None = None,
         *,
         max_dets_per_image: int | None = None,
+        detections_per_image: int | None = None,
         backend: str | None = None,
     ):
         """
@@ -70,6 +74,9 @@ class CocoInstanceEvaluator(COCOEvaluator):
             output_dir: where to write ``coco_instances_results.json`` and
                 ``instances_predictions.pth``; None writes nothing.
             max_dets_per_image: the limit on detections of a category; None for COCO's 100.
+            detections_per_image: ``TEST.DETECTIONS_PER_IMAGE`` of the model. Where it is given,
+                ``max_dets_per_image`` grows to the most detections that an image has: tiles and
+                images that are larger than in training have more.
             backend: as in `precision_recall`.
 
         Raises:
@@ -92,6 +99,8 @@ class CocoInstanceEvaluator(COCOEvaluator):
             use_fast_impl=False,
             allow_cached_coco=False,
         )
+        self._max_dets_per_image: list[int]
+        self._detections_per_image = detections_per_image
         self._curves: dict[str, Curves] = {}
         self._dataset_name = dataset_name
         self._backend = backend or installed_backend()
@@ -182,12 +191,35 @@ class CocoInstanceEvaluator(COCOEvaluator):
         if not self._do_evaluation:
             logger.info("%s has no annotations to evaluate with.", self._metadata.json_file)
             return
+        self._look_at_limits(predictions)
         logger.info("Evaluating predictions with %s", self._backend)
         self._curves = {}
         for task in self._tasks or self._tasks_from_predictions(detections):
             self._results[task] = self._score(task, detections, img_ids)
         if self._output_dir:
             self._write_curves()
+
+    def _look_at_limits(self, predictions: list[dict]) -> None:
+        """Raise the last limit to what the model gave; say where limits are below the objects."""
+        found = {p["image_id"]: len(p["instances"]) for p in predictions}
+        limits = list(self._max_dets_per_image)
+        if self._detections_per_image is not None:
+            limits[-1] = max([limits[-1], *found.values()])
+            self._max_dets_per_image = limits
+        if limits[-1] != self.usual_limit:
+            logger.info(
+                "AP counts up to %d detections in an image; the usual limit is %d, and AP at that "
+                "can be lower.",
+                limits[-1],
+                self.usual_limit,
+            )
+        for message in limit_problems(
+            self._coco_api.dataset.get("annotations", ()),
+            found,
+            limits[-1],
+            self._detections_per_image,
+        ):
+            logger.warning("%s: %s", self._dataset_name, message)
 
     def _write_curves(self) -> None:
         """Write scores, and precision at each recall (the mean over classes), for reports."""
@@ -270,6 +302,50 @@ class CocoInstanceEvaluator(COCOEvaluator):
             else self._coco_api.cats[category]["name"]
             for category in sorted(self._coco_api.getCatIds())
         ]
+
+
+def limit_problems(
+    annotations: Iterable[dict],
+    found: dict,
+    limit: int,
+    detections_per_image: int | None = None,
+) -> list[str]:
+    """Return what to say where images have more objects than limits allow detections.
+
+    Args:
+        annotations: of a COCO JSON file.
+        found: the number of detections, by image id.
+        limit: the most detections of a category in an image that are evaluated.
+        detections_per_image: the most detections that the model gives; None if unknown.
+    """
+    by_image: Counter = Counter()
+    by_category: Counter = Counter()
+    for annotation in annotations:
+        if not annotation.get("iscrowd"):
+            by_image[annotation["image_id"]] += 1
+            by_category[annotation["image_id"], annotation["category_id"]] += 1
+    messages = []
+    cut = [image for (image, _), count in by_category.items() if count > limit]
+    if cut:
+        most = max(by_category.values())
+        messages.append(
+            f"{len(set(cut))} image(s) have more than {limit} objects of a category (the most is "
+            f"{most}), and only {limit} detections of a category are evaluated, so that AP stays "
+            f"below 100 even for exact predictions. Set TEST.DETECTIONS_PER_IMAGE "
+            f"{math.ceil(0.15 * most) * 10}."
+        )
+    if detections_per_image is not None:
+        lost = [k for k, n in found.items() if detections_per_image <= n < by_image[k]]
+        if lost:
+            most = max(by_image[k] for k in lost)
+            messages.append(
+                f"the model gave as many detections as TEST.DETECTIONS_PER_IMAGE "
+                f"{detections_per_image} allows for {len(lost)} image(s) that have more objects "
+                f"(the most is {most}). Set TEST.DETECTIONS_PER_IMAGE "
+                f"{math.ceil(0.15 * most) * 10}, and MODEL.RPN.POST_NMS_TOPK_TEST and "
+                f"PRE_NMS_TOPK_TEST to {4 * most} or more."
+            )
+    return messages
 
 
 def encode_instances(instances: Instances, image_id: int | str) -> list[dict]:

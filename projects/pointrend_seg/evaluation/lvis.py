@@ -24,6 +24,7 @@ class LvisInstanceEvaluator(CocoInstanceEvaluator):
     """
 
     _results_file = "lvis_instances_results.json"
+    usual_limit = 300
     _federated = True
 
     def __init__(
@@ -39,7 +40,7 @@ class LvisInstanceEvaluator(CocoInstanceEvaluator):
                 300 of LVIS.
             dataset_name, args, options: passed on to `CocoInstanceEvaluator`.
         """
-        limit = max_dets_per_image or 300
+        limit = max_dets_per_image or self.usual_limit
         super().__init__(dataset_name, *args, max_dets_per_image=limit, **options)
         self._groups = self._frequency_groups()
 

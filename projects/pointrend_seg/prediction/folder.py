@@ -64,9 +64,10 @@ def predict_images(
     def read(source: Source) -> tuple[Source, np.ndarray, dict]:
         image = predictor.read(source.path)
         try:
-            return source, image, predictor.prepare_rgb(image)
+            inputs = predictor.prepare_rgb(image)
         except InputError as error:
             raise InputError(f"{source.path}: {error}") from error
+        return source, image, {**inputs, "file_name": source.file_name}  # for messages
 
     def write(
         source: Source,

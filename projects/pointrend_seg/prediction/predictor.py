@@ -12,13 +12,17 @@ from detectron2.data import transforms as T
 from PIL import Image, ImageOps
 
 from ..config import add_pointrend_config, adopt_config
+from ..config.detectron2_keys import find_conflicts
+from ..config.keys import KEYS
 from ..data.classes import Classes
 from ..data.custom.registration import register_custom
+from ..data.input_size import AS_DETECTRON2, TestResize, add_plan
 from ..data.labels import read_file
 from ..data.mappers.augmentation import narrow_image
 from ..engine import find_task, load_config, load_model, use_available_device
 from ..engine.config_loading import merge_opts
 from ..errors import InputError
+from ..tiling.model import PlannedInference
 
 ImageLike: TypeAlias = np.ndarray | torch.Tensor | Image.Image | str | os.PathLike
 
@@ -53,6 +57,9 @@ class Predictor:
         confidence: float | None = None,
         max_size: int | None = None,
         mask_resolution: int | str | None = None,
+        scale: float | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
         allow_remote: bool = False,
     ):
         """
@@ -68,6 +75,9 @@ class Predictor:
             max_size: limit on the longer side of the model's input, in pixels.
             mask_resolution: mask resolution per box, e.g. 448, or "box" for one cell per pixel, as
                 ``MODEL.POINT_HEAD.MASK_RESOLUTION``.
+            scale: factor of both sides of an image at the model's input, as ``INPUT.SCALE_TEST``.
+            tile: see larger images in tiles of this side, as ``TEST.TILES.SIZE``.
+            overlap: of neighbouring tiles, as ``TEST.TILES.OVERLAP``.
             allow_remote: also fetch the config and its ``_BASE_`` files from addresses.
 
         Raises:
@@ -81,15 +91,15 @@ class Predictor:
         if weights is not None:
             self.cfg.MODEL.WEIGHTS = os.fspath(weights)
         _set_options(self.cfg, confidence, max_size, mask_resolution)
+        _set_scale(self.cfg, scale, tile, overlap, max_size)
         self.task = find_task(self.cfg)
         self.channel_order, self.batch_size = channel_order, batch_size
         self.classes: Classes = self.task.classes(self.cfg)
         names = [*self.cfg.DATASETS.TEST, *self.cfg.DATASETS.TRAIN]
         self.metadata = MetadataCatalog.get(names[0] if names else "__unused")
         self.model = load_model(self.cfg)
-        self.aug = T.ResizeShortestEdge(
-            [self.cfg.INPUT.MIN_SIZE_TEST] * 2, self.cfg.INPUT.MAX_SIZE_TEST
-        )
+        self.aug = TestResize.from_config(self.cfg)
+        self._planned = PlannedInference(self.cfg, watch_limits=True)
         self.input_format = self.cfg.INPUT.FORMAT
         if self.input_format not in _ORDERS:
             raise InputError(f"INPUT.FORMAT must be 'BGR' or 'RGB', not {self.input_format!r}.")
@@ -134,8 +144,9 @@ class Predictor:
         """Return the model's input for one image; thread-safe.
 
         Returns:
-            ``image`` ((3, h, w) float32, resized, in the channel order of ``input_format``), and
-            the original ``height`` and ``width``.
+            ``image`` ((3, h, w) float32, resized, in the channel order of ``input_format``), the
+            original ``height`` and ``width``, and, where the image is not resized as Detectron2
+            would, ``input_plan`` (`InputPlan`).
         """
         return self.prepare_rgb(_rgb_pixels(image, self.channel_order))
 
@@ -154,12 +165,14 @@ class Predictor:
             raise InputError(narrow_image("The image", height, width))
         resized = transform.apply_image(pixels)
         image = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
-        return {"image": image, "height": height, "width": width}
+        inputs = {"image": image, "height": height, "width": width}
+        add_plan(inputs, T.AugmentationList([self.aug]), height, width)
+        return inputs
 
     @torch.no_grad()
     def predict(self, inputs: list[dict]) -> list[dict]:
         """Run the model on prepared images in one forward pass."""
-        return self.model(inputs)
+        return self._planned(self.model, inputs)
 
 
 def _load_config(cfg: CfgNode | str | os.PathLike, opts: list, allow_remote: bool) -> CfgNode:
@@ -200,6 +213,29 @@ def _set_options(
                 f"{mask_resolution!r}."
             )
         cfg.MODEL.POINT_HEAD.MASK_RESOLUTION = -1 if box else int(mask_resolution)
+
+
+def _set_scale(
+    cfg: CfgNode,
+    scale: float | None,
+    tile: int | None,
+    overlap: int | None,
+    max_size: int | None,
+) -> None:
+    if scale is not None and max_size is not None:
+        raise InputError("Give a scale or a maximum size, not both: either one sets the other.")
+    if max_size is not None:
+        cfg.INPUT.SCALE_TEST = AS_DETECTRON2
+    for key, value in (
+        ("INPUT.SCALE_TEST", scale),
+        ("TEST.TILES.SIZE", tile),
+        ("TEST.TILES.OVERLAP", overlap),
+    ):
+        if value is not None:
+            cfg.merge_from_list([key, value])
+            KEYS[key].check(value)
+    for conflict in find_conflicts(cfg):
+        raise InputError(conflict)
 
 
 def _rgb_pixels(image: ImageLike, channel_order: str) -> np.ndarray:

@@ -14,6 +14,7 @@ from detectron2.structures import BitMasks, Instances, Keypoints, polygons_to_bi
 from ...errors import InputError
 from ...structures.shared_masks import SharedMasks
 from ..annotations import Annotation, Record, checked_annotations, decode_mask, image_name
+from ..input_size import TestResize, add_plan
 from ..labels import check_image_size, read_file
 from .augmentation import augment
 
@@ -71,6 +72,8 @@ class InstanceMapper:
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         arguments = DatasetMapper.from_config(cfg, is_train)
         del arguments["instance_mask_format"]
+        if not is_train:
+            arguments["augmentations"] = [TestResize.from_config(cfg)]
         return arguments | {"num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES}
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -86,7 +89,8 @@ class InstanceMapper:
             ...), without `annotations` and `sem_seg_file_name`. For training `instances` of the
             augmented image: `gt_boxes` (G x 4), `gt_classes` (G, int64), with masks `gt_masks`
             (`SharedMasks` of G x H x W) and with keypoints `gt_keypoints` (G x K x 3), also
-            where G is 0. With precomputed proposals, `proposals`.
+            where G is 0. With precomputed proposals, `proposals`. For evaluation, where the image
+            is not resized as Detectron2 would, `input_plan` (`InputPlan`).
 
         Raises:
             InputError: the image is missing, unreadable or of another size than stated; an object
@@ -101,6 +105,7 @@ class InstanceMapper:
         output.pop("annotations", None)
 
         aug_input = T.AugInput(image)
+        height, width = image.shape[:2]
         transforms = augment(self.augmentations, aug_input, output["file_name"])
         image = aug_input.image
         size = image.shape[:2]
@@ -111,6 +116,8 @@ class InstanceMapper:
             )
         if self.is_train:
             output["instances"] = self._instances(objects, transforms, size)
+        else:
+            add_plan(output, self.augmentations, height, width)
         return output
 
     def _objects(self, record: Record) -> list[tuple[str, Annotation]]:

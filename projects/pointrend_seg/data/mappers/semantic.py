@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 
 from ...errors import InputError
+from ..input_size import TestResize, add_plan
 from ..labels import check_image_size, read_file, read_record_labels
 from .augmentation import augment, build_sem_seg_train_aug
 
@@ -55,9 +55,7 @@ class SemanticMapper:
         return {
             "is_train": is_train,
             "augmentations": (
-                build_sem_seg_train_aug(cfg)
-                if is_train
-                else detection_utils.build_augmentation(cfg, is_train=False)
+                build_sem_seg_train_aug(cfg) if is_train else [TestResize.from_config(cfg)]
             ),
             "image_format": cfg.INPUT.FORMAT,
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
@@ -74,7 +72,8 @@ class SemanticMapper:
         Returns:
             a new dict with `image` (3 x H x W, of the dtype read, 0..255), for training `sem_seg`
             (H x W, int64), `height` and `width` of the file in pixels, and what else the data set
-            dict had (`file_name`, `image_id`, ...), without `annotations`.
+            dict had (`file_name`, `image_id`, ...), without `annotations`. For evaluation, where
+            the image is not resized as Detectron2 would, `input_plan` (`InputPlan`).
 
         Raises:
             InputError: a file is missing, unreadable or of another size than stated; labels have
@@ -92,7 +91,10 @@ class SemanticMapper:
         for key in ("sem_seg_file_name", "label_coding"):
             output.pop(key, None)
         aug_input = T.AugInput(image, sem_seg=labels)
+        height, width = image.shape[:2]
         augment(self.augmentations, aug_input, output["file_name"])
+        if not self.is_train:
+            add_plan(output, self.augmentations, height, width)
         image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
         output["image"] = torch.as_tensor(image)
         if labels is not None:

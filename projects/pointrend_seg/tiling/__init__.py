@@ -1,0 +1,1 @@
+"""Run a model on images of any size: at the scale of training, in tiles, with limits that fit."""
