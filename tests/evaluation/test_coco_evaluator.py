@@ -23,7 +23,12 @@ from small_configs import small_instance_cfg
 TASKS = ("bbox", "segm", "boundary")
 KINDS = (CocoInstanceEvaluator, COCOEvaluator)
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
-KEYS = METRICS + [f"AP-class{category}" for category in coco_sets.CATEGORY_IDS]
+PER_CLASS = [f"AP-class{category}" for category in coco_sets.CATEGORY_IDS]
+KEYS = {
+    "bbox": [*METRICS, "F1", *PER_CLASS],
+    "segm": [*METRICS, "F1", *PER_CLASS],
+    "boundary": [*METRICS, *PER_CLASS],
+}
 
 
 @pytest.fixture(params=["pycocotools", "faster_coco_eval"])
@@ -45,7 +50,8 @@ def test_perfect_predictions_score_100(tmp_path, backend):
     results = run(evaluator, *predictions(dataset, masks))
     assert list(results) == list(TASKS)
     for task in TASKS:
-        assert list(results[task]) == KEYS
+        assert list(results[task]) == KEYS[task]
+        results[task].pop("F1", None)  # many predictions have a low score
         assert math.isnan(results[task].pop("APl"))  # nothing is large
         assert all(value == pytest.approx(100) for value in results[task].values())
 
@@ -67,6 +73,7 @@ def test_box_and_mask_ap_equal_detectron2(tmp_path, backend, seed, limit):
     ours = run(CocoInstanceEvaluator(name, backend=backend, **options), inputs, outputs)
     theirs = run(COCOEvaluator(name, use_fast_impl=False, **options), inputs, outputs)
     for task in ("bbox", "segm"):
+        assert 1 < ours[task].pop("F1") < 99
         assert list(ours[task]) == list(theirs[task])
         assert ours[task] == pytest.approx(theirs[task], abs=1e-6, nan_ok=True)
         assert 1 < ours[task]["AP"] < 99
@@ -123,8 +130,8 @@ def test_evaluating_twice_gives_the_same(tmp_path):
     assert same(evaluator.evaluate(), first)
 
 
-def all_nan(scores, keys=KEYS):
-    return list(scores) == keys and all(map(math.isnan, scores.values()))
+def all_nan(results, task):
+    return list(results[task]) == KEYS[task] and all(map(math.isnan, results[task].values()))
 
 
 def test_missing_predictions_are_logged(tmp_path, caplog, monkeypatch):
@@ -138,7 +145,7 @@ def test_missing_predictions_are_logged(tmp_path, caplog, monkeypatch):
     for none in ((inputs, outputs), ([], [])):
         caplog.clear()
         results = run(evaluator, *none)
-        assert list(results) == list(TASKS) and all(all_nan(results[task]) for task in TASKS)
+        assert list(results) == list(TASKS) and all(all_nan(results, task) for task in TASKS)
         assert "boundary AP cannot be computed and is NaN: the model made no pred" in caplog.text
     monkeypatch.setattr(comm, "get_rank", lambda: 1)
     alone = CocoInstanceEvaluator(coco_sets.NAME, ("bbox",), distributed=False)
@@ -153,7 +160,7 @@ def test_a_model_without_masks(tmp_path, caplog):
     assert list(results) == ["bbox"] and results["bbox"]["AP"] == pytest.approx(100)
     results = run(CocoInstanceEvaluator(name, TASKS), *boxes)
     assert results["bbox"]["AP"] == pytest.approx(100)
-    assert all_nan(results["segm"]) and all_nan(results["boundary"])
+    assert all_nan(results, "segm") and all_nan(results, "boundary")
     assert "segm AP cannot be computed and is NaN: the model predicts no masks" in caplog.text
 
 
@@ -162,7 +169,7 @@ def test_a_data_set_without_masks(tmp_path, caplog):
     del dataset["annotations"][4]["segmentation"]
     results = run(CocoInstanceEvaluator(register(tmp_path, dataset)), *predictions(dataset, masks))
     assert results["bbox"]["AP"] == pytest.approx(100)
-    assert all_nan(results["segm"]) and all_nan(results["boundary"])
+    assert all_nan(results, "segm") and all_nan(results, "boundary")
     image_id = dataset["annotations"][4]["image_id"]
     assert f"annotation 5 of image {image_id} has no 'segmentation'" in caplog.text
     assert "instances.json" in caplog.text
@@ -173,7 +180,7 @@ def test_only_images_without_objects(tmp_path, backend):
     inputs, outputs = predictions(dataset, masks)
     name = register(tmp_path, {**dataset, "annotations": []})
     results = run(CocoInstanceEvaluator(name, backend=backend), inputs, outputs)
-    assert all(all_nan(results[task]) for task in TASKS)
+    assert all(all_nan(results, task) for task in TASKS)
 
 
 def test_an_image_without_predictions_counts(tmp_path, backend):
@@ -237,7 +244,7 @@ def test_class_indices_without_metadata(tmp_path):
     MetadataCatalog.remove(name)
     MetadataCatalog.get(name).set(json_file=str(tmp_path / "instances.json"))
     results = run(CocoInstanceEvaluator(name), *predictions(dataset, masks))
-    assert list(results["segm"]) == KEYS and results["segm"]["AP"] == pytest.approx(100)
+    assert list(results["segm"]) == KEYS["segm"] and results["segm"]["AP"] == pytest.approx(100)
 
 
 def test_classes_are_numbered_as_the_metadata_say(tmp_path):
@@ -245,7 +252,7 @@ def test_classes_are_numbered_as_the_metadata_say(tmp_path):
     dataset["categories"].reverse()
     evaluator = CocoInstanceEvaluator(register(tmp_path, dataset), output_dir=str(tmp_path))
     results = run(evaluator, *predictions(dataset, masks))
-    assert list(results["segm"]) == KEYS and results["segm"]["AP"] == pytest.approx(100)
+    assert list(results["segm"]) == KEYS["segm"] and results["segm"]["AP"] == pytest.approx(100)
     written = json.loads((tmp_path / "coco_instances_results.json").read_text())
     truth = [annotation["category_id"] for annotation in dataset["annotations"]]
     assert [each["category_id"] for each in written] == truth
@@ -259,12 +266,12 @@ def test_names_of_classes(tmp_path):
     MetadataCatalog.remove(name)
     MetadataCatalog.get(name).set(**metadata)
     results = run(CocoInstanceEvaluator(name), *predictions(dataset, masks))
-    assert list(results["segm"]) == [*METRICS, "AP-a", "AP-b", "AP-c"]
+    assert list(results["segm"]) == [*METRICS, "F1", "AP-a", "AP-b", "AP-c"]
     del dataset["categories"][1:]
     for annotation in dataset["annotations"]:
         annotation["category_id"] = coco_sets.CATEGORY_IDS[0]
     evaluator = CocoInstanceEvaluator(register(tmp_path, dataset))
-    assert list(run(evaluator, *predictions(dataset, masks))["segm"]) == METRICS
+    assert list(run(evaluator, *predictions(dataset, masks))["segm"]) == [*METRICS, "F1"]
 
 
 def test_some_images_alone(tmp_path):
@@ -275,6 +282,7 @@ def test_some_images_alone(tmp_path):
         evaluator.reset()
         evaluator.process(*random_predictions(dataset, masks))
     expected, results = theirs.evaluate([11]), ours.evaluate([11])
+    assert results["segm"].pop("F1") == 0
     assert results["segm"] == pytest.approx(expected["segm"], abs=1e-6, nan_ok=True)
     assert results["boundary"]["AP"] != ours.evaluate()["boundary"]["AP"]
 

@@ -33,6 +33,7 @@ from ..files.names import path_inside
 from ..structures.box_masks import BoxMasks
 from ..structures.run_lengths import encode_columns, transpose
 from .average_precision import IOU_TYPES, Curves, installed_backend, mean_percent, precision_recall
+from .f1 import LEAST_IOU, LEAST_SCORE, count_objects
 from .region_masks import encode_region_masks
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ CURVES_FILE = "coco_evaluation.json"  # scores and curves by task, beside the re
 class CocoInstanceEvaluator(COCOEvaluator):
     """Detectron2's ``COCOEvaluator`` with Boundary AP beside box and mask AP.
 
-    A drop-in replacement with the same keys, numbers and files, except that keypoints are not
-    scored. Annotations may lack ``iscrowd`` and ``area``, and may have any ids, also 0, which
+    A drop-in replacement with the same keys, numbers and files, plus F1, except that keypoints are
+    not scored. Annotations may lack ``iscrowd`` and ``area``, and may have any ids, also 0, which
     pycocotools reads as "unmatched".
     """
 
@@ -166,9 +167,9 @@ class CocoInstanceEvaluator(COCOEvaluator):
 
         Returns:
             ``{task: scores}`` on the main rank; an empty dict on other ranks and if the data set
-            has no annotations. Scores are in percent: AP, AP50, AP75, APs, APm, APl and, with at
-            least two classes, AP-<class>. Scores that cannot be computed are NaN, and the log
-            says why.
+            has no annotations. Scores are in percent: AP, AP50, AP75, APs, APm, APl, F1 (of boxes
+            and masks) and, with at least two classes, AP-<class>. Scores that cannot be computed
+            are NaN, and the log says why.
         """
         if self._output_dir:
             path_inside(self._output_dir, "instances_predictions.pth")
@@ -258,6 +259,8 @@ class CocoInstanceEvaluator(COCOEvaluator):
             )
         self._curves[task] = curves
         metrics = self._metrics(curves)
+        if task != "boundary" and not self._federated:
+            metrics["F1"] = math.nan if obstacle else self._f1(task, detections, img_ids)
         logger.info("Evaluation results for %s:\n%s", task, create_small_table(metrics))
         logger.info("Recall for %s:\n%s", task, create_small_table(self._recall(curves)))
         per_class = self._per_class(curves, names)
@@ -280,6 +283,19 @@ class CocoInstanceEvaluator(COCOEvaluator):
 
     def _metrics(self, curves: Curves) -> dict[str, float]:
         return curves.metrics()
+
+    def _f1(self, task: str, detections: list[dict], img_ids: Sequence | None) -> float:
+        """Return the mean F1 over categories in percent; log how many objects were found."""
+        counts = count_objects(self._coco_api, detections, task, img_ids).values()
+        found, missed, wrong = (
+            sum(getattr(each, name) for each in counts) for name in ("found", "missed", "wrong")
+        )
+        logger.info(
+            "%s: %d of %d objects found, %d predicted objects are wrong (score ≥ %g, IoU ≥ %g)",
+            *(task, found, found + missed, wrong, LEAST_SCORE, LEAST_IOU),
+        )
+        scores = [each.f1() for each in counts if each.found + each.missed]
+        return float(np.mean(scores)) if scores else math.nan
 
     def _recall(self, curves: Curves) -> dict[str, float]:
         limits = enumerate(self._max_dets_per_image)
