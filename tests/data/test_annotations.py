@@ -95,10 +95,10 @@ def test_masks_of_another_size_than_the_image(form):
 @pytest.mark.parametrize(
     ("segmentation", "said"),
     [
-        ({"size": [HEIGHT, WIDTH]}, "has a run-length mask with size alone. A mask is"),
-        ({"counts": [HEIGHT * WIDTH]}, "has a run-length mask with counts alone. A mask is"),
-        ({"size": [HEIGHT, WIDTH], "counts": [10, 20]}, "do not add up to its 2400 pixels."),
-        ({"size": [HEIGHT, WIDTH], "counts": ["a"]}, "do not add up to its 2400 pixels. Write"),
+        ({"size": [HEIGHT, WIDTH]}, "has a run-length mask with no 'counts'. A mask is"),
+        ({"counts": [HEIGHT * WIDTH]}, "has a run-length mask with no 'size'. A mask is"),
+        ({"size": [HEIGHT, WIDTH], "counts": [10, 20]}, "do not add up to its 2400 pixels, but to"),
+        ({"size": [HEIGHT, WIDTH], "counts": ["a"]}, "are not whole numbers from 0. Write"),
         ("file.png", "has a 'segmentation' of type str. A mask is a list of polygons"),
         (np.zeros((1, HEIGHT, WIDTH)), "has an array of 3 dimensions as its mask. A mask is"),
     ],

@@ -7,13 +7,14 @@ microseconds, so it is done for whole data sets before training.
 
 import math
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 
+from ..structures.run_lengths import run_lengths_fault
 from .problems import Problem
 
 Annotation = dict[str, Any]  # as read: any key may be missing, and any value may be wrong
@@ -21,6 +22,8 @@ Record = dict[str, Any]  # of an image, a data set dict of Detectron2
 Size = tuple[int, int]  # height, width
 
 _FARTHEST = 10**6  # pixels
+_BOX_TOLERANCE = 2.0  # pixels; annotation tools round
+_SHOWN = 60  # characters of a value
 _SEQUENCES = (list, tuple, np.ndarray)
 _CLASS_KEY = "MODEL.ROI_HEADS.NUM_CLASSES"
 _CLASS = (
@@ -61,13 +64,20 @@ class CheckedAnnotation(NamedTuple):
     def name(self) -> str:
         """Return what messages call it, such as "Annotation id 3 of image (id 7) 7.png"."""
         own = self.annotation.get("id")
-        own_name = f"number {self.number} (from 0)" if own is None else f"id {own}"
+        own_name = f"id {own if isinstance(own, int) else shown(own).strip(chr(39))}"
+        if own is None:
+            own_name = f"number {self.number} (from 0)"
         return f"Annotation {own_name} of {image_name(self.record)} {self.record['file_name']}"
 
     @property
     def is_crowd(self) -> bool:
         """Return whether it is a region of many objects, which is not trained on."""
         return bool(self.annotation.get("iscrowd", 0))
+
+    @property
+    def is_used(self) -> bool:
+        """Return whether nothing prevents its use for training or evaluation."""
+        return not any(problem.leaves_out for problem in self.problems)
 
 
 def checked_annotations(
@@ -145,6 +155,113 @@ def mask_problem(segmentation: Any, size: Size | None) -> Problem | None:
     return _bad_mask(f"has a 'segmentation' of type {type(segmentation).__name__}", _FORMS)
 
 
+def coordinates_problem(objects: Iterable[tuple[Any, Any, Size | None]]) -> Problem | None:
+    """Find out whether boxes or polygons of a whole data set are not in COCO's coordinates.
+
+    Normalised coordinates lie between 0 and 1 throughout. Boxes are x0, y0, x1, y1 if they agree
+    with the masks only so, or, without masks, if most of them reach beyond their image otherwise.
+    Objects are looked at until one shows that nothing is wrong, which mostly is the first.
+
+    Args:
+        objects: the box (x, y, width, height), the segmentation and the size of the image of each;
+            boxes and masks are invalid, missing or sound.
+    """
+    seen = _Coordinates()
+    for box, segmentation, size in objects:
+        if not seen.look(box, segmentation, size):
+            return None
+    return seen.problem()
+
+
+class _Coordinates:
+    """What all boxes and polygons of a data set that were looked at have in common."""
+
+    def __init__(self) -> None:
+        self._boxes = self._polygons = 0
+        self._empty = self._box_fractions = self._polygon_fractions = self._corners = True
+        self._without_mask = self._beyond = self._as_corners = self._as_neither = 0
+
+    def look(self, box: Any, segmentation: Any, size: Size | None) -> bool:
+        """Look at an object; return whether there is anything left to find out."""
+        is_box = _is_sequence(box) and len(box) == 4 and all_finite(box)
+        large = size is None or max(size) > 2
+        polygons = segmentation if isinstance(segmentation, list | tuple) else []
+        polygons = [p for p in polygons if _is_sequence(p) and len(p) >= 6 and all_finite(p)]
+        if is_box:
+            self._boxes += 1
+            self._empty &= box[2] <= 0 or box[3] <= 0
+            self._box_fractions &= large and min(box) >= 0 and max(box) <= 1
+            self._corners &= box[2] > box[0] and box[3] > box[1]
+        if polygons:
+            self._polygons += 1
+            flat = [min(map(min, polygons)), max(map(max, polygons))]
+            self._polygon_fractions &= large and flat[0] >= 0 and flat[1] <= 1
+        if is_box and self._corners:
+            self._compare(box, segmentation, polygons, size)
+        return any((self._empty, self._box_fractions, self._polygon_fractions, self._corners))
+
+    def _compare(self, box: Any, segmentation: Any, polygons: list, size: Size | None) -> None:
+        """Look whether a box may be x0, y0, x1, y1."""
+        as_size = box[0], box[1], box[0] + box[2], box[1] + box[3]
+        bounds = _mask_bounds(segmentation, polygons)
+        if bounds is not None:
+            corners, sized = (np.abs(np.subtract(b, bounds)).max() for b in (box, as_size))
+            self._as_corners += bool(corners <= _BOX_TOLERANCE < sized)
+            self._as_neither += bool(corners > _BOX_TOLERANCE)
+            self._corners &= not (sized <= _BOX_TOLERANCE < corners)
+        elif size:
+            inside = min(box[:2]) >= 0 and box[2] <= size[1] + 1 and box[3] <= size[0] + 1
+            self._corners &= bool(inside)
+            self._without_mask += 1
+            self._beyond += as_size[2] > size[1] + 1 or as_size[3] > size[0] + 1
+
+    def problem(self) -> Problem | None:
+        """Return what is wrong with all of them."""
+        if self._boxes and self._box_fractions and not self._empty:
+            return _normalised("boxes")
+        if self._polygons and self._polygon_fractions:
+            return _normalised("polygons")
+        if self._boxes and self._empty:
+            return Problem(
+                "not-pixels",
+                "all of its boxes are empty (of a width or height of 0 or less)",
+                "The likely cause are normalised coordinates that became whole numbers, or boxes "
+                "that were not exported. Boxes are x, y, width, height in pixels.",
+            )
+        by_masks = self._as_corners > 10 * self._as_neither
+        by_edges = self._boxes == self._without_mask > 2 and 2 * self._beyond > self._boxes
+        if self._boxes and self._corners and (by_masks or by_edges):
+            return Problem(
+                "not-pixels",
+                "its boxes are x0, y0, x1, y1",
+                "COCO's are x, y, width, height: write x1 - x0 and y1 - y0 for the last two.",
+            )
+        return None
+
+
+def _mask_bounds(segmentation: Any, polygons: list) -> np.ndarray | None:
+    """Return x0, y0, x1, y1 of a mask, None without one."""
+    if polygons:
+        flat = np.concatenate([np.asarray(p, float).ravel()[: len(p) // 2 * 2] for p in polygons])
+        points = flat.reshape(-1, 2)
+        return np.concatenate([points.min(0), points.max(0)])
+    if isinstance(segmentation, dict) and _run_length_problem(segmentation, None) is None:
+        if isinstance(segmentation["counts"], list):
+            segmentation = mask_util.frPyObjects(segmentation, *segmentation["size"])
+        x0, y0, width, height = mask_util.toBbox(segmentation)
+        return np.array([x0, y0, x0 + width, y0 + height])
+    return None
+
+
+def _normalised(what: str) -> Problem:
+    return Problem(
+        "not-pixels",
+        f"all coordinates of its {what} are between 0 and 1",
+        "The likely cause are normalised coordinates; COCO's are pixels: multiply x by the width "
+        "of the image and y by its height.",
+    )
+
+
 def is_degenerate(polygon: Any) -> bool:
     """Return whether a polygon has fewer than 3 points or an odd number of coordinates.
 
@@ -160,23 +277,63 @@ def decode_mask(segmentation: dict | np.ndarray) -> np.ndarray:
     """Decode a run-length mask, or an array of any type.
 
     Args:
-        segmentation: one in which `mask_problem` finds nothing wrong.
+        segmentation: of a file or a data set dict; run lengths are summed before they are decoded.
 
     Returns:
         H x W, uint8, 0 and 1.
 
     Raises:
-        ValueError: compressed run lengths are invalid. The message completes "Annotation 7 ...".
+        ValueError: the run lengths are invalid, or do not add up to the size. The message completes
+            "Annotation 7 ...".
     """
     if isinstance(segmentation, np.ndarray):
         return (segmentation != 0).astype(np.uint8)
-    try:
-        if isinstance(segmentation["counts"], list):
-            segmentation = mask_util.frPyObjects(segmentation, *segmentation["size"])
-        return mask_util.decode(segmentation)
-    except ValueError as error:
-        found = f"has a run-length mask that cannot be decoded: {error}"
-        raise ValueError(str(_bad_mask(found, _RUNS))) from error
+    problem = _run_length_problem(segmentation, None)
+    if problem:
+        raise ValueError(str(problem))
+    if isinstance(segmentation["counts"], list):
+        segmentation = mask_util.frPyObjects(segmentation, *segmentation["size"])
+    return mask_util.decode(segmentation)
+
+
+def shown(value: Any) -> str:
+    """Return a value of a file as messages show it: cut, without control characters."""
+    if isinstance(value, list | tuple | dict):
+        value = reprlib.repr(value)
+        text = value if value.isprintable() and value.isascii() else ascii(value)
+    else:
+        text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
+
+
+def unseen_problem(box: Any, segmentation: Any, size: Size | None) -> Problem | None:
+    """Find why an object covers no part of its image: it is left out of training and evaluation.
+
+    Args:
+        box: x, y, width, height in pixels, in which `box_problem` finds nothing wrong.
+        segmentation: in which `mask_problem` finds nothing wrong; or None.
+        size: height and width of the image in pixels; None if they are not known.
+    """
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        return Problem("empty-box", f"has a box of {width:g} x {height:g} pixels", stops=False)
+    if size is None:
+        return None
+    if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
+        found = f"has the box {shown(box)}, which lies outside of the {size[1]} x {size[0]} image"
+        return Problem("outside-image", found, stops=False)
+    is_list = isinstance(segmentation, list) and len(segmentation) > 0
+    if is_list and all(_is_outside(each, size) for each in segmentation):
+        found = f"has a mask that lies outside of the {size[1]} x {size[0]} image"
+        return Problem("outside-image", found, stops=False)
+    return None
+
+
+def _is_outside(polygon: Any, size: Size) -> bool:
+    if 0 < polygon[0] < size[1] and 0 < polygon[1] < size[0]:  # nearly always
+        return False
+    xs, ys = polygon[::2], polygon[1::2]
+    return min(xs) >= size[1] or min(ys) >= size[0] or max(xs) <= 0 or max(ys) <= 0
 
 
 def _bad_mask(found: str, fix: str) -> Problem:
@@ -210,24 +367,35 @@ def all_finite(numbers: Any) -> bool:
     if isinstance(numbers, np.ndarray):
         return bool(np.isfinite(numbers).all())
     try:
-        return math.isfinite(sum(numbers))
+        return math.isfinite(sum(numbers)) and bool not in map(type, numbers)
     except (TypeError, OverflowError):
         return False
 
 
 def _run_length_problem(rle: dict, size: Size | None) -> Problem | None:
-    counts = rle.get("counts")
-    if not _is_sequence(rle.get("size")) or not isinstance(counts, str | bytes | list):
-        return _bad_mask(f"has a run-length mask with {', '.join(map(str, rle))} alone", _FORMS)
+    counts: Any = rle.get("counts")
+    for key, value, is_good in (
+        ("size", rle.get("size"), _is_sequence(rle.get("size"))),
+        ("counts", counts, isinstance(counts, str | bytes | list)),
+    ):
+        if not is_good:
+            found = f"the {key} {shown(value)}" if key in rle else f"no {key!r}"
+            return _bad_mask(f"has a run-length mask with {found}", _FORMS)
     if len(rle["size"]) == 2 and not all(_is_whole(side, 1, _FARTHEST) for side in rle["size"]):
         found = f"has a run-length mask of the size {reprlib.repr(rle['size'])}"
         return _bad_mask(found, "A size is [height, width] in pixels. " + _RUNS)
     problem = _size_problem("a run-length mask", rle["size"], size)
-    if problem is None and isinstance(counts, list):
-        pixels = rle["size"][0] * rle["size"][1]
-        if not all(_is_whole(run, 0) for run in counts) or sum(counts) != pixels:
-            return _bad_mask(f"has run lengths that do not add up to its {pixels} pixels", _RUNS)
-    return problem
+    if problem:
+        return problem
+    pixels = rle["size"][0] * rle["size"][1]
+    if not isinstance(counts, list):
+        fault = run_lengths_fault(counts, pixels)
+    elif not all(_is_whole(run, 0) for run in counts):
+        fault = "are not whole numbers from 0"
+    else:
+        total = sum(counts)
+        fault = f"do not add up to its {pixels} pixels, but to {total}" if total != pixels else ""
+    return _bad_mask(f"has run lengths that {fault}", _RUNS) if fault else None
 
 
 def _is_whole(value: Any, least: int, most: float = math.inf) -> bool:

@@ -1,15 +1,16 @@
 """Read JSON files of COCO's or LVIS' format, and find what is wrong with them.
 
-Detectron2's loaders read the same file. They stop at some problems, ignore others, and leave the
-rest to crash in the middle of training or at the end of evaluation. No image is opened here.
+A file is read once, by `coco_schema`, and all that need its contents get the same: the checks
+before training, the records that are trained on, the ground truth of evaluation, the survey. No
+image is opened here.
 """
 
 import contextlib
 import gc
 import json
 import logging
-import math
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -25,23 +26,31 @@ from .annotations import (
     Size,
     all_finite,
     box_problem,
+    coordinates_problem,
     is_degenerate,
     mask_problem,
+    shown,
     stated_size,
+    unseen_problem,
 )
-from .dataset_files import root_now
-from .problems import Problem
+from .coco_schema import (
+    Entries,
+    Repairs,
+    is_id,
+    is_side,
+    path_problem,
+    read_annotations,
+    read_entries,
+)
+from .dataset_files import root_now, some
+from .problems import KINDS, Problem
 
 # The evaluator types of data sets that Detectron2 loads from such a file.
 JSON_TYPES = ("coco", "lvis", "coco_panoptic_seg")
 
-# What an entry must have, and the kind of problem if it lacks it.
-_CATEGORY_KEYS = {"id": "duplicate-id", "name": "unnamed-class"}
-_SIZE_KEYS = {"height": "image-size", "width": "image-size"}
-
-_SHOWN = 60  # characters of a value
-_LARGEST_SIDE = 10**6  # pixels
-_WHOLE = f"a whole number from 1 to {_LARGEST_SIDE}"
+_KEPT_FILES = 4
+_KEPT_BYTES = 2**24  # of a file; larger ones are let go as soon as their records are made
+_FEW_CROWDS = 0.1  # share of the annotations; 0.01 in COCO
 _NO_ID = Problem("duplicate-id", "has no 'id'")
 _SAME_ID = Problem("duplicate-id", "has the id of another annotation")
 _NO_IMAGE = Problem(
@@ -52,28 +61,54 @@ _LVIS_CATEGORY = (
     "Correct the annotation, or register a file with categories of its own as one of COCO's "
     "(register_coco_instances)."
 )
-_SOME_DEGENERATE = Problem(
-    "bad-mask",
+_SHORT_POLYGON = Problem(
+    "short-polygon",
     "has polygons of fewer than 3 points or an odd number of coordinates",
-    "They are left out; correct or remove them.",
     stops=False,
 )
-_ALL_DEGENERATE = Problem(
-    "bad-mask",
+_NO_POLYGON = Problem(
+    "no-polygon",
     "has no polygon of 3 points or more with an even number of coordinates",
-    "The object is left out and becomes background; correct it.",
     stops=False,
-)
-_STOPS_EVALUATION = Problem(
-    "bad-mask",
-    "begins with a polygon of fewer than 3 points",
-    "COCO's evaluation stops at it: correct or remove the polygon.",
 )
 _NOT_FOR_LVIS = Problem(
     "bad-mask",
     "has a run-length mask, which Detectron2 does not read from LVIS files",
     "Write it as polygons, or register the file as one of COCO's (register_coco_instances).",
 )
+_READ_BY_DETECTRON2 = (
+    "Detectron2's own loader of this data set would not read it as what it means: correct the file."
+)
+
+# What compressed files begin with.
+_COMPRESSED = (
+    (b"\x1f\x8b", "gzip", "gunzip"),
+    (b"PK\x03\x04", "zip", "unzip"),
+    (b"BZh", "bzip2", "bunzip2"),
+    (b"\xfd7zXZ", "xz", "unxz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
+)
+
+
+class _File(NamedTuple):
+    """The contents of a JSON file as `coco_schema` reads them.
+
+    Attributes:
+        content: the whole dict, with the changed values.
+        images, categories: by their ids.
+        annotations: None if the file has none.
+        repairs: what was changed, by the place of the annotation.
+        problems: of the file, its images and its categories.
+        size: in bytes.
+    """
+
+    content: dict
+    images: Entries
+    categories: Entries
+    annotations: list[Annotation] | None
+    repairs: Repairs
+    problems: list[Problem]
+    size: int
 
 
 class CocoJson(NamedTuple):
@@ -86,7 +121,9 @@ class CocoJson(NamedTuple):
             `width`, without annotations.
         categories: names by id, in the order of the ids.
         annotations: None if the file has none, as those of test sets.
+        repairs: what was changed in annotations, by their place.
         problems: of the file, its images and its categories; not of annotations.
+        raw: the whole dict, with the changed values.
     """
 
     file: str
@@ -94,23 +131,24 @@ class CocoJson(NamedTuple):
     records: dict[Any, Record]
     categories: dict[Any, Any]
     annotations: list[Annotation] | None
+    repairs: Repairs
     problems: list[Problem]
+    raw: dict
 
     def check(self) -> None:
-        """Check the format of the file, and log images that share an id.
+        """Check the format of the file, and log what is read as what it means.
 
         Raises:
             InputError: the file is not of COCO's format.
         """
+        logged: dict[tuple[str, str], list[Problem]] = {}
         for problem in self.problems:
             if problem.stops:
-                raise _not_coco(self.file, problem.found)
-        twice = sum(problem.kind == "duplicate-id" for problem in self.problems)
-        if twice:
-            logging.getLogger(__name__).warning(
-                f"{twice} of {len(self.records) + twice} images of {self.file} have the id of "
-                "another, and only the last of each id is used."
-            )
+                raise not_coco(self.file, problem)
+            logged.setdefault((problem.kind, problem.fix), []).append(problem)
+        for problem, *more in logged.values():
+            count = f" ({1 + len(more)} are like it.)" if more else ""
+            logging.getLogger(__name__).warning(f"{self.file}: {problem}{count}")
 
     def class_numbers(self, metadata: Any) -> dict[Any, int] | None:
         """Return the number of the class of each category id that Detectron2's loader knows.
@@ -131,20 +169,36 @@ class CocoJson(NamedTuple):
             return None
         return own_numbers if numbers is None or numbers == own_numbers else None
 
+    def other_classes(self, name: str, metadata: Any) -> InputError:
+        """Return the error for a data set that is registered with other classes than its file."""
+        found = list(self.categories.values())
+        known = metadata.get("thing_classes") or []
+        return InputError(
+            f"{self.file} has {len(found)} categories ({some(found)}), but the data set {name} "
+            f"is registered with {len(known)} classes ({some(known)}), or with other category "
+            "ids. Register the file under a name of its own: register_coco_instances(name, {}, "
+            "json_file, image_folder) of detectron2.data.datasets."
+        )
+
     def checked_annotations(
-        self, class_numbers: dict[Any, int], *, masks: bool, is_train: bool
+        self, class_numbers: dict[Any, int], *, masks: bool, repaired: bool = True
     ) -> Iterator[CheckedAnnotation]:
         """Yield every annotation with its problems.
 
         Args:
             class_numbers: its keys are the category ids that Detectron2 knows.
             masks: whether every object needs a valid mask.
-            is_train: whether only what matters to training counts: masks of crowds do not.
+            repaired: whether the data set is read from these contents. Detectron2's other loaders
+                read the file themselves, so that a value of another type is an error.
         """
         unique_ids = self.lvis or "minival" not in self.file  # Detectron2 excuses COCO's by name
         seen: set[Any] = set()
         for number, annotation in enumerate(self.annotations or ()):
             problems = list(_wrong_values(annotation))
+            if number in self.repairs:
+                problems += (
+                    self.repairs[number] if repaired else map(_refused, self.repairs[number])
+                )
             if "id" not in annotation:
                 problems.append(_NO_ID)
             image_id, category = annotation.get("image_id"), annotation.get("category_id")
@@ -153,8 +207,8 @@ class CocoJson(NamedTuple):
                 record = {"image_id": shown(image_id), "file_name": "(unknown)"}
                 yield CheckedAnnotation(annotation, number, record, [*problems, _NO_IMAGE])
                 continue
-            if not problems:
-                if unique_ids and annotation["id"] in seen:
+            if unique_ids and "id" in annotation and is_id(annotation["id"]):
+                if annotation["id"] in seen:
                     problems.append(_SAME_ID)
                 seen.add(annotation["id"])
             if not is_id(category) or category not in self.categories:
@@ -165,26 +219,85 @@ class CocoJson(NamedTuple):
                 problems.append(Problem("unknown-class", what, _LVIS_CATEGORY))
             if not self.lvis and annotation.get("ignore", 0) != 0:
                 problems.append(_IGNORED)
-            if problem := box_problem(annotation):
-                problems.append(problem)
-            if masks and not (is_train and annotation.get("iscrowd", 0)):
-                segmentation, size = annotation.get("segmentation"), stated_size(record)
-                problem = file_mask_problem(segmentation, size, lvis=self.lvis, is_train=is_train)
-                if problem:
-                    problems.append(problem)
+            problems += self._shape_problems(annotation, record, masks)
             yield CheckedAnnotation(annotation, number, record, problems)
+
+    def _shape_problems(
+        self, annotation: Annotation, record: Record, masks: bool
+    ) -> Iterator[Problem]:
+        size, segmentation = stated_size(record), annotation.get("segmentation")
+        wrong_box, wrong_mask = box_problem(annotation), None
+        if wrong_box:
+            yield wrong_box
+        if masks:
+            wrong_mask = file_mask_problem(segmentation, size, lvis=self.lvis)
+            if wrong_mask:
+                yield wrong_mask
+        if not wrong_box:
+            sound = segmentation if masks and not wrong_mask else None
+            unseen = unseen_problem(annotation["bbox"], sound, size)
+            if unseen:
+                yield unseen
+
+    def warnings(self) -> Iterator[Problem]:
+        """Yield what may be meant otherwise in the file as a whole."""
+        crowds = sum(each.get("iscrowd", 0) == 1 for each in self.annotations or ())
+        count = len(self.annotations or ())
+        if crowds > _FEW_CROWDS * count:
+            found = f"{crowds} of its {count} annotations are crowds (iscrowd 1)"
+            yield Problem("crowds", found, stops=False)
+        if count and not any(each.get("segmentation") for each in self.annotations or ()):
+            yield Problem("no-masks", "none of its annotations has a mask", stops=False)
+
+    def ground_truth(self) -> dict:
+        """Return what is evaluated with, in COCO's format.
+
+        Objects that training leaves out are left out, too: of an image that the file lacks, outside
+        of their image, with an empty box, or without a polygon of 3 points.
+
+        Raises:
+            InputError: the file is not of COCO's format.
+        """
+        for problem in self.problems:
+            if problem.stops and problem.kind != "missing-image":
+                raise not_coco(self.file, problem)
+        truth = dict(self.raw)
+        if self.annotations is not None:
+            truth["annotations"] = list(self._evaluated())
+        return truth
+
+    def _evaluated(self) -> Iterator[Annotation]:
+        for annotation in self.annotations or ():
+            image_id, segmentation = annotation.get("image_id"), annotation.get("segmentation")
+            record = self.records.get(image_id) if is_id(image_id) else None
+            if record is None:
+                continue
+            size = stated_size(record)
+            problem = file_mask_problem(segmentation, size) if segmentation else None
+            if problem is _NO_POLYGON:
+                continue
+            if problem is _SHORT_POLYGON and isinstance(segmentation, list):
+                segmentation = [each for each in segmentation if not is_degenerate(each)]
+                annotation = annotation | {"segmentation": segmentation}
+            sound = None if problem is not None and problem.stops else segmentation
+            if box_problem(annotation) or not unseen_problem(annotation["bbox"], sound, size):
+                yield annotation
+
+
+def _refused(repair: Problem) -> Problem:
+    if repair.kind != "repaired-value":
+        return repair
+    return repair._replace(stops=True, kind="bad-value", fix=_READ_BY_DETECTRON2)
 
 
 def file_mask_problem(
-    segmentation: Any, size: Size | None, *, lvis: bool = False, is_train: bool
+    segmentation: Any, size: Size | None, *, lvis: bool = False
 ) -> Problem | None:
     """Find what is wrong with a `segmentation` of a JSON file.
 
     Args:
         segmentation, size: as `mask_problem` takes them.
         lvis: whether Detectron2's LVIS loader reads it, which stops at more than COCO's.
-        is_train: whether only Detectron2 reads it. In evaluation pycocotools does, too, which stops
-            at masks that Detectron2's loader leaves out.
     """
     if lvis and isinstance(segmentation, dict):
         return _NOT_FOR_LVIS
@@ -193,12 +306,7 @@ def file_mask_problem(
         return problem
     kept = [polygon for polygon in segmentation if not is_degenerate(polygon)]
     problem = mask_problem(kept, size) if kept else None
-    if problem:
-        return problem
-    # pycocotools takes the first polygon's length for all, and 4 numbers for a box
-    if not is_train and is_degenerate(segmentation[0]) and len(segmentation[0]) <= 4:
-        return _STOPS_EVALUATION
-    return _SOME_DEGENERATE if kept else _ALL_DEGENERATE
+    return problem or (_SHORT_POLYGON if kept else _NO_POLYGON)
 
 
 @contextlib.contextmanager
@@ -213,7 +321,6 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-@_without_garbage_collection()
 def read_coco_json(name: str, metadata: Any) -> CocoJson:
     """Read the JSON file of a data set, with the problems of its entries.
 
@@ -225,49 +332,27 @@ def read_coco_json(name: str, metadata: Any) -> CocoJson:
     Raises:
         InputError: missing, no JSON, or not a dict.
     """
-    file, root = os.fspath(metadata.json_file), os.fspath(metadata.image_root)
-    content, lvis = _read_dict(name, file), metadata.evaluator_type == "lvis"
-    problems: list[Problem] = []
+    file, root = os.fspath(metadata.json_file), os.fspath(metadata.get("image_root") or "")
+    read, lvis = _read_file(name, file), metadata.get("evaluator_type") == "lvis"
+    problems = list(read.problems)
     path_key = "coco_url" if lvis else "file_name"
-    image_keys = {"id": "duplicate-id", path_key: "missing-image"} | _SIZE_KEYS
     records = {}
-    for image_id, image in _entries(content, "images", image_keys, problems).items():
-        if not isinstance(image[path_key], str) or not image[path_key] or "\0" in image[path_key]:
-            found = f"has the {path_key} {shown(image[path_key])}, which is no path"
-            problems.append(Problem("missing-image", f"image {shown(image_id)} {found}"))
-            continue
-        size = {key: image.get(key) for key in _SIZE_KEYS}
-        for key, value in size.items():
-            if key in image and not _is_side(value):
-                found = f"image {shown(image_id)} has the {key} {shown(value)}, not {_WHOLE}"
-                problems.append(Problem("image-size", found))
-        if not all(map(_is_side, size.values())):
-            size = dict.fromkeys(_SIZE_KEYS)
-        path = os.path.join(root, str(image[path_key]))
-        if lvis:  # where Detectron2 looks
-            path = root + "/".join(image[path_key].split("/")[-2:])
-        record = {"file_name": path, "image_id": image_id}
-        records[image_id] = record | size
-    categories = _entries(content, "categories", _CATEGORY_KEYS, problems)
-    for number, category in categories.items():
-        if category.get("name") in ("", None) and "name" in category:
-            problems.append(Problem("unnamed-class", f"category {number} has no name", stops=False))
-        elif "name" in category and not isinstance(category["name"], str):
-            found = f"category {number} has the name {shown(category['name'])}, not a string"
-            problems.append(Problem("unnamed-class", found))
-    annotations = content.get("annotations")
-    if annotations is not None and not isinstance(annotations, list):
-        problems.append(Problem("unreadable-annotations", "its 'annotations' are not a list"))
-        annotations = []
-    if not all(isinstance(annotation, dict) for annotation in annotations or ()):
-        number = next(n for n, each in enumerate(annotations or ()) if not isinstance(each, dict))
-        found = (
-            f"number {number} (from 0) of its 'annotations' is {shown((annotations or ())[number])}"
-        )
-        problems.append(Problem("unreadable-annotations", f"{found}, not a dict"))
-        annotations = [each for each in annotations or () if isinstance(each, dict)]
-    names = {k: _name(categories[k], k) for k in sorted(categories, key=_by_type)}
-    return CocoJson(file, lvis, records, names, annotations, problems)
+    for image_id, image in read.images.items():
+        record = {"file_name": "(unknown)", "image_id": image_id, "height": None, "width": None}
+        if problem := path_problem(image_id, image, path_key):
+            problems.append(problem)
+        elif lvis:  # where Detectron2 looks
+            record["file_name"] = root + "/".join(image[path_key].split("/")[-2:])
+        else:
+            record["file_name"] = os.path.join(root, image[path_key])
+        if is_side(image.get("height")) and is_side(image.get("width")):
+            record |= {"height": image["height"], "width": image["width"]}
+        records[image_id] = record
+    given = {k: read.categories[k].get("name") for k in sorted(read.categories)}
+    names = {k: each if isinstance(each, str) else shown(each) for k, each in given.items()}
+    return CocoJson(
+        file, lvis, records, names, read.annotations, read.repairs, problems, read.content
+    )
 
 
 def read_categories(name: str, file: str) -> list[dict]:
@@ -276,121 +361,131 @@ def read_categories(name: str, file: str) -> list[dict]:
     Raises:
         InputError: missing, no JSON, or without categories.
     """
-    problems: list[Problem] = []
-    categories = _entries(_read_dict(name, file), "categories", _CATEGORY_KEYS, problems)
-    for problem in problems:
-        raise _not_coco(file, problem.found)
-    for number, category in categories.items():
-        if not isinstance(category["name"], str):
-            raise _not_coco(
-                file, f"category {number} has the name {shown(category['name'])}, not a string"
-            )
-    return [categories[number] for number in sorted(categories)]
+    read = _read_file(name, file)
+    for problem in read.problems:
+        if problem.stops and ("categor" in problem.found or not read.categories):
+            raise not_coco(file, problem)
+    return [read.categories[number] for number in sorted(read.categories)]
+
+
+_files: OrderedDict[str, tuple[tuple, _File]] = OrderedDict()  # by path, with what tells a change
+
+
+def let_go(file: str) -> None:
+    """Forget the contents of a file if they are large, as its records were made."""
+    path = os.path.abspath(file)
+    if path in _files and _files[path][1].size > _KEPT_BYTES:
+        del _files[path]
 
 
 @_without_garbage_collection()
-def _read_dict(name: str, file: str) -> dict:
+def _read_file(name: str, file: str) -> _File:
+    """Read a file, or return what was read before if it did not change."""
+    path, state = os.path.abspath(file), _state(file)
+    if state is not None and path in _files and _files[path][0] == state:
+        _files.move_to_end(path)
+        return _files[path][1]
+    data = _read_bytes(name, file)
+    content, size = _parse(name, file, data), len(data)
+    del data
+    problems: list[Problem] = []
+    images = read_entries(content, "images", problems, images=True)
+    categories = read_entries(content, "categories", problems)
+    annotations, repairs = read_annotations(content, images, categories, problems)
+    objects = (
+        (each.get("bbox"), each.get("segmentation"), _size(images[image_id]))
+        for each in annotations or ()
+        if is_id(image_id := each.get("image_id")) and image_id in images
+    )
+    wrong = coordinates_problem(objects)
+    read = _File(
+        content,
+        images,
+        categories,
+        annotations,
+        repairs,
+        [*problems, wrong] if wrong else problems,
+        size,
+    )
+    if state is not None:
+        _files[path] = state, read
+        while len(_files) > _KEPT_FILES:
+            _files.popitem(last=False)
+    return read
+
+
+def _size(image: dict) -> Size | None:
+    height, width = image.get("height"), image.get("width")
+    return (height, width) if is_side(height) and is_side(width) else None
+
+
+def _state(file: str) -> tuple | None:
+    """Return what changes when a file is written; None for an address."""
+    if is_remote(file):
+        return None
+    try:
+        found = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _read_bytes(name: str, file: str) -> bytes:
     if is_remote(file):
         check_address(file)
     check_regular(file, f"annotation file of the data set {name},")
     try:
-        with PathManager.open(file, "r") as opened:
-            content = json.load(opened)
+        with PathManager.open(file, "rb") as opened:
+            return opened.read()
     except FileNotFoundError:
         raise InputError(
             f"The data set {name} is not there: the file {os.path.abspath(file)} does not exist. "
             f"{root_now()}"
         ) from None
-    except RecursionError:
-        raise _not_coco(file, "it is nested too deeply") from None
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"The annotation file {file} of the data set {name} cannot be read: {error}. Copy it "
-            "or export it again."
-        ) from error
+        raise _unreadable(name, file, error) from error
+
+
+def _parse(name: str, file: str, data: bytes) -> dict:
+    """Parse JSON in UTF-8, UTF-16 or UTF-32, with or without a byte order mark."""
+    for magic, what, tool in _COMPRESSED:
+        if data.startswith(magic):
+            raise InputError(
+                f"The annotation file {file} of the data set {name} is compressed ({what}). "
+                f"Unpack it ({tool}), and give the unpacked file."
+            )
+    try:
+        content = json.loads(data)
+    except RecursionError:
+        raise not_coco(file, Problem("unreadable-annotations", "it is nested too deeply")) from None
+    except ValueError as error:
+        raise _unreadable(name, file, error) from error
     if not isinstance(content, dict):
-        raise _not_coco(file, f"its contents are a {type(content).__name__}, not a dict")
+        found = f"its contents are a {type(content).__name__}, not a dict"
+        raise not_coco(file, Problem("unreadable-annotations", found))
     return content
 
 
-def _entries(content: dict, what: str, keys: dict[str, str], problems: list[Problem]) -> dict:
-    """Return the entries of a list that have an id (and a path) by their ids, the last of each.
-
-    Args:
-        keys: what an entry must have, and the kind of problem if it lacks it.
-        problems: what is found is added.
-    """
-    entries = content.get(what)
-    if not isinstance(entries, list) or not entries:
-        problem = f"it has no list of {what!r}, or an empty one"
-        problems.append(Problem("unreadable-annotations", problem))
-        return {}
-    found = {}
-    for number, entry in enumerate(entries):
-        place = f"number {number} (from 0) of its {what!r}"
-        if not isinstance(entry, dict):
-            problem = f"{place} is {shown(entry)}, not a dict"
-            problems.append(Problem("unreadable-annotations", problem))
-            continue
-        missing = next((key for key in keys if key not in entry), None)
-        if missing is not None:
-            problems.append(Problem(keys[missing], f"{place} has no {missing!r}"))
-            if keys[missing] in ("duplicate-id", "missing-image"):
-                continue
-        if not is_id(entry["id"]):
-            problem = f"{place} has the id {shown(entry['id'])}, not a number or a string"
-            problems.append(Problem("duplicate-id", problem))
-            continue
-        if entry["id"] in found:
-            problem = f"two of its {what!r} have the same id ({shown(entry['id'])})"
-            problems.append(Problem("duplicate-id", problem, stops=what != "images"))
-        found[entry["id"]] = entry
-    if len({isinstance(each, str) for each in found}) > 1:
-        problem = f"the ids of its {what!r} are numbers and strings, which cannot be sorted"
-        problems.append(Problem("duplicate-id", problem))
-    return found
-
-
-def is_id(value: Any) -> bool:
-    """Return whether a value can be an id: a finite number, or a string."""
-    if isinstance(value, int | float):
-        return not isinstance(value, bool) and (isinstance(value, int) or math.isfinite(value))
-    return isinstance(value, str)
-
-
-def shown(value: Any) -> str:
-    """Return a value of a JSON file as messages show it: cut, without control characters."""
-    text = ascii(value) if isinstance(value, str) else repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
-
-
-def _by_type(number: Any) -> tuple:
-    return isinstance(number, str), number
-
-
-def _name(category: dict, number: Any) -> str:
-    return str(category.get("name") or f"category {number}")
-
-
-def _is_side(value: Any) -> bool:
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return is_number and 1 <= value <= _LARGEST_SIDE
+def _unreadable(name: str, file: str, error: Exception) -> InputError:
+    return InputError(
+        f"The annotation file {file} of the data set {name} cannot be read: {error}. Copy it "
+        "or export it again."
+    )
 
 
 def _wrong_values(annotation: Annotation) -> Iterator[Problem]:
     """Yield a problem for each value of a type that no reader of these files expects."""
     if "id" in annotation and not is_id(annotation["id"]):
-        found = f"has the id {shown(annotation['id'])}, not a number or a string"
+        found = f"has the id {shown(annotation['id'])}, not a whole number or a string"
         yield Problem("duplicate-id", found)
-        annotation["id"] = shown(annotation["id"])
     if not is_id(annotation.get("image_id")):  # pycocotools stops at it
-        found = f"has the image_id {shown(annotation.get('image_id'))}, not a number or a string"
-        yield Problem("bad-value", found)
+        found = f"has the image_id {shown(annotation.get('image_id'))}"
+        yield Problem("bad-value", f"{found}, not a whole number or a string")
     crowd = annotation.get("iscrowd", 0)
-    if not isinstance(crowd, int | float) or crowd not in (0, 1):
+    if type(crowd) is not int or crowd not in (0, 1):
         yield Problem("bad-value", f"has the iscrowd {shown(crowd)}; it is 0 or 1")
     area = annotation.get("area", 0)
-    if not is_id(area) or isinstance(area, str):
+    if type(area) not in (int, float):
         yield Problem("bad-value", f"has the area {shown(area)}; it is a number of pixels")
     keypoints = annotation.get("keypoints")
     if keypoints is not None and not (
@@ -400,8 +495,13 @@ def _wrong_values(annotation: Annotation) -> Iterator[Problem]:
         yield Problem("bad-value", found)
 
 
-def _not_coco(file: str, why: str) -> InputError:
+def not_coco(file: str, problem: Problem) -> InputError:
+    """Return the error for a file that is not of COCO's format."""
+    advice = problem.fix or (
+        KINDS[problem.kind].fix
+        if problem.kind == "image-size"
+        else "Correct the file, or the json_file that the data set was registered with."
+    )
     return InputError(
-        f"{file} is not an annotation file in COCO's format: {why}. Correct the file, or the "
-        "json_file that the data set was registered with."
+        f"{file} is not an annotation file in COCO's format: {problem.found}. {advice}"
     )

@@ -99,8 +99,16 @@ _ERRORS = {
         "Annotate its mask, or set MODEL.MASK_ON False to train boxes alone.",
     ),
     "bad-mask": (
-        "invalid masks: polygons of fewer than 3 points, run lengths of another size, …",
+        "invalid masks: coordinates that are no numbers, run lengths of another size, …",
         "Correct or remove the object.",
+    ),
+    "not-pixels": (
+        "annotation files whose coordinates are not those of COCO",
+        "Boxes are x, y, width, height, and polygons x1, y1, x2, y2, …, all in pixels.",
+    ),
+    "nothing-to-train-on": (
+        "training sets without an object that is no crowd",
+        "Annotate objects; set iscrowd to 0 where a mask is that of one object.",
     ),
 }
 _WARNINGS = {
@@ -118,7 +126,35 @@ _WARNINGS = {
     ),
     "unknown-image": ("objects of an image that is not in the file", "It is left out."),
     "no-objects": ("images without an object", "Training leaves them out; label or remove them."),
+    "repaired-value": (
+        "values of another type or form than COCO's, which are read as what they mean",
+        "Other tools may read them differently: correct the file.",
+    ),
+    "area": (
+        "areas that are 0, null or no number",
+        "They are computed from the masks.",
+    ),
+    "short-polygon": (
+        "polygons of fewer than 3 points or an odd number of coordinates",
+        "They are left out; correct or remove them.",
+    ),
+    "no-polygon": (
+        "objects without a polygon of 3 points or more",
+        "The object is left out and becomes background; correct it.",
+    ),
+    "crowds": (
+        "regions of many objects (iscrowd 1), which are not trained on",
+        "Set iscrowd to 0 if they are single objects, such as masks that were drawn with a brush.",
+    ),
+    "no-masks": (
+        "data sets with boxes alone",
+        "Training boxes alone needs MODEL.MASK_ON False.",
+    ),
     "empty-box": ("boxes without an area", "The object is left out: correct the box."),
+    "outside-image": (
+        "objects that lie outside of their image",
+        "The object is left out: correct it, or the size of the image.",
+    ),
     "box-outside": ("boxes that reach beyond the image", "Clip them to the image."),
     "empty-mask": ("masks that cover no pixel", "The object is left out: correct or remove it."),
     "box-and-mask": (
@@ -126,6 +162,7 @@ _WARNINGS = {
         "Compute the box from the mask.",
     ),
 }
+LEFT_OUT = {"unknown-image", "no-polygon", "empty-box", "outside-image"}
 KINDS = {
     name: Kind(severity, *texts)
     for severity, kinds in ((ERROR, _ERRORS), (WARNING, _WARNINGS))
@@ -151,6 +188,11 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.found}. {self.fix or KINDS[self.kind].fix}"
+
+    @property
+    def leaves_out(self) -> bool:
+        """Return whether the object can be used neither for training nor for evaluation."""
+        return self.stops or self.kind in LEFT_OUT
 
 
 class ProblemLog:

@@ -5,6 +5,8 @@ Shapes:
     H, W: height and width of an image
 """
 
+import contextlib
+import io
 import itertools
 import json
 import logging
@@ -12,11 +14,14 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 import torch
+from detectron2.data import MetadataCatalog
+from detectron2.data.datasets import convert_to_coco_json
 from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances, ROIMasks
@@ -26,7 +31,7 @@ from pycocotools.coco import COCO
 from tabulate import tabulate
 
 from ..data.annotations import stated_size
-from ..data.coco_json import file_mask_problem
+from ..data.coco_json import file_mask_problem, let_go, read_coco_json
 from ..errors import InputError, printable
 from ..files.atomic import replaces, write_text
 from ..files.names import path_inside
@@ -91,16 +96,25 @@ class CocoInstanceEvaluator(COCOEvaluator):
             )
         if output_dir:  # where records without a JSON are converted to
             path_inside(output_dir, f"{dataset_name}_coco_format.json")
-        super().__init__(
-            dataset_name,
-            tuple(tasks) if tasks else None,
-            distributed,
-            output_dir,
-            max_dets_per_image=max_dets_per_image,
-            use_fast_impl=False,
-            allow_cached_coco=False,
-        )
-        self._max_dets_per_image: list[int]
+        # not `super().__init__`, which reads the file as it is
+        self._logger, self._cpu_device = logger, torch.device("cpu")
+        self._tasks = tuple(tasks) if tasks else None
+        self._distributed, self._output_dir = distributed, output_dir or ""
+        self._use_fast_impl, self._kpt_oks_sigmas = False, ()
+        self._max_dets_per_image: list[int] = [1, 10, max_dets_per_image or 100]
+        self._metadata = MetadataCatalog.get(dataset_name)
+        if not hasattr(self._metadata, "json_file"):
+            if output_dir is None:
+                raise InputError(
+                    f"The data set {dataset_name} has no JSON file of COCO's format, and to "
+                    "convert it a folder is needed: give output_dir."
+                )
+            path = os.path.join(output_dir, f"{dataset_name}_coco_format.json")
+            self._metadata.json_file = path
+            convert_to_coco_json(dataset_name, path, allow_cached=False)
+        self._coco_api = _read_annotations(dataset_name, self._metadata)
+        # files of test sets have none
+        self._do_evaluation = "annotations" in self._coco_api.dataset
         self._detections_per_image = detections_per_image
         self._curves: dict[str, Curves] = {}
         self._dataset_name = dataset_name
@@ -406,17 +420,26 @@ def encode_masks(masks: torch.Tensor) -> list[dict]:
     return rles
 
 
+def _read_annotations(dataset_name: str, metadata: Any) -> COCO:
+    """Return the ground truth of a data set, with the values that training reads."""
+    coco_api = COCO()
+    coco_api.dataset = read_coco_json(dataset_name, metadata).ground_truth()
+    let_go(metadata.json_file)
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco_api.createIndex()
+    return coco_api
+
+
 def _complete_annotations(coco_api: COCO) -> str:
     """Add missing areas. Return a message if a mask cannot be scored, else ""."""
     message = ""
     for annotation in coco_api.dataset.get("annotations", ()):
         size = stated_size(coco_api.imgs.get(annotation["image_id"], {}))
-        problem = file_mask_problem(annotation.get("segmentation"), size, is_train=False)
-        has_mask = problem is None or not problem.stops
-        if problem and not has_mask and not message:
+        problem = file_mask_problem(annotation.get("segmentation"), size)
+        if problem and not message:
             name = f"annotation {annotation.get('id')} of image {annotation['image_id']}"
             message = f"{name} {problem}"
-        if "area" not in annotation and has_mask:
+        if "area" not in annotation and not problem:
             annotation["area"] = float(mask_util.area(coco_api.annToRLE(annotation)))
         elif "area" not in annotation:
             annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]

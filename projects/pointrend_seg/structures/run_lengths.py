@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 
+_MOST_DIGITS = 9  # of 5 bits: 2**44 pixels
+
 
 def encode_columns(columns: np.ndarray, x0: int, y0: int, height: int, width: int) -> dict:
     """Run-length encode a mask that is zero outside a region.
@@ -73,6 +75,40 @@ def decode_columns(rle: dict) -> tuple[np.ndarray, int, int]:
     steps[(x_last - x0) * rows + y_last - y0 + 1] -= 1
     columns = np.cumsum(steps[:-1], dtype=np.uint8).reshape(x1 - x0, rows)
     return columns[:, : y1 - y0], int(x0), int(y0)
+
+
+def run_lengths_fault(counts: bytes | str, pixels: int) -> str:
+    """Find out why compressed run lengths are not those of a mask.
+
+    pycocotools does not: where runs are missing, its masks hold whatever was in memory.
+
+    Args:
+        counts: in COCO's compressed format.
+        pixels: height times width of the mask.
+
+    Returns:
+        "" if they add up to the pixels; else what completes "run lengths that ...".
+
+    Example:
+        >>> run_lengths_fault("32103", 12), run_lengths_fault("3210", 12)
+        ('', 'do not add up to its 12 pixels, but to 9')
+    """
+    text = counts.encode("utf-8", "replace") if isinstance(counts, str) else counts
+    digits = np.frombuffer(text, np.uint8)
+    if not len(digits):
+        return "are empty"
+    if digits.min() < 48 or digits.max() > 111:
+        return "have characters that no run-length mask has"
+    ends = np.flatnonzero((digits - 48) & 32 == 0)
+    if not len(ends) or ends[-1] != len(digits) - 1:
+        return "break off within a number"
+    if np.diff(ends, prepend=-1).max() > _MOST_DIGITS:
+        return "have a number of too many digits"
+    runs = _counts(counts)
+    if runs.min() < 0:
+        return "are negative"
+    total = int(runs.sum())
+    return f"do not add up to its {pixels} pixels, but to {total}" if total != pixels else ""
 
 
 def transpose(pixels: np.ndarray) -> np.ndarray:

@@ -220,7 +220,9 @@ OBJECT_FAULTS = {
     "missing-image": lambda root, content: (root / "train/1.png").unlink(),
     "unreadable-image": lambda root, content: truncate(root / "train/1.png"),
     "image-size": entry("images", 1, height=13),
-    "unnamed-class": entry("categories", 1, name=""),
+    "unnamed-class": entry("categories", 1, name=[]),
+    "repaired-value": entry("categories", 1, name=7),
+    "area": changed(area=0),
     "same-name": lambda root, content: content["categories"].append({"id": 9, "name": "dog"}),
     "unknown-class": changed(category_id=99),
     "unknown-image": lambda root, content: content["annotations"].append(
@@ -235,7 +237,9 @@ OBJECT_FAULTS = {
         bbox=[-4, 2, 13, 6], segmentation=[[-4.0, 2, 9.0, 2.0, 9.0, 8.0, -4, 8.0]]
     ),
     "no-mask": changed(segmentation=[]),
-    "bad-mask": changed(segmentation=[[2.0, 2.0, 9.0, 2.0]]),
+    "bad-mask": changed(segmentation=[["2.0"] * 6]),
+    "no-polygon": changed(segmentation=[[2.0, 2.0, 9.0, 2.0]]),
+    "outside-image": changed(bbox=[500, 2, 3, 3]),
     "empty-mask": changed(segmentation=rle(np.zeros((12, 16)))),
     "box-and-mask": changed(bbox=[2, 2, 3, 3]),
 }
@@ -246,7 +250,7 @@ def test_objects(check, objects, tmp_path, kind):
     OBJECT_FAULTS[kind](tmp_path, objects["train"])
     objects["write"]()
     status, found = check()
-    also = {"same-name": {"class-never-occurs"}, "unnamed-class": set()}.get(kind, set())
+    also = {"same-name": {"class-never-occurs"}}.get(kind, set())
     extra = found.keys() - {kind} - also
     assert kind in found
     assert extra <= {"class-never-occurs", "class-not-in-training", "other-classes"}, found

@@ -6,15 +6,25 @@ opened.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from detectron2.data import MetadataCatalog
+from detectron2.structures import BoxMode
 
 from ...errors import InputError
-from ..annotations import CheckedAnnotation, Record, checked_annotations
+from ..annotations import (
+    CheckedAnnotation,
+    Record,
+    box_problem,
+    checked_annotations,
+    coordinates_problem,
+    stated_size,
+)
 from ..cityscapes import ensure_cityscapes_importable
 from ..coco_json import JSON_TYPES, CocoJson, read_coco_json
+from ..coco_records import use_own_reader
 from ..dataset_files import (
     Folders,
     check_cityscapes_folders,
@@ -45,18 +55,17 @@ def check_instance_dataset(
     their folders; any other is loaded once and its dicts are checked. Cityscapes' scripts become
     importable, see `ensure_cityscapes_importable`.
 
-    Problems that Detectron2 tolerates are logged as warnings, each kind once, with the number of
-    cases: annotations of images that are not in the JSON, images that are in it twice, polygons of
-    fewer than 3 points (Detectron2 leaves them out, and objects that have no others). Problems at
-    which training or evaluation would stop, or which it would get wrong in silence, are errors.
+    What is read as what it means, or left out, is logged as a warning, each kind once, with the
+    number of cases: an `iscrowd` of null, annotations of images that are not in the JSON, boxes
+    without an area, polygons of fewer than 3 points. What would stop training or evaluation, or
+    what they would get wrong in silence, is an error.
 
     Args:
         name: as in `DATASETS.TRAIN` or `DATASETS.TEST`.
         num_classes: `MODEL.ROI_HEADS.NUM_CLASSES`; must be the number of the data set's classes.
         mask_on: `MODEL.MASK_ON`; if not, masks are not checked.
-        is_train: whether it is trained on: there must be annotations, and the masks of crowds,
-            which are left out, do not matter. An evaluation set may have no annotations, like
-            COCO's test sets.
+        is_train: whether it is trained on: there must be annotations. An evaluation set may have
+            none, like COCO's test sets.
 
     Raises:
         InputError: says what is missing or does not fit, in which file, image and annotation, and
@@ -106,7 +115,12 @@ def _check_json(name: str, metadata: Any, num_classes: int, mask_on: bool, is_tr
             f"The data set {name} cannot be trained on: {content.file} has no 'annotations', like "
             "the files of test sets. Choose another data set for DATASETS.TRAIN."
         )
-    checked = content.checked_annotations(class_numbers, masks=mask_on, is_train=is_train)
+    checked = content.checked_annotations(
+        class_numbers, masks=mask_on, repaired=use_own_reader(name)
+    )
+    for problem in content.warnings():
+        if problem.kind == "crowds":
+            logging.getLogger(__name__).warning(f"{content.file}: {problem}")
     _check_annotations(content.file, checked, is_train, place=f", in {content.file},")
     _check_images(name, content.records.values())
 
@@ -116,14 +130,7 @@ def _load_otherwise(name: str, content: CocoJson, metadata: Any) -> Sequence[Rec
     try:
         return load_dicts(name)
     except InputError as error:
-        found = list(content.categories.values())
-        known = metadata.get("thing_classes") or []
-        raise InputError(
-            f"{content.file} has {len(found)} categories ({some(found)}), but the data set {name} "
-            f"is registered with {len(known)} classes ({some(known)}), or with other category "
-            "ids. Register the file under a name of its own: register_coco_instances(name, {}, "
-            "json_file, image_folder) of detectron2.data.datasets."
-        ) from error
+        raise content.other_classes(name, metadata) from error
 
 
 def _check_dicts(
@@ -137,11 +144,25 @@ def _check_dicts(
                 "Give each dict the path of its image."
             )
     checked = itertools.chain.from_iterable(
-        checked_annotations(record, num_classes, masks=mask_on, is_train=is_train)
-        for record in dicts
+        checked_annotations(record, num_classes, masks=mask_on, is_train=False) for record in dicts
     )
+    wrong = coordinates_problem(_shapes(dicts))
+    if wrong:
+        raise InputError(f"The data set {name} cannot be used: {wrong}")
     _check_annotations(f"the data set {name}", checked, is_train)
     _check_images(name, dicts)
+
+
+def _shapes(dicts: Sequence[Record]) -> Iterator[tuple]:
+    """Yield the box as x, y, width, height, the segmentation and the image's size of objects."""
+    for record in dicts:
+        for each in record.get("annotations", ()):
+            box, mode = each.get("bbox"), each.get("bbox_mode", BoxMode.XYXY_ABS)
+            if box_problem(each) or mode not in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS):
+                box = None
+            elif mode == BoxMode.XYXY_ABS:
+                box = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+            yield box, each.get("segmentation"), stated_size(record)
 
 
 def _check_annotations(
@@ -160,12 +181,13 @@ def _check_annotations(
     for each in annotations:
         for problem in each.problems:
             log.add(each.name + place, problem)
-        usable += not each.problems and not each.is_crowd
+        usable += each.is_used and not each.is_crowd
     log.report()
     if is_train and not usable:
         raise InputError(
-            f"There is nothing to train on in {source}: it has no annotations, or only crowds. "
-            "Choose another data set, or correct its annotations."
+            f"There is nothing to train on in {source}: it has no annotations, or only crowds "
+            "(iscrowd 1) and objects that are left out. Choose another data set, or correct its "
+            "annotations."
         )
 
 

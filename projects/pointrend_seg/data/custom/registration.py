@@ -4,16 +4,17 @@ import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
 from PIL import Image
 
 from ...errors import InputError
 from ..classes import IGNORED, palette
+from ..coco_records import load_records
 from ..dataset_files import some
 from .class_files import ClassTable
 from .datasets import CustomDataset, find_images, label_records
@@ -139,7 +140,7 @@ def check_custom(name: str, *, semantic: bool) -> None:
 
 def _register_json(dataset: CustomDataset) -> None:
     name = dataset.name
-    DatasetCatalog.register(name, lambda: load_coco_json(dataset.annotations, dataset.images, name))
+    DatasetCatalog.register(name, partial(load_records, name))
     metadata = MetadataCatalog.get(name)
     metadata.set(json_file=dataset.annotations, image_root=dataset.images, evaluator_type="coco")
     if not (dataset.classes or os.path.isfile(dataset.annotations)):

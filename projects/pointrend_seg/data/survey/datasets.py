@@ -13,7 +13,9 @@ from tqdm import tqdm
 from ...errors import InputError
 from ..annotations import Record, checked_annotations
 from ..classes import IGNORED
-from ..coco_json import JSON_TYPES, CocoJson, is_id, read_coco_json
+from ..coco_json import JSON_TYPES, CocoJson, read_coco_json
+from ..coco_records import use_own_reader
+from ..coco_schema import is_id, unique_names
 from ..custom.registration import custom_dataset
 from ..dataset_files import check_registered, load_dicts
 from .findings import Survey
@@ -48,16 +50,22 @@ def survey_datasets(
     """
     survey = Survey()
     digests: dict[bytes, tuple[str, str]] = {}
+    objects: dict[str, int] = {}  # by data set with objects
     for name in dict.fromkeys(names):
         jobs, survey_image, class_names = _open(name, semantic, survey)
         counts = dict.fromkeys(range(len(class_names)), (0, 0))
         for found, path in _survey_images(jobs, survey_image, workers, progress):
             _merge(found, path, name, survey, digests, counts)
+        if jobs and isinstance(jobs[0], InstanceImage):
+            objects[name] = sum(count for _, count in counts.values())
         survey.images[name] = len(jobs)
         survey.classes[name] = {each: counts[k] for k, each in enumerate(class_names)}
         if not jobs:
             survey.add("no-images", name)
     _compare_classes(survey, set(trained_on))
+    for name in dict.fromkeys(trained_on):
+        if name in objects and not objects[name]:
+            survey.add("nothing-to-train-on", name)
     return survey
 
 
@@ -142,8 +150,9 @@ def _open(name: str, semantic: bool | None, survey: Survey) -> tuple[list, Calla
         if numbers is None and dataset is not None:  # with other classes than the file has
             numbers = {category: number for number, category in enumerate(content.categories)}
         if numbers is not None:
-            classes = metadata.thing_classes if content.lvis else content.categories.values()
-            return _open_json(content, numbers, list(map(str, classes)), survey)
+            classes = metadata.thing_classes if content.lvis else unique_names(content.categories)
+            own = use_own_reader(name)
+            return _open_json(content, numbers, list(map(str, classes)), survey, repaired=own)
     records = load_dicts(name)
     if semantic is not True and any("annotations" in record for record in records):
         return _open_records(records, list(metadata.get("thing_classes") or ()))
@@ -168,16 +177,21 @@ def _open_semantic(jobs: list[SemanticImage], metadata: Any) -> tuple[list, Call
 
 
 def _open_json(
-    content: CocoJson, numbers: dict[Any, int], classes: list[str], survey: Survey
+    content: CocoJson,
+    numbers: dict[Any, int],
+    classes: list[str],
+    survey: Survey,
+    *,
+    repaired: bool,
 ) -> tuple[list, Callable, list[str]]:
-    for problem in content.problems:
+    for problem in [*content.problems, *content.warnings()]:
         survey.add(problem.kind, f"{content.file}: {problem.found}")
-    for name, count in Counter(classes).items():
+    for name, count in Counter(content.categories.values()).items():
         if count > 1:
             survey.add("same-name", name)
     masks = any("segmentation" in each for each in content.annotations or ())
     by_image = defaultdict(list)
-    for each in content.checked_annotations(numbers, masks=masks, is_train=False):
+    for each in content.checked_annotations(numbers, masks=masks, repaired=repaired):
         image_id = each.annotation.get("image_id")
         by_image[image_id if is_id(image_id) else None].append(each)
     jobs = [

@@ -13,14 +13,18 @@ from ..annotations import (
     Record,
     Size,
     decode_mask,
+    is_degenerate,
     mask_problem,
     stated_size,
 )
+from ..problems import LEFT_OUT
 from .images import ImageSurvey, survey_image
 
 _LEAST_IOU, _TOLERANCE = 0.8, 2.0
 _OUTSIDE = 1.0  # pixels; annotation tools round
-_INVALID = {"bad-box", "no-mask", "bad-mask"}
+# What is known before decoding, and leaves nothing to compare.
+_INVALID = {"bad-box", "no-mask", "bad-mask", "no-polygon", "empty-box", "outside-image"}
+_NOT_COUNTED = {"unknown-class", *LEFT_OUT}
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 
@@ -65,7 +69,7 @@ def survey_instance_image(
         found.problems += [
             (kind, f"{each.name}: {what}" if what else each.name) for kind, what in problems
         ]
-        if not (each.is_crowd or "unknown-class" in kinds):
+        if not (each.is_crowd or kinds & _NOT_COUNTED):
             number = class_numbers.get(each.annotation.get("category_id"))
             if number is not None:
                 found.counts[number] = found.counts.get(number, 0) + 1
@@ -101,7 +105,7 @@ def _mask_problems(
     segmentation = annotation["segmentation"]
     try:
         bounds = (
-            _polygon_bounds(segmentation, size)
+            _polygon_bounds([each for each in segmentation if not is_degenerate(each)], size)
             if isinstance(segmentation, list | tuple)
             else _mask_bounds(decode_mask(segmentation))
         )
