@@ -91,7 +91,7 @@ def run_lengths_fault(counts: bytes | str, pixels: int) -> str:
 
     Example:
         >>> run_lengths_fault("32103", 12), run_lengths_fault("3210", 12)
-        ('', 'do not add up to its 12 pixels, but to 9')
+        ('', 'do not add up to its 12 pixels, but to 8')
     """
     text = counts.encode("utf-8", "replace") if isinstance(counts, str) else counts
     digits = np.frombuffer(text, np.uint8)
