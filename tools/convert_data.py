@@ -6,6 +6,9 @@ r"""Convert labels of other tools to a data set in COCO's format.
 
 Formats:
     instance-masks   PNG, TIFF, … in which each object is a value or a colour, and 0 is background
+    labelme          --labels FOLDER: JSON files of labelme
+    yolo             --labels data.yaml: polygons of YOLO for segmentation
+    voc              --labels VOC2012: SegmentationObject and -Class, or XML with polygons
 
 This writes DIR/images, DIR/train.json and DIR/val.json, checks them as tools/check_data.py does,
 and prints the command that trains on them.
@@ -22,7 +25,7 @@ from pointrend_seg.command_line.options import (
     whole_number,
 )
 from pointrend_seg.command_line.running import run_tool
-from pointrend_seg.data.importing import instance_masks
+from pointrend_seg.data.importing import instance_masks, labelme, pascal_voc, yolo
 from pointrend_seg.data.importing.objects import Source
 from pointrend_seg.data.importing.writing import Written, write_dataset
 from pointrend_seg.errors import InputError, printable
@@ -36,14 +39,26 @@ def _instance_masks(args: argparse.Namespace) -> Source:
     )
 
 
-FORMATS: dict[str, Callable[[argparse.Namespace], Source]] = {"instance-masks": _instance_masks}
+FORMATS: dict[str, Callable[[argparse.Namespace], Source]] = {
+    "instance-masks": _instance_masks,
+    "labelme": lambda args: labelme.find(args.labels, args.images),
+    "yolo": lambda args: yolo.find(args.labels, args.images, args.classes),
+    "voc": lambda args: pascal_voc.find(args.labels, args.images, args.classes),
+}
 
 
 def parser() -> argparse.ArgumentParser:
     parser = tool_parser(__doc__)
     parser.add_argument("--format", required=True, choices=FORMATS, help="of the labels")
-    parser.add_argument("--images", help="a folder of images, or one image")
+    parser.add_argument(
+        "--images", help="a folder of images, or one image; needed where labels do not name them"
+    )
     parser.add_argument("--labels", required=True, help="a folder of labels, or one file")
+    parser.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="yolo, voc: names of the classes, if not in the labels",
+    )
     parser.add_argument("--output", required=True, help="the data set's folder, new or empty")
     parser.add_argument(
         "--class",

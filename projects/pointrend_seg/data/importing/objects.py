@@ -5,7 +5,7 @@ Shapes:
     w, h: width and height of a region of the image; arrays of columns are w x h
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -127,3 +127,14 @@ def regions_of_values(values: np.ndarray) -> Iterator[tuple[int, Region]]:
         region = np.zeros((int(x[-1]) + 1 - x0, int(y.max()) + 1 - y0), np.uint8)
         region[x - x0, y - y0] = 1
         yield int(value), Region(region, x0, y0)
+
+
+def united(masks: Sequence[Region | Polygons], height: int, width: int) -> Region | Polygons:
+    """Return the union of masks; of polygons alone it is a list of all of them."""
+    polygons = [mask for mask in masks if not isinstance(mask, Region)]
+    if len(polygons) == len(masks):
+        return [polygon for mask in polygons for polygon in mask]
+    runs = [
+        ImportedObject("", mask).region(height, width).run_lengths(height, width) for mask in masks
+    ]
+    return Region(*decode_columns(mask_util.merge(runs)))
