@@ -1,6 +1,8 @@
 """Endless trials of each kind of input; the same seed gives the same ones."""
 
+import base64
 import copy
+import io
 import json
 import os
 import pickle
@@ -17,12 +19,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 import check_data
+import convert_data
 import inspect_checkpoint
 import make_synthetic_data
 import predict
 import train_net
 import visualize_data
 import visualize_results
+from pointrend_seg.command_line.running import FoundProblems
 from pointrend_seg.config import adopt_config
 from pointrend_seg.config.detectron2_keys import detectron2_keys
 from pointrend_seg.config.keys import KEYS
@@ -433,6 +437,12 @@ def _commands(world: World, folder: str) -> list[tuple[str, Callable, list[str]]
             ["--layout", "folder", *out, "--train", "1", "--val", "1", "--workers", "1"]
             + ["--height", "64", "--width", "64", "--object-scale", "1"],
         ),
+        (
+            "convert_data",
+            convert_data.main,
+            ["--format", "instance-masks", "--images", str(world.images), *out]
+            + ["--labels", str(world.labels), "--class", "cell", "--val", "0.4", "--tile", "32"],
+        ),
     ]
 
 
@@ -759,6 +769,119 @@ def _class_file(path: Path, rng: random.Random) -> None:
     (path.parent / "classes.json").write_text(json.dumps(content))
 
 
+# --- labels of other tools -------------------------------------------------------------------
+
+
+def import_trials(world: World, rng: random.Random) -> Iterator[Trial]:
+    """Spoil labels of other tools and convert them; what is accepted must be a clean data set."""
+    number = 0
+    while True:
+        number += 1
+        seed, how = rng.randrange(2**32), rng.choice(list(_IMPORTS))
+        yield f"import {how} {seed}", _convert(world, number, how, seed)
+
+
+def _convert(world: World, number: int, how: str, seed: int) -> Callable[[], object]:
+    def run() -> None:
+        folder, rng = _folder(world, number), random.Random(seed)
+        argv = ["--format", how.partition(" ")[0], "--labels", *_IMPORTS[how](world, folder, rng)]
+        argv += rng.choice(([], ["--tile", "32", "--overlap", "5"], ["--link"]))
+        try:
+            convert_data.main([*argv, "--output", str(folder / "out")])
+        except FoundProblems as problems:
+            raise AssertionError(f"what was converted is not clean: {problems}") from problems
+
+    return run
+
+
+def _masks_to_import(world: World, folder: Path, rng: random.Random) -> list[str]:
+    shutil.copytree(world.labels, folder / "labels")
+    rng.choice((*_IMAGES, _values, _values))(folder / "labels" / "1.png", rng)
+    return [str(folder / "labels"), "--images", str(world.images), "--class", "cell"]
+
+
+def _images_to_import(world: World, folder: Path, rng: random.Random) -> list[str]:
+    shutil.copytree(world.images, folder / "images")
+    rng.choice(_IMAGES)(folder / "images" / "1.png", rng)
+    return [str(world.labels), "--images", str(folder / "images"), "--class", "cell"]
+
+
+def _labelme_to_import(world: World, folder: Path, rng: random.Random) -> list[str]:
+    content = io.BytesIO()
+    Image.new("L", (2, 2), 255).save(content, "PNG")
+    mask = base64.b64encode(content.getvalue()).decode()
+    for number in range(3):
+        shapes: list[dict] = [
+            {"label": "cat", "shape_type": kind, "points": points, "group_id": None}
+            for kind, points in (
+                ("polygon", [[8, 8], [40, 8], [40, 40.5]]),
+                ("rectangle", [[8, 8], [40, 40]]),
+                ("circle", [[20, 20], [25, 20]]),
+                ("mask", [[10, 10], [11, 11]]),
+            )
+        ]
+        shapes[3]["mask"], shapes[0]["group_id"] = mask, 1
+        file: Any = {"shapes": shapes, "imagePath": f"{number}.png", "version": "5.5.0"}
+        file |= {"imageHeight": 48, "imageWidth": 64, "imageData": None}
+        if number == 1:
+            for _ in range(rng.choice((1, 1, 2))):
+                _spoil(file, rng)
+        (folder / f"{number}.json").write_text(json.dumps(file))
+    return [str(folder), "--images", str(world.images)]
+
+
+def _yolo_to_import(world: World, folder: Path, rng: random.Random) -> list[str]:
+    texts = {"data.yaml": "train: images\nval: images\nnames: {0: cat, 1: dog}\nnc: 2\n"}
+    for number in range(3):
+        texts[f"labels/{number}.txt"] = "0 0.1 0.2 0.5 0.25 0.3 0.9\n1 0 0 1 0 1 1 0 1\n"
+    shutil.copytree(world.images, folder / "images")
+    (folder / "labels").mkdir()
+    spoiled = rng.choice(("data.yaml", "labels/1.txt"))
+    for name, text in texts.items():
+        content = _spoil_text(text, rng) if name == spoiled else text.encode()
+        (folder / name).write_bytes(content)
+    return [str(folder / "data.yaml")]
+
+
+def _voc_to_import(world: World, folder: Path, rng: random.Random) -> list[str]:
+    for name in ("SegmentationObject", "SegmentationClass"):
+        shutil.copytree(world.labels, folder / name, ignore=shutil.ignore_patterns("*.txt"))
+    path = folder / rng.choice(("SegmentationObject", "SegmentationClass")) / "1.png"
+    rng.choice((*_IMAGES, _values))(path, rng)
+    lists = folder / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    text = rng.choice(("0\n1", "0", "0\n2\n1", "", "gone", "0\n0", "\0", "../a"))
+    (lists / "train.txt").write_text(text if rng.random() < 0.3 else "0\n1\n")
+    return [str(folder), "--images", str(world.images)]
+
+
+def _xml_to_import(world: World, folder: Path, rng: random.Random) -> list[str]:
+    points = "".join(
+        f"<{axis}{k}>{value}</{axis}{k}>"
+        for k, (x, y) in enumerate(((9, 9), (41, 9), (41, 30)), start=1)
+        for axis, value in (("x", x), ("y", y))
+    )
+    text = (
+        "<annotation>\n<size>\n<width>64</width>\n<height>48</height>\n</size>\n<object>\n"
+        f"<name>cat</name>\n<polygon>\n{points}\n</polygon>\n</object>\n</annotation>"
+    )
+    (folder / "Annotations").mkdir()
+    for number in range(3):
+        content = _spoil_text(text, rng) if number == 1 else text.encode()
+        (folder / "Annotations" / f"{number}.xml").write_bytes(content)
+    return [str(folder), "--images", str(world.images)]
+
+
+_IMPORTS: dict[str, Callable[[World, Path, random.Random], list[str]]] = {
+    "instance-masks": _masks_to_import,
+    "instance-masks images": _images_to_import,
+    "labelme": _labelme_to_import,
+    "yolo": _yolo_to_import,
+    "voc": _voc_to_import,
+    "voc xml": _xml_to_import,
+}
+
+
 KINDS: dict[str, Callable[[World, random.Random], Iterator[Trial]]] = {
     "config values": config_trials,
     "YAML": yaml_trials,
@@ -767,4 +890,5 @@ KINDS: dict[str, Callable[[World, random.Random], Iterator[Trial]]] = {
     "images": image_trials,
     "checkpoints": checkpoint_trials,
     "label folders": label_trials,
+    "labels of other tools": import_trials,
 }

@@ -81,7 +81,7 @@ def test_palette_indices_are_the_values(tmp_path):
     picture.putdata((VALUES % 256).ravel().tolist())
     picture.putpalette([10, 20, 30] * 256)
     picture.save(tmp_path / "m.png")
-    assert np.array_equal(read_values(str(tmp_path / "m.png")), VALUES % 256)
+    assert np.array_equal(read_values(str(tmp_path / "m.png"), (24, 40)), VALUES % 256)
 
 
 def mask_tree(root, names):
@@ -180,7 +180,7 @@ def test_tiles_share_no_pixel_and_keep_all_of_them(tmp_path):
         (np.zeros((24, 41), np.uint8), "m.png", "is 41 x 24 .width x height., but its image is 40"),
         (np.zeros((40, 24), np.uint8), "m.png", "EXIF orientation was applied. Save the image upr"),
         (np.arange(960).reshape(24, 40).astype(np.uint16), "m.png", "like a photograph"),
-        (np.array([["a"]]), "m.npy", "values of type <U1"),
+        (np.full((24, 40), "a"), "m.npy", "values of type <U1"),
         (np.zeros((24, 40), np.uint8), "m.jpg", "JPEG or WebP file, which changes values"),
         (np.zeros((24, 40), np.uint8), "m.png", "There is no object in 1 images"),
     ],
@@ -197,7 +197,7 @@ def test_several_pages(tmp_path):
     pages = [Image.fromarray(VALUES.astype(np.uint16)) for _ in range(3)]
     pages[0].save(tmp_path / "m.tif", save_all=True, append_images=pages[1:])
     with pytest.raises(InputError, match="m.tif has 3 pages. Save each page as a file"):
-        read_values(str(tmp_path / "m.tif"))
+        read_values(str(tmp_path / "m.tif"), (24, 40))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ...errors import InputError, printable
 from ...files.regular import check_regular
+from ..annotations import Size
 from ..custom.datasets import IMAGE_EXTENSIONS
 from ..dataset_files import some
 from ..labels import UNREADABLE
@@ -87,20 +88,32 @@ def find(
     )
 
 
-def read_values(path: str) -> np.ndarray:
+def read_values(path: str, size: Size) -> np.ndarray:
     """Read an instance mask.
+
+    Args:
+        size: height and width of the upright image.
 
     Returns:
         H x W, integers of 0 or more; colours as their 24 bits.
 
     Raises:
-        InputError: unreadable, several pages, values that are no whole numbers of 0 or more, or a
-            picture that is no mask.
+        InputError: unreadable, of another size, several pages, values that are no whole numbers of
+            0 or more, or a picture that is no mask.
     """
     check_regular(path, "instance mask")
     if path.lower().endswith((".jpg", ".jpeg", ".webp")):
         raise _invalid(path, "is a JPEG or WebP file, which changes values", "Export it as PNG.")
     pixels = _pixels(path)
+    if pixels.shape[:2] != size and pixels.ndim > 1:
+        shown = "{1} x {0}".format(*pixels.shape)
+        turned = pixels.shape[:2] == size[::-1]
+        raise _invalid(
+            path,
+            f"is {shown} (width x height), but its image is {size[1]} x {size[0]}"
+            + " after its EXIF orientation was applied" * turned,
+            "Save the image upright, or rotate the mask." if turned else "Replace the wrong file.",
+        )
     values = _whole_numbers(pixels, path)
     _check_mask(values, path)
     return values
@@ -144,18 +157,7 @@ def _reader(files: list[tuple[str, str]]) -> Callable[[int, int], list[ImportedO
     def read(height: int, width: int) -> list[ImportedObject]:
         objects = []
         for category, path in files:
-            values = read_values(path)
-            if values.shape != (height, width):
-                raise InputError(
-                    f"The instance mask {path} is {values.shape[1]} x {values.shape[0]} (width x "
-                    f"height), but its image is {width} x {height}"
-                    + (
-                        " after its EXIF orientation was applied. Save the image upright, or "
-                        "rotate the mask."
-                        if values.shape == (width, height)
-                        else ". Replace the wrong file."
-                    )
-                )
+            values = read_values(path, (height, width))
             objects += [ImportedObject(category, region) for _, region in regions_of_values(values)]
         return objects
 

@@ -20,7 +20,10 @@ from tqdm import tqdm
 from ...errors import InputError
 from ...files.atomic import write_text
 from ...files.names import path_inside
+from ..annotations import Size
 from ..labels import read_file
+from ..problems import KINDS
+from ..survey.images import ImageSurvey, survey_image
 from .objects import ImportedObject, LabelledImage, Region, Source
 from .tiling import Window, cut_objects, split_area, tile_name, windows
 
@@ -196,7 +199,7 @@ def _entries(
     written: Written,
 ) -> Iterator[Entry]:
     """Write an image, or the tiles of a part of it, and yield what was written."""
-    height, width = read_file(image.path, "image", "RGB").shape[:2]
+    height, width = _size(image.path)
     objects = [(item, item.region(height, width)) for item in image.read(height, width)]
     if len(objects) == 1 and part[0] != "val" and _parts(objects[0][1]) > 1:
         written.in_parts.append(image.path)
@@ -223,6 +226,20 @@ def _entries(
             for item, region in cut_objects(objects, window)
         ]
         yield name, *window.size, parts
+
+
+def _size(path: str) -> Size:
+    """Return the size of an image in which `survey_image`, so tools/check_data.py, finds no error.
+
+    Raises:
+        InputError: it is missing or cannot be read.
+    """
+    found = ImageSurvey()
+    size = survey_image(path, None, found)
+    if size is None:
+        kind, place = found.problems[0]
+        raise InputError(f"{place}. {KINDS[kind].fix}")
+    return size
 
 
 def _save(folder: Path, name: str, pixels: np.ndarray) -> str:
