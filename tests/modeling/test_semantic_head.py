@@ -7,6 +7,7 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY, build_model
 from torch import nn
+from torch.nn import functional as F
 
 from pointrend_seg.errors import InputError
 from pointrend_seg.modeling.readers import ReadSettings
@@ -310,12 +311,27 @@ def test_a_model_in_bfloat16():
 # --- what does not fit fails at build -------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [0, 1, 3, 5])
-def test_steps_that_do_not_fit_the_stride(steps):
+@pytest.mark.parametrize("steps", [3, 5])
+def test_more_steps_than_lead_to_full_size(steps):
     """Detectron2's head returns the wrong region in silence."""
-    message = rf"SUBDIVISION_STEPS is {steps}, but 2 steps .* stride 4 .* Set it to 2"
+    message = rf"SUBDIVISION_STEPS is {steps}, but 2 steps .* stride 4 .* Set it to 2 or less"
     with pytest.raises(InputError, match=message):
         small_model((f"{POINT_HEAD}.SUBDIVISION_STEPS", steps))
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_fewer_steps_are_upsampled_to_the_same_region(steps, caplog):
+    """Detectron2's head returns a smaller map, of which the wrong part is cut out."""
+    model = small_model((f"{POINT_HEAD}.SUBDIVISION_STEPS", steps)).eval()
+    assert f"SUBDIVISION_STEPS is {steps} of the 2 steps from stride 4" in caplog.text
+    seen = []
+    observer = SimpleNamespace(on_coarse=seen.append, on_step=lambda logits, _: seen.append(logits))
+    with torch.no_grad():
+        features = model.backbone(torch.rand(1, 3, 64, 96))
+        logits = model.sem_seg_head(features, observer=observer)[0]
+    assert seen[-1].shape == (1, 5, 16 << steps, 24 << steps)
+    whole = F.interpolate(seen[-1], (64, 96), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(logits, whole)
 
 
 def test_the_right_number_of_steps_or_none():

@@ -208,8 +208,8 @@ _ROWS = (
     *_point_head(SEMANTIC_NODE),
     # In the place of the shared key of this name.
     Key(f"{SEMANTIC_NODE}.SUBDIVISION_STEPS", -1,
-        "-1: as many as lead from the coarse head's stride to the image's own size. No number "
-        "other than that one is accepted.", least=-1, most=20),
+        "-1: as many as lead from the coarse head's stride to the image's own size. With fewer the "
+        "rest is upsampled without points; more are refused.", least=-1, most=20),
     Key(f"{SEMANTIC_NODE}.COARSE_SEM_SEG_HEAD_NAME", "SemSegFPNHead",
         "The head that is refined: one that fits docs/coarse-heads.md."),
     Key(f"{SEMANTIC_NODE}.TRAIN_POINTS_PER_HEIGHT", 0.0,

@@ -1,34 +1,50 @@
 """Validate the config of the semantic head, before anything is built."""
 
+import logging
+
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 
 from ..config.keys import SEMANTIC_NODE, check_node
 from ..errors import InputError
 
+logger = logging.getLogger(__name__)
 
-def steps_to_full_size(steps: int, stride: int) -> int:
-    """Return the number of subdivision steps from a stride to 1.
+
+def resolve_subdivision_steps(steps: int, stride: int) -> int:
+    """Return the number of subdivision steps, each of which halves the coarse head's stride.
+
+    Fewer than lead to full size are allowed, as in Detectron2's PointRend: the rest is upsampled.
 
     Args:
-        steps: that number, or -1 to have it found out.
+        steps: that number, or -1 for as many as lead to stride 1.
 
     Raises:
-        InputError: it is another number, or the stride is no power of two.
+        InputError: there are more than lead to full size, or the stride is no power of two.
+
+    Example:
+        >>> resolve_subdivision_steps(-1, stride=8)
+        3
     """
-    needed = stride.bit_length() - 1
-    if stride != 1 << needed:
+    most = stride.bit_length() - 1
+    if stride != 1 << most:
         raise InputError(
             f"The coarse head's stride is {stride}; doubling reaches full size from a power of two "
             "only. Set MODEL.SEM_SEG_HEAD.COMMON_STRIDE to one."
         )
-    if steps not in (-1, needed):
+    if steps > most:
         raise InputError(
-            f"{SEMANTIC_NODE}.SUBDIVISION_STEPS is {steps}, but {needed} steps lead from the "
-            f"coarse head's stride {stride} to the image's own size. Set it to {needed}, or to -1 "
-            "to have it found out."
+            f"{SEMANTIC_NODE}.SUBDIVISION_STEPS is {steps}, but {most} steps lead from the coarse "
+            f"head's stride {stride} to the image's own size. Set it to {most} or less, or to -1 "
+            "for as many as needed."
         )
-    return needed
+    if 0 <= steps < most:
+        logger.warning(
+            f"{SEMANTIC_NODE}.SUBDIVISION_STEPS is {steps} of the {most} steps from stride {stride} "
+            f"to the image's own size: from stride {stride >> steps} on, the result is upsampled "
+            "without points. Set it to -1 for as many as needed."
+        )
+    return most if steps == -1 else steps
 
 
 def check_semantic_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:

@@ -41,7 +41,7 @@ from .coarse_semantic_head import build_coarse_head, coarse_logits
 from .point_heads import build_point_head
 from .readers import CoarsePrediction, InferenceObserver, ReadSettings, open_frame_reader
 from .samplers import PointSampler, build_point_sampler
-from .semantic_config import check_semantic_config, steps_to_full_size
+from .semantic_config import check_semantic_config, resolve_subdivision_steps
 
 # The part of the pixels that DeepLab's LOSS_TYPE "hard_pixel_mining" averages.
 _DEEPLAB_HARDEST = 0.2
@@ -86,7 +86,8 @@ class PointRendSemanticHead(nn.Module):
             train_num_points: P in training, if ``train_points_per_height`` is 0.
             train_points_per_height: P as a fraction of H, e.g. 1 / 16.
             avoid_ignored: draw no training points on ignored pixels; padding is labelled so.
-            subdivision_steps: log2 of the coarse head's stride, or -1 to find it out.
+            subdivision_steps: at most log2 of the coarse head's stride, or -1 for that number.
+                With fewer, the rest is upsampled without points.
             subdivision_num_points: points re-predicted at each step; at most all there are.
             coarse_loss_weight, coarse_loss_hardest: for a coarse head without a loss of its own,
                 a binary one or one with class weights, see `semantic_loss`. A coarse head's own
@@ -104,7 +105,9 @@ class PointRendSemanticHead(nn.Module):
         self.train_num_points = train_num_points
         self.train_points_per_height = train_points_per_height
         self.avoid_ignored = avoid_ignored
-        self.subdivision_steps = steps_to_full_size(subdivision_steps, coarse_head.common_stride)
+        self.subdivision_steps = resolve_subdivision_steps(
+            subdivision_steps, coarse_head.common_stride
+        )
         self.subdivision_num_points = subdivision_num_points
         self.reading = reading
         self.coarse_loss_weight = coarse_loss_weight
@@ -214,7 +217,7 @@ class PointRendSemanticHead(nn.Module):
         shown = shown_extent(frame, features, self.reading.point_strides)
         reader = open_frame_reader(features, frame, self.reading, self.point_head)
         inputs = CoarsePrediction(coarse)
-        return subdivide(
+        logits = subdivide(
             coarse,
             num_steps=self.subdivision_steps,
             num_points=self.subdivision_num_points,
@@ -222,6 +225,8 @@ class PointRendSemanticHead(nn.Module):
             uncertainty=lambda logits: hide_outside(class_uncertainty(logits), frame, shown),
             on_step=None if observer is None else observer.on_step,
         )
+        rest = self._stride >> self.subdivision_steps
+        return logits if rest == 1 else _upsample(logits, rest)
 
     def _coarse_losses(self, coarse: Tensor, targets: Tensor) -> dict[str, Tensor]:
         head = self.coarse_sem_seg_head
@@ -239,9 +244,7 @@ class PointRendSemanticHead(nn.Module):
 
     def upsample(self, coarse: Tensor) -> Tensor:
         """Upsample the coarse logits (N, C, h, w) to (N, C, h * s, w * s), without PointRend."""
-        return F.interpolate(
-            coarse, scale_factor=self._stride, mode="bilinear", align_corners=False
-        )
+        return _upsample(coarse, self._stride)
 
     def _num_train_points(self, height: int) -> int:
         if self.train_points_per_height > 0:
@@ -254,6 +257,10 @@ class PointRendSemanticHead(nn.Module):
 
     def _frame(self, coarse: Tensor) -> tuple[int, int]:
         return extent(coarse, self._stride)
+
+
+def _upsample(logits: Tensor, factor: int) -> Tensor:
+    return F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 class CoarseOutput(nn.Module):
