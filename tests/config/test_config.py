@@ -1,14 +1,23 @@
 """Configuration keys, and configs that are written for Detectron2's PointRend."""
 
 import pytest
-from detectron2.config import get_cfg
-from detectron2.modeling import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
+from detectron2.config import LazyCall, get_cfg, instantiate
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import (
+    ROI_HEADS_REGISTRY,
+    ROI_MASK_HEAD_REGISTRY,
+    SEM_SEG_HEADS_REGISTRY,
+)
 from detectron2.projects.deeplab import add_deeplab_config
+from detectron2.projects.point_rend import PointRendMaskHead, PointRendSemSegHead
 from detectron2.projects.point_rend import add_pointrend_config as add_builtin_config
 from detectron2.projects.point_rend.point_head import POINT_HEAD_REGISTRY
 
 from pointrend_seg import InputError, add_pointrend_config, adopt_config
 from pointrend_seg.config.tree import all_keys, value_of
+from pointrend_seg.engine import load_config
+from pointrend_seg.modeling.instance_head import PointRendInstanceHead
+from pointrend_seg.modeling.semantic_head import PointRendSemanticHead
 
 
 def with_ours(*opts):
@@ -204,3 +213,123 @@ def test_a_panoptic_config_with_both_branches():
 def test_a_file_that_is_not_there():
     with pytest.raises(InputError, match="The config file gone.yaml does not exist"):
         adopt_config("gone.yaml")
+
+
+# --- heads of somebody's own, derived from those of Detectron2's PointRend or from ours ------
+
+
+@pytest.fixture
+def register(request):
+    """Register a class under a name for one test."""
+
+    def add(registry, name, entry):
+        registry._obj_map.pop(name, None)
+        registry._do_register(name, entry)
+        request.addfinalizer(lambda: registry._obj_map.pop(name))
+        return name
+
+    return add
+
+
+def somebodys(base):
+    """A subclass that lies in another package, whose parent may be of ours or of Detectron2's."""
+    return type("TheirHead", (base,), {"__module__": "their_project.heads"})
+
+
+@pytest.mark.parametrize("point_head", ["StandardPointHead", "ImplicitPointHead"])
+@pytest.mark.parametrize("base", [PointRendMaskHead, object, None])
+def test_a_mask_head_of_somebodys_own_keeps_its_point_head(base, point_head, register, caplog):
+    """Point supervision's ImplicitPointRendPointSupHead is one; it may not be imported yet."""
+    if base is not None:
+        register(ROI_MASK_HEAD_REGISTRY, "TheirHead", somebodys(base))
+    cfg = with_ours("MODEL.ROI_MASK_HEAD.NAME", "TheirHead", "MODEL.POINT_HEAD.NAME", point_head)
+    cfg.MODEL.ROI_HEADS.NAME = "PointRendROIHeads"
+    before = cfg.dump()
+    with caplog.at_level("INFO"):
+        assert adopt_config(cfg).dump() == before and not caplog.text
+
+
+def test_a_subclass_of_ours_uses_our_point_heads(register):
+    register(ROI_MASK_HEAD_REGISTRY, "TheirHead", somebodys(PointRendInstanceHead))
+    cfg = with_ours("MODEL.ROI_MASK_HEAD.NAME", "TheirHead")
+    cfg.MODEL.POINT_HEAD.NAME = "StandardPointHead"
+    assert adopt_config(cfg).MODEL.POINT_HEAD.NAME == "PointMLP"
+
+
+def test_a_semantic_head_of_somebodys_own_keeps_its_point_head(register):
+    register(SEM_SEG_HEADS_REGISTRY, "TheirHead", somebodys(PointRendSemSegHead))
+    cfg = with_ours("MODEL.SEM_SEG_HEAD.NAME", "TheirHead")
+    cfg.MODEL.POINT_HEAD.NAME = "StandardPointHead"
+    before = cfg.dump()
+    assert adopt_config(cfg).dump() == before
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "PointRendMaskHead"  # beside it, a mask head of ours
+    assert adopt_config(cfg).MODEL.POINT_HEAD.NAME == "PointMLP"
+
+
+def test_replacing_a_class_of_a_fork_is_warned_of(monkeypatch, caplog):
+    entry = somebodys(PointRendMaskHead)
+    monkeypatch.setitem(ROI_MASK_HEAD_REGISTRY._obj_map, "PointRendMaskHead", entry)
+    cfg = adopt_config(with_ours("MODEL.ROI_MASK_HEAD.NAME", "PointRendMaskHead"))
+    assert cfg.MODEL.ROI_MASK_HEAD.NAME == "PointRendInstanceHead"
+    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert "which their_project.heads registered; it is replaced by" in warning.getMessage()
+
+
+# --- keys of a point head that the config does not use ---------------------------------------
+
+
+def test_a_key_of_the_mask_heads_in_a_semantic_config_is_refused():
+    own = ("MODEL.SEM_SEG_HEAD.NAME", "PointRendSemanticHead")
+    wanted = "MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS has no effect: .* PointRendSemanticHead, .*"
+    wanted += r"Set MODEL\.SEM_SEG_POINT_HEAD\.SUBDIVISION_NUM_POINTS instead"
+    with pytest.raises(InputError, match=wanted):
+        load_config("", [*own, "MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS", "99"])
+    load_config("", [*own, "MODEL.POINT_HEAD.NUM_CLASSES", "54"])  # nothing reads it
+
+
+def test_a_key_of_the_semantic_head_in_an_instance_config_is_refused():
+    wanted = "MODEL.SEM_SEG_POINT_HEAD.FC_DIM has no effect: .*Set MODEL.POINT_HEAD.FC_DIM instead"
+    for head in ("PointRendInstanceHead", "ImplicitPointRendMaskHead"):
+        with pytest.raises(InputError, match=wanted):
+            load_config(
+                "",
+                ["MODEL.ROI_MASK_HEAD.NAME", head, "MODEL.SEM_SEG_POINT_HEAD.FC_DIM", "8"],
+            )
+
+
+def test_the_keys_of_detectron2s_semantic_configs_are_obeyed():
+    opts = [
+        *("MODEL.SEM_SEG_HEAD.NAME", "PointRendSemSegHead", "MODEL.POINT_HEAD.NUM_CLASSES", "54"),
+        *("MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS", "99"),
+    ]
+    assert load_config("", opts).MODEL.SEM_SEG_POINT_HEAD.SUBDIVISION_NUM_POINTS == 99
+
+
+# --- heads that are built from configs of Detectron2's PointRend alone ------------------------
+
+FEATURES = {f"p{level}": ShapeSpec(channels=256, stride=2**level) for level in range(2, 6)}
+
+
+@pytest.mark.parametrize("head", [PointRendInstanceHead, PointRendSemanticHead])
+def test_a_head_from_a_config_without_a_key_of_ours(head):
+    cfg = get_cfg()
+    add_builtin_config(cfg)
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = 7
+    cfg.MODEL.ROI_MASK_HEAD.POOLER_TYPE, cfg.MODEL.ROI_MASK_HEAD.POINT_HEAD_ON = "", True
+    cfg.MODEL.POINT_HEAD.SUBDIVISION_STEPS, cfg.MODEL.POINT_HEAD.TRAIN_NUM_POINTS = 2, 99
+    before = cfg.dump()
+    built = head(cfg, FEATURES)
+    assert built.train_num_points == 99 and built.point_head.fc1.out_channels == 256
+    assert cfg.dump() == before
+
+
+def test_a_head_of_a_lazy_config():
+    cfg = with_ours("MODEL.ROI_MASK_HEAD.POINT_HEAD_ON", True, "MODEL.POINT_HEAD.FC_DIM", 8)
+    lazy = LazyCall(PointRendInstanceHead)(
+        cfg=cfg,
+        input_shape={
+            name: LazyCall(ShapeSpec)(channels=256, stride=shape.stride)
+            for name, shape in FEATURES.items()
+        },
+    )
+    assert instantiate(lazy).point_head.fc1.out_channels == 8

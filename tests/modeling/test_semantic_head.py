@@ -323,7 +323,7 @@ def test_more_steps_than_lead_to_full_size(steps):
 def test_fewer_steps_are_upsampled_to_the_same_region(steps, caplog):
     """Detectron2's head returns a smaller map, of which the wrong part is cut out."""
     model = small_model((f"{POINT_HEAD}.SUBDIVISION_STEPS", steps)).eval()
-    assert f"SUBDIVISION_STEPS is {steps} of the 2 steps from stride 4" in caplog.text
+    assert f"SUBDIVISION_STEPS is {steps} of 2 steps from stride 4" in caplog.text
     seen = []
     observer = SimpleNamespace(on_coarse=seen.append, on_step=lambda logits, _: seen.append(logits))
     with torch.no_grad():

@@ -5,9 +5,15 @@ import os
 
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
+from detectron2.modeling import (
+    ROI_HEADS_REGISTRY,
+    ROI_MASK_HEAD_REGISTRY,
+    SEM_SEG_HEADS_REGISTRY,
+)
 
 from ..errors import InputError
 from .checks import check_config
+from .heads import BUILTIN, BUILTIN_SEMANTIC_HEADS, has_point_heads, registered_module
 from .keys import add_pointrend_config
 from .reading import merge_config_file
 from .tree import value_of
@@ -29,6 +35,13 @@ _NAMES = {
     },
     "MODEL.SEM_SEG_POINT_HEAD.NAME": {"StandardPointHead": "PointMLP"},
 }
+_REGISTRIES = {
+    "MODEL.SEM_SEG_HEAD.NAME": SEM_SEG_HEADS_REGISTRY,
+    "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
+    "MODEL.ROI_MASK_HEAD.NAME": ROI_MASK_HEAD_REGISTRY,
+}
+# What a mask head of another package may read, and a semantic one derived from Detectron2's.
+_OF_THE_MASK_HEAD = ("MODEL.ROI_HEADS.NAME", "MODEL.POINT_HEAD.NAME")
 
 
 def adopt_config(cfg: CN | str | os.PathLike) -> CN:
@@ -36,7 +49,9 @@ def adopt_config(cfg: CN | str | os.PathLike) -> CN:
 
     Names are translated; the values in ``MODEL.POINT_HEAD`` that are meant for a semantic head go
     to ``MODEL.SEM_SEG_POINT_HEAD``; the keys of this package are added. A config that names
-    nothing of Detectron2's PointRend keeps its values. Every translation is logged.
+    nothing of Detectron2's PointRend keeps its values, and so does the point head of a head that
+    is somebody's own class. Every translation is logged; replacing a class that somebody
+    registered under a name of Detectron2's PointRend is warned of.
 
     Args:
         cfg: a config, which is changed in place, frozen or not; or the path of a YAML file, whose
@@ -72,15 +87,46 @@ def adopt_config(cfg: CN | str | os.PathLike) -> CN:
     return cfg
 
 
+def with_pointrend_keys(cfg: CN, *, semantic: bool = False) -> CN:
+    """Return a config that has this package's keys, for a head that is built from it.
+
+    Args:
+        cfg: returned as it is where `add_pointrend_config` was called on it. Else it was made for
+            Detectron2's PointRend, and a copy of it is adopted.
+        semantic: whether its ``MODEL.POINT_HEAD`` is then meant for a semantic head.
+    """
+    if "SEM_SEG_POINT_HEAD" in cfg.MODEL and "MASK_RESOLUTION" in cfg.MODEL.get("POINT_HEAD", ()):
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    if semantic:
+        (cfg.MODEL.SEM_SEG_HEAD.NAME,) = BUILTIN_SEMANTIC_HEADS
+    return adopt_config(cfg)
+
+
 def _adopt(cfg: CN) -> None:
     add_pointrend_config(cfg)
     if cfg.MODEL.SEM_SEG_HEAD.NAME in _NAMES["MODEL.SEM_SEG_HEAD.NAME"]:
         _move_semantic_point_head(cfg)
     if cfg.MODEL.ROI_MASK_HEAD.NAME in _NAMES["MODEL.ROI_MASK_HEAD.NAME"]:
         _translate(cfg, "MODEL.ROI_MASK_HEAD.POOLER_TYPE", "")
+    semantic, instance = has_point_heads(cfg)
+    is_somebodys = instance is None or (semantic is None and not instance)
     for key, names in _NAMES.items():
         old = value_of(cfg, key)
-        _translate(cfg, key, names.get(old, old))
+        if old in names and not (is_somebodys and key in _OF_THE_MASK_HEAD):
+            _warn_of_a_fork(key, old, names[old])
+            _translate(cfg, key, names[old])
+
+
+def _warn_of_a_fork(key: str, old: str, new: str) -> None:
+    module = registered_module(_REGISTRIES[key], old) if key in _REGISTRIES else None
+    if module is not None and not module.startswith(BUILTIN):
+        logger.warning(
+            f"{key} is '{old}', which {module} registered; it is replaced by {new}, as the class "
+            "of this name in Detectron2's PointRend would be. Register yours under another name "
+            "to use it."
+        )
 
 
 def _move_semantic_point_head(cfg: CN) -> None:

@@ -12,6 +12,7 @@ from detectron2.config import CfgNode, get_cfg
 from ..config import add_pointrend_config, adopt_config
 from ..config.checks import check_nodes
 from ..config.errors import check_keys, check_pairs, config_error
+from ..config.heads import check_branch
 from ..config.reading import check_literals, is_remote, merge_config_file
 from ..data.custom.registration import register_custom
 from ..data.input_size import AS_DETECTRON2
@@ -81,7 +82,8 @@ def merge_opts(cfg: CfgNode, opts: Sequence) -> None:
         opts: KEY VALUE KEY VALUE …
 
     Raises:
-        InputError: no pairs, a key that nobody knows, a value of another type.
+        InputError: no pairs, a key that nobody knows, a value of another type, or a key of a point
+            head that the config does not use.
     """
     check_pairs(list(opts))
     check_literals(opts)
@@ -92,6 +94,7 @@ def merge_opts(cfg: CfgNode, opts: Sequence) -> None:
     except (KeyError, ValueError, AssertionError) as error:
         raise config_error(error, cfg, "") from error
     names = set(opts[::2])
+    check_branch(cfg, list(opts[::2]))
     sizes = {"INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"}
     if cfg.INPUT.get("TRAINED_SCALES") and names & sizes and "INPUT.SCALE_TEST" not in names:
         cfg.INPUT.SCALE_TEST = AS_DETECTRON2  # sizes that are asked for count

@@ -17,6 +17,7 @@ from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
+from ..config.adopt import with_pointrend_keys
 from ..config.keys import INSTANCE_NODE
 from ..errors import InputError
 from ..points.losses import mask_point_accuracy
@@ -88,6 +89,7 @@ class ImplicitPointRendInstanceHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        cfg = with_pointrend_keys(cfg)
         check_mask_config(cfg, input_shape)
         node = cfg.MODEL.POINT_HEAD
         point_head = build_point_head(

@@ -1,5 +1,7 @@
 """Read and validate the config of the mask heads, before anything is built."""
 
+from collections.abc import Mapping
+
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 
@@ -20,7 +22,7 @@ def check_mask_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
         InputError: with the key to change.
     """
     head, node = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD
-    if not isinstance(input_shape, dict):
+    if not isinstance(input_shape, Mapping):  # lazy configs give a mapping of their own
         raise InputError(
             f"MODEL.ROI_MASK_HEAD.POOLER_TYPE is '{head.POOLER_TYPE}', but {head.NAME} reads the "
             "feature maps by itself, at points. Set it to ''. Heads of one feature map "

@@ -22,6 +22,7 @@ from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
+from ..config.adopt import with_pointrend_keys
 from ..config.keys import INSTANCE_NODE
 from ..points.losses import mask_error_rates, mask_point_accuracy, mask_point_loss
 from ..points.uncertainty import class_uncertainty
@@ -87,6 +88,7 @@ class PointRendInstanceHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        cfg = with_pointrend_keys(cfg)
         check_mask_config(cfg, input_shape)
         head, node = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD
         num_classes, side = mask_classes(cfg), head.OUTPUT_SIDE_RESOLUTION

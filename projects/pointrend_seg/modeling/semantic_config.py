@@ -40,7 +40,7 @@ def resolve_subdivision_steps(steps: int, stride: int) -> int:
         )
     if 0 <= steps < most:
         logger.warning(
-            f"{SEMANTIC_NODE}.SUBDIVISION_STEPS is {steps} of the {most} steps from stride {stride} "
+            f"{SEMANTIC_NODE}.SUBDIVISION_STEPS is {steps} of {most} steps from stride {stride} "
             f"to the image's own size: from stride {stride >> steps} on, the result is upsampled "
             "without points. Set it to -1 for as many as needed."
         )

@@ -23,6 +23,7 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..config.adopt import with_pointrend_keys
 from ..config.keys import SEMANTIC_NODE
 from ..errors import InputError
 from ..points.frames import (
@@ -120,6 +121,7 @@ class PointRendSemanticHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        cfg = with_pointrend_keys(cfg, semantic=True)
         head, node = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.SEM_SEG_POINT_HEAD
         check_semantic_config(cfg, input_shape)
         strides = {name: input_shape[name].stride for name in node.IN_FEATURES}
