@@ -60,8 +60,8 @@ def known_classes(
     if not names or (dataset_name is None and not _fit(names, num_classes)):
         names, colors, numbers = _numbered(num_classes), None, None
     if semantic and len(names) == 1:  # a binary model: the foreground alone has a name
-        names = ["background", *names]
-        colors, numbers = None, None
+        names, colors = ["background", *names], None
+        numbers = numbers if numbers and len(numbers) == 2 else None
     if colors is None or len(colors) != len(names):
         colors = palette(len(names))
     ids = tuple(range(len(names)))

@@ -11,6 +11,7 @@ from PIL import Image
 from ..errors import InputError
 from ..files.regular import check_regular
 from .annotations import Record, Size
+from .label_files import read_label_file
 from .problems import Problem
 
 # What Pillow's decoders raise for broken files
@@ -97,10 +98,10 @@ def read_label_image(
         `LabelCoding.decode` gives them, None if they cannot be read; and the problems.
     """
     label_file, coding = record["sem_seg_file_name"], record.get("label_coding")
-    labels = _read(label_file, "label file", None)
-    if isinstance(labels, Problem):
-        return None, [labels]
-    problems = []
+    pixels = read_label_file(label_file)
+    if isinstance(pixels, Problem):
+        return None, [pixels]
+    labels, problems = pixels.values, []
     if size is not None and labels.shape[:2] != size:
         found = (
             f"Image and labels differ in size: {record['file_name']} is {size[1]} x {size[0]} "
@@ -110,7 +111,7 @@ def read_label_image(
     decoded: np.ndarray | None = labels
     problem: Problem | None = None
     if coding is not None:
-        decoded, problem = coding.decode(labels, label_file)
+        decoded, problem = coding.decode(labels, label_file, palette=pixels.palette)
     elif labels.ndim != 2:
         found = (
             f"Labels must be one channel of class numbers, but {label_file} has "
@@ -122,8 +123,6 @@ def read_label_image(
         problem = label_value_problem(decoded, label_file, num_classes, ignore_value)
     if problem:
         problems.append(problem)
-    if decoded is not None and decoded.dtype == bool:
-        decoded = decoded.astype(np.uint8)
     return decoded, problems
 
 

@@ -47,10 +47,6 @@ _ERRORS = {
         "images that their EXIF orientation rotates, but not their labels",
         "Save the image upright without the EXIF orientation, or rotate the labels.",
     ),
-    "image-in-two-sets": (
-        "images that are in two data sets",
-        "Remove them from one of the data sets.",
-    ),
     "labels-without-image": (
         "label images without an image",
         "Add the images, or remove the labels.",
@@ -58,6 +54,18 @@ _ERRORS = {
     "unreadable-labels": (
         "label images that cannot be decoded",
         "The file could not be decoded; export it again as PNG.",
+    ),
+    "lossy-labels": (
+        "label images in a lossy format, whose values are not exact",
+        "Save them as PNG, from the source.",
+    ),
+    "no-labels": (
+        "data sets in which no label image belongs to an image",
+        "Correct the paths, or give label images the names of their images.",
+    ),
+    "one-class": (
+        "training sets whose pixels are all of one class, or ignored",
+        "There is nothing to learn: label more pixels, or correct the values in the class file.",
     ),
     "label-size": ("label images of another size than their image", "Replace the wrong one."),
     "label-value": (
@@ -69,10 +77,6 @@ _ERRORS = {
     "other-classes": (
         "data sets with other classes than the first, or in another order",
         "Give all data sets the same categories, or one class file.",
-    ),
-    "class-not-in-training": (
-        "classes that are evaluated but not in training",
-        "Move images with them into the training set.",
     ),
     "duplicate-id": (
         "ids that are missing or used twice",
@@ -112,6 +116,14 @@ _ERRORS = {
     ),
 }
 _WARNINGS = {
+    "image-in-two-sets": (
+        "images that are in two data sets",
+        "Remove them from one of the data sets.",
+    ),
+    "class-not-in-training": (
+        "classes that are evaluated but not in training",
+        "Move images with them into the training set.",
+    ),
     "odd-image": ("images of an unusual mode", "Save as 8-bit RGB and check how it looks."),
     "same-image": ("images that are in a data set twice", "Remove one of them."),
     "image-without-labels": (

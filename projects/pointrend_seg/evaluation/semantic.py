@@ -74,7 +74,8 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
         to_contiguous = metadata.get("stuff_dataset_id_to_contiguous_id") or {}
         self._category_ids = {c: dataset_id for dataset_id, c in to_contiguous.items()}
         if len(names) == 1:
-            names, self._category_ids = ["background", *names], {}
+            names = ["background", *names]
+            self._category_ids = self._category_ids if len(self._category_ids) == 2 else {}
         self._dataset_name = dataset_name
         self._class_names = names
         self._ignore_label = metadata.get("ignore_label", default_ignore_label)

@@ -8,6 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from pointrend_seg.data.checks.semantic import check_sem_seg_dataset
+from pointrend_seg.data.custom import registration
 from pointrend_seg.data.custom.class_files import read_class_file
 from pointrend_seg.data.custom.registration import check_same_classes, register_custom
 from pointrend_seg.data.labels import read_record_labels
@@ -291,11 +292,155 @@ def test_missing_data_and_data_of_the_other_kind(coco, semantic):
         find_task(cfg).check_dataset(cfg, NAME)
 
 
-def test_masks_of_0_and_255_whose_255_is_ignored(folder, caplog):
+NAMES_OF_TWO = ["background", "cell"]
+# Names, what label images a and sub/b have, and the labels that these get; or the refusal.
+MASKS = [
+    (["cell"], ((0, 1), (0, 1)), ([0, 1], [0, 1])),
+    (["cell"], ((0, 255), (0, 255)), ([0, 1], [0, 1])),
+    (["cell"], ((0, 0), (0, 255)), ([0], [0, 1])),
+    (["cell"], ((0, 1, 255), (0, 255)), ([0, 1, 255], [0, 255])),  # 255 is unlabelled
+    (NAMES_OF_TWO, ((0, 1), (0, 0)), ([0, 1], [0])),
+    (NAMES_OF_TWO, ((0, 255), (255, 0)), ([0, 1], [0, 1])),
+    ([{"name": "cell", "id": 255}], ((0, 255), (0, 0)), ([0, 1], [0])),
+    ([{"name": "cell", "id": 7}], ((0, 7), (0, 7, 255)), ([0, 1], [0, 1, 255])),
+    ([{"name": "cell", "id": 255}], ((0, 1), (0, 255)), "a.png has values .* not classes: 1"),
+    ([{"name": "cell", "id": 1}], ((0, 255), (0, 255)), ([0, 255], [0, 255])),
+]
+
+
+@pytest.mark.parametrize(("classes", "masks", "expected"), MASKS)
+def test_masks_of_one_class(folder, classes, masks, expected):
+    for mask, name in zip(masks, ("a.png", "sub/b.png"), strict=True):
+        write_labels(folder, values(*mask), names=(name,))
+    register(entry(folder, classes=classes))
+    records = DatasetCatalog.get(NAME)
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            [labels_of(record) for record in records]
+        return
+    assert tuple(labels_of(record) for record in records) == expected
+
+
+def test_masks_of_one_class_that_are_given_as_ignored(folder, caplog):
     write_labels(folder, values(0, 255))
-    register(entry(folder, classes=["background", "cell"]))
+    register(entry(folder, classes=NAMES_OF_TWO, ignore_value=255))
+    assert labels_of(DatasetCatalog.get(NAME)[0]) == [0, 255]
     check_sem_seg_dataset(NAME, 2, 255)
     assert "nothing is foreground" in caplog.text
+
+
+def test_255_that_is_first_seen_late_is_unclear(folder, monkeypatch):
+    monkeypatch.setattr(registration, "_MOST_LABELS", 0)
+    write_labels(folder, values(0, 255))
+    register(entry(folder, classes=["cell"]))
+    with pytest.raises(InputError, match="has the value 255, which may be the foreground or unl"):
+        labels_of(DatasetCatalog.get(NAME)[0])
+
+
+def test_a_saved_config_keeps_the_values_of_masks(folder):
+    write_labels(folder, values(0, 255))
+    cfg = register(entry(folder, classes=["cell"]))
+    (saved,) = cfg.DATASETS.CUSTOM
+    assert [each["id"] for each in saved["classes"]] == [255]
+    register(saved)
+    assert labels_of(DatasetCatalog.get(NAME)[0]) == [0, 1]
+    classes = find_task(cfg).classes(cfg, NAME)
+    assert (classes.names, classes.ids) == (("background", "cell"), (0, 255))
+
+
+def test_one_class_with_the_value_of_the_background(folder):
+    write_labels(folder, values(0, 1))
+    with pytest.raises(InputError, match="cell is the only class and has the value 0"):
+        register(entry(folder, classes=[{"name": "cell", "id": 0}]))
+
+
+BLACK, MAROON, GREEN, CREAM = [0, 0, 0], [128, 0, 0], [0, 128, 0], [224, 224, 192]
+VOC = "background:0,0,0::\nplane:0,128,0::\nbike:128,0,0::\n"
+
+
+def voc_palette():
+    table = [0] * 768
+    table[:9], table[765:] = [*BLACK, *MAROON, *GREEN], CREAM
+    return table
+
+
+def test_palette_images_are_read_by_their_colours(folder):
+    """Where the class file has them: its order is not that of the palette, as of Pascal VOC."""
+    write_labels(folder, values(0, 1, 2, 255), putpalette=voc_palette())
+    (folder / "labelmap.txt").write_text(VOC)
+    register(entry(folder))
+    assert read_record_labels(DatasetCatalog.get(NAME)[0])[0, :4].tolist() == [0, 2, 1, 255]
+    (folder / "labelmap.txt").write_text("background:0,0,0::\nplane:0,128,0::\n")
+    register(entry(folder, ignore_value=255))
+    with pytest.raises(InputError, match=r"a.png has colours that are not classes: #800000\."):
+        read_record_labels(DatasetCatalog.get(NAME)[0])
+
+
+def test_palettes_that_differ(folder):
+    """Without the colours of the classes, an index may mean something else in each file."""
+    write_labels(folder, values(0, 1), names=("a.png",), putpalette=[*BLACK, *MAROON, *GREEN])
+    write_labels(folder, values(0, 1), names=("sub/b.png",), putpalette=[*BLACK, *GREEN])
+    register(entry(folder, classes=["a", "b", "c"]))
+    first, second = DatasetCatalog.get(NAME)
+    assert labels_of(first) == [0, 1]
+    with pytest.raises(InputError, match="b.png has the colour #008000 at index 1 .*#800000"):
+        read_record_labels(second)
+    colors = ["#000000", "#800000", "#008000"]
+    classes = [{"name": n, "color": c} for n, c in zip("abc", colors, strict=True)]
+    register(entry(folder, classes=classes))
+    assert labels_of(DatasetCatalog.get(NAME)[1]) == [0, 2]
+
+
+def test_colours_for_drawing_do_not_decode_labels(folder):
+    """A saved config has colours for all classes, also where the label images have only values."""
+    write_labels(folder, values(0, 1), putpalette=[*CREAM, *CREAM])
+    cfg = register(entry(folder, classes=["sky", "road"]))
+    (saved,) = cfg.DATASETS.CUSTOM
+    assert saved["drawing_colors"] is True
+    register(saved)
+    assert labels_of(DatasetCatalog.get(NAME)[0]) == [0, 1]
+    with pytest.raises(InputError, match="drawing_colors is 'x'; it is True or False"):
+        register(saved | {"drawing_colors": "x"})
+
+
+def test_two_classes_of_one_colour(folder):
+    write_labels(folder, np.zeros((6, 8, 3), np.uint8))
+    register(entry(folder, classes=[{"name": n, "color": "#000000"} for n in "ab"]))
+    with pytest.raises(InputError, match="two classes have the colour #000000"):
+        read_record_labels(DatasetCatalog.get(NAME)[0])
+
+
+def test_label_images_with_an_ending(folder):
+    write_labels(folder, values(0, 1), names=("a_mask.png", "sub/b_mask.png"))
+    register(entry(folder, classes=["sky", "road"]))
+    names = [record["sem_seg_file_name"] for record in DatasetCatalog.get(NAME)]
+    assert [name.rpartition("labels/")[2] for name in names] == ["a_mask.png", "sub/b_mask.png"]
+    write_labels(folder, values(0, 1), names=("a.png",))  # some with, some without
+    register(entry(folder, classes=["sky", "road"], ignore_value=9))
+    with pytest.raises(InputError, match="2 of 3 label images have no image.*a_mask.png"):
+        DatasetCatalog.get(NAME)
+
+
+def test_images_and_labels_in_one_folder(folder):
+    for name in ("images/a_mask.png", "images/sub/b_mask.png"):
+        Image.fromarray(values(0, 1)).save(folder / name)
+    register(entry(folder, "images", classes=["sky", "road"]))
+    first, second = DatasetCatalog.get(NAME)
+    assert first["file_name"].endswith("a.jpg") and labels_of(first) == [0, 1]
+    (folder / "images/a_mask.png").unlink()
+    (folder / "images/sub/b_mask.png").unlink()
+    register(entry(folder, "images", classes=["sky", "tree"]))
+    with pytest.raises(InputError, match="images and labels are in one folder"):
+        DatasetCatalog.get(NAME)
+
+
+def test_a_folder_of_other_files_than_label_images(folder):
+    (folder / "labels").mkdir()
+    for name in ("a.npy", "b.xml"):
+        (folder / "labels" / name).write_text("")
+    register(entry(folder, classes=["sky", "road"]))
+    with pytest.raises(InputError, match=r"no label image in .*it has none, but .npy, .xml files"):
+        DatasetCatalog.get(NAME)
 
 
 @pytest.mark.parametrize("known_first", [True, False])

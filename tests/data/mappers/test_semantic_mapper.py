@@ -136,7 +136,8 @@ def test_unreadable_files(cfg, record, content, key):
         file.write(broken)
     text = message(cfg, record)
     assert f"{record[key]} cannot be read" in text
-    assert "The file could not be decoded; export it again as PNG or JPEG." in text
+    formats = "PNG or JPEG" if key == "file_name" else "PNG"
+    assert f"The file could not be decoded; export it again as {formats}." in text
 
 
 def test_truncated_jpeg(cfg, record, tmp_path):

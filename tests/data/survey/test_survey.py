@@ -169,6 +169,7 @@ def test_classes_that_do_not_occur(check, pixels):
     status, found = check(labels=LABELS)
     assert status == 1
     assert found == {
+        "one-class": "custom_train: sky",
         "class-never-occurs": "road in custom_train",
         "class-not-in-training": "road, which is in custom_val",
     }

@@ -15,26 +15,12 @@ _SEPARATORS = re.compile(r"(\s*[:,;=|\t]\s*|\s+)")
 _NUMBER, _COLOR = re.compile(r"[+-]?\d+"), re.compile(r"#[0-9a-fA-F]{6}")
 _CVAT = re.compile(r"([^:]+):(\s*\d+\s*,\s*\d+\s*,\s*\d+\s*)?:[^:]*:[^:]*")
 _QUOTED = re.compile(r"""(?:(?<=[\s:,;=|])|^)(["'])(.*?)\1(?=[\s:,;=|]|$)""")
-_NAME_WORDS = frozenset(
-    ["class", "classes", "classname", "name", "names", "label", "labels", "labelname", "title"]
-)
-_VALUE_WORDS = frozenset(
-    [
-        "id",
-        "idx",
-        "index",
-        "value",
-        "pixelvalue",
-        "classid",
-        "labelid",
-        "trainid",
-        "classindex",
-        "classvalue",
-        "labelvalue",
-    ]
-)
+_NAME_WORDS = {"class", "classname", "name", "label", "labelname", "category", "title"}
+_NAME_WORDS |= {"classes", "names", "labels", "categories"}
+_VALUE_WORDS = {"id", "idx", "index", "value", "pixelvalue", "classid", "labelid", "trainid"}
+_VALUE_WORDS |= {"classindex", "classvalue", "labelvalue"}
 _RGB_WORDS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
-_COLOR_WORDS = frozenset(["color", "colour", "hex", "rgb", "colorrgb"])
+_COLOR_WORDS = {"color", "colour", "hex", "rgb", "colorrgb"}
 _EXAMPLES = "NAME, VALUE NAME or VALUE NAME #rrggbb"
 
 

@@ -11,6 +11,8 @@ A data set is an image folder with a COCO JSON file (instance) or a folder of la
         class file beside the label images (`find_class_file`)
     ignore_value: value of unlabelled pixels in label images, 255 by default
     ignore_color: colour of unlabelled pixels in RGB label images
+    drawing_colors: True if the colours of the classes are not those of label images, which have
+        class values; written to the config of a run
 
 Paths are relative to the current directory.
 """
@@ -18,6 +20,7 @@ Paths are relative to the current directory.
 import logging
 import os
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ...errors import InputError, did_you_mean
 from ..coco_json import read_categories
@@ -34,8 +37,12 @@ from .label_coding import LabelCoding
 
 logger = logging.getLogger(__name__)
 
+LABEL_ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "_L")
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-_KEYS = ("name", "images", "annotations", "classes", "ignore_value", "ignore_color")
+_KEYS = (
+    *("name", "images", "annotations", "classes", "ignore_value", "ignore_color"),
+    "drawing_colors",
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class CustomDataset:
     classes: ClassTable | str | None = None
     ignore_value: int | None = None
     ignore_color: tuple[int, int, int] | None = None
+    drawing_colors: bool = False
 
     @classmethod
     def from_entry(cls, entry: dict) -> "CustomDataset":
@@ -85,6 +93,7 @@ class CustomDataset:
             classes=classes or None,
             ignore_value=check_ignore_value(entry.get("ignore_value"), source),
             ignore_color=parse_color(color, source) if color is not None else None,
+            drawing_colors=_check_bool(entry, "drawing_colors", source),
         )
 
     @property
@@ -125,10 +134,17 @@ class CustomDataset:
             raise InputError(
                 f"The classes of data set {self.name} are unknown: there is no classes.txt (one "
                 f"name per line) or other class file in {os.path.abspath(self.annotations)} or the "
-                "two folders above it. Create one, or use --classes FILE ('classes' in DATASETS.CUSTOM) if the class "
-                "file is elsewhere."
+                "two folders above it. Create one, or use --classes FILE ('classes' in "
+                "DATASETS.CUSTOM) if the class file is elsewhere."
             )
         return read_class_file(file)
+
+
+def _check_bool(entry: dict, key: str, source: str) -> bool:
+    value = entry.get(key, False)
+    if not isinstance(value, bool):
+        raise InputError(f"{source}: {key} is {value!r}; it is True or False.")
+    return value
 
 
 def _json_classes(name: str, file: str) -> ClassTable:
@@ -168,40 +184,99 @@ def find_images(folder: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+class Pairs(NamedTuple):
+    """The images and label images of a data set.
+
+    Attributes:
+        both: paths of image and label image, by the path of the image below its folder, without
+            the extension.
+        without_labels, without_image: paths of those that have no counterpart.
+    """
+
+    both: dict[str, tuple[str, str]]
+    without_labels: list[str]
+    without_image: list[str]
+
+
+def pair_files(dataset: CustomDataset) -> Pairs:
+    """Pair images and label images of the same name.
+
+    Where no name is the same, those pair of which the label image's has an ending of
+    `LABEL_ENDINGS`, such as a.jpg and a_mask.png; these may be in one folder.
+
+    Raises:
+        InputError: a folder does not exist, or there is no pair.
+    """
+    images, labels = find_images(dataset.images), find_images(dataset.annotations)
+    one_folder = os.path.realpath(dataset.images) == os.path.realpath(dataset.annotations)
+    if one_folder or not images.keys() & labels.keys():
+        for ending in LABEL_ENDINGS:
+            renamed = {k.removesuffix(ending): v for k, v in labels.items() if k.endswith(ending)}
+            others = {k: v for k, v in images.items() if v not in renamed.values()}
+            if renamed.keys() & others.keys():
+                images = others
+                labels = renamed if one_folder else renamed | _other_labels(labels, ending)
+                break
+        else:
+            raise _no_pair(dataset, list(images), list(labels), one_folder)
+    return Pairs(
+        {key: (images[key], labels[key]) for key in labels if key in images},
+        [images[key] for key in images if key not in labels],
+        [labels[key] for key in labels if key not in images],
+    )
+
+
+def _other_labels(labels: dict[str, str], ending: str) -> dict[str, str]:
+    return {key: path for key, path in labels.items() if not key.endswith(ending)}
+
+
+def _no_pair(
+    dataset: CustomDataset, images: list[str], labels: list[str], one_folder: bool
+) -> InputError:
+    if one_folder:
+        return InputError(
+            f"Data set {dataset.name}: images and labels are in one folder, {dataset.images}, and "
+            "no name there is that of an image with one of the endings "
+            f"{', '.join(LABEL_ENDINGS)}. Name the label images so, or give them a folder."
+        )
+    names = os.listdir(dataset.annotations)
+    other = sorted({os.path.splitext(name)[1] or name for name in names})
+    has_none = f"it has none, but {some(other)} files" if other and not labels else "it has none"
+    return InputError(
+        f"Data set {dataset.name}: no label image in {dataset.annotations} "
+        f"({some(labels) or has_none}) has the name of an image in "
+        f"{dataset.images} ({some(images) or 'it has none'}). The paths relative to "
+        "these folders, without the extension, must be equal."
+    )
+
+
 def label_records(dataset: CustomDataset, coding: LabelCoding) -> list[dict]:
     """Return a semantic data set as Detectron2's records; log images without labels and skip them.
 
     Raises:
         InputError: a folder does not exist, or a label image has no image.
     """
-    images, labels = find_images(dataset.images), find_images(dataset.annotations)
-    both = [key for key in labels if key in images]
-    if not both:
+    pairs = pair_files(dataset)
+    if pairs.without_image:
+        count = len(pairs.both) + len(pairs.without_image)
         raise InputError(
-            f"Data set {dataset.name}: no label image in {dataset.annotations} "
-            f"({some(list(labels)) or 'it has none'}) has the name of an image in "
-            f"{dataset.images} ({some(list(images)) or 'it has none'}). The paths relative to "
-            "these folders, without the extension, must be equal."
-        )
-    without_image = [labels[key] for key in labels if key not in images]
-    if without_image:
-        raise InputError(
-            f"Data set {dataset.name}: {len(without_image)} of {len(labels)} label images have no "
-            f"image in {dataset.images}: {some(without_image)}. Add the images or remove the "
+            f"Data set {dataset.name}: {len(pairs.without_image)} of {count} label images have no "
+            f"image in {dataset.images}: {some(pairs.without_image)}. Add the images or remove the "
             "labels."
         )
-    without_labels = [images[key] for key in images if key not in labels]
-    if without_labels:
+    if pairs.without_labels:
+        count = len(pairs.both) + len(pairs.without_labels)
         logger.warning(
-            f"{len(without_labels)} of {len(images)} images in {dataset.images} have no labels in "
-            f"{dataset.annotations} and are skipped in {dataset.name}: {some(without_labels)}."
+            f"{len(pairs.without_labels)} of {count} images in {dataset.images} have no labels in "
+            f"{dataset.annotations} and are skipped in {dataset.name}: "
+            f"{some(pairs.without_labels)}."
         )
     return [
         {
-            "file_name": images[key],
-            "sem_seg_file_name": labels[key],
+            "file_name": image,
+            "sem_seg_file_name": labels,
             "image_id": key,
             "label_coding": coding,
         }
-        for key in both
+        for key, (image, labels) in pairs.both.items()
     ]

@@ -7,6 +7,8 @@ import numpy as np
 
 from ..problems import Problem
 
+_IGNORED_INDEX, _NO_COLOR = 1 << 24, 1 << 25  # keys beside packed colours
+
 
 @dataclass(frozen=True)
 class LabelCoding:
@@ -18,6 +20,9 @@ class LabelCoding:
         ignore_value: value of unlabelled pixels in single-channel label images, or None.
         ignore_color: colour of unlabelled pixels in RGB label images, or None.
         decoded_ignore: the label that unlabelled pixels get.
+        palette: RGB colours that the indices of palette images have in the data set, if ``colors``
+            are unknown; an image in which they have others is a problem. None: not compared.
+        is_255_unclear: whether 255 may be the foreground or unlabelled, so that it is a problem.
 
     Example:
         >>> coding = LabelCoding((7, 9), None, 0, None, decoded_ignore=255)
@@ -31,16 +36,20 @@ class LabelCoding:
     ignore_value: int | None
     ignore_color: tuple[int, int, int] | None
     decoded_ignore: int
+    palette: tuple[tuple[int, int, int], ...] | None = None
+    is_255_unclear: bool = False
 
     def decode(
-        self, labels: np.ndarray, label_file: str
+        self, labels: np.ndarray, label_file: str, *, palette: np.ndarray | None = None
     ) -> tuple[np.ndarray | None, Problem | None]:
         """Convert a label image to class indices.
 
         Args:
-            labels: H x W, integer or bool; or uint8, H x W x 2 (grey, alpha), H x W x 3 (RGB) or
-                H x W x 4 (RGB, alpha). Alpha is dropped.
+            labels: H x W, integer or bool; or uint8, H x W x 3 (RGB).
             label_file: path of the image, for error messages.
+            palette: K x 3, RGB, of a palette image whose indices are ``labels``. Where the colours
+                of the classes are known, those of the palette count, not the indices; an index
+                that is the ``ignore_value`` and has none of these colours is unlabelled.
 
         Returns:
             labels: H x W, uint8, or uint16 for more than 255 classes; values and colours that are
@@ -49,18 +58,23 @@ class LabelCoding:
                 colours and the classes have none.
             problem: the problem of the label image, or None.
         """
-        if labels.ndim == 3 and labels.shape[2] == 2:
-            labels = labels[..., 0]
-        if labels.ndim == 2 and self.is_plain:
-            return labels, None
-        if labels.ndim == 3 and self.colors is None:
+        has_colors = labels.ndim == 3 or (palette is not None and self.colors is not None)
+        if has_colors and self.colors is None:
             found = f"{label_file} has colours ({labels.shape[2]} channels) instead of class values"
             fix = (
                 "Add the colour of each class to the class file (NAME #rrggbb), or use "
                 "single-channel label images."
             )
             return None, Problem("label-value", found, fix)
-        keys, label_by_key = self._pixel_keys(labels)
+        if has_colors and self.colors is not None and len({*self.colors}) < len(self.colors):
+            return None, self._same_colors(label_file)
+        if not has_colors and palette is not None and self.palette is not None:
+            problem = self._palette_problem(labels, palette, label_file)
+            if problem is not None:
+                return None, problem
+        if not has_colors and self.is_plain:
+            return labels, self._unclear_problem(labels, label_file)
+        keys, label_by_key = self._pixel_keys(labels, palette)
         known = np.array(sorted(label_by_key))
         indices = np.searchsorted(known, keys).clip(max=len(known) - 1)
         unknown = known[indices] != keys
@@ -70,7 +84,7 @@ class LabelCoding:
             return decoded, None
         decoded[unknown] = self.decoded_ignore
         unknown_keys = np.unique(keys[unknown]).tolist()
-        return decoded, _unknown_problem(unknown_keys, label_file, are_colors=labels.ndim == 3)
+        return decoded, _unknown_problem(unknown_keys, label_file, are_colors=has_colors)
 
     @property
     def is_plain(self) -> bool:
@@ -78,31 +92,84 @@ class LabelCoding:
         plain = self.ids == tuple(range(len(self.ids)))
         return plain and self.ignore_value == self.decoded_ignore
 
-    def _pixel_keys(self, labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
+    def _pixel_keys(
+        self, labels: np.ndarray, palette: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[int, int]]:
         """Return one integer per pixel (the value or packed colour), and the label of each integer.
 
         Args:
-            labels: as `decode` takes them; RGB only if ``colors`` are known.
+            labels, palette: as `decode` takes them.
 
         Returns:
             H x W int64, and labels by integer: class indices, and ``decoded_ignore``.
         """
-        if labels.ndim == 2:
+        if labels.ndim == 2 and (palette is None or self.colors is None):
             values, ignored = labels.astype(np.int64), self.ignore_value
             class_keys: Iterable[int] = self.ids
         else:
-            values, ignored = _pack(labels[..., :3]), None
             class_keys = _pack(np.array(self.colors)).tolist()
-            if self.ignore_color is not None:
-                ignored = int(_pack(np.array(self.ignore_color)))
+            values = _pack(labels) if palette is None else self._color_keys(labels, palette)
+            ignored = None if self.ignore_color is None else int(_pack(np.array(self.ignore_color)))
         label_by_key = {key: index for index, key in enumerate(class_keys)}
         if ignored is not None:
             label_by_key[ignored] = self.decoded_ignore
+        if palette is not None:
+            label_by_key[_IGNORED_INDEX] = self.decoded_ignore
         return values, label_by_key
+
+    def _color_keys(self, labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+        """Return the packed colour of each pixel of a palette image."""
+        keys = np.full(256, _NO_COLOR, np.int64)
+        keys[: len(palette)] = _pack(palette)
+        ignored = self.ignore_value
+        class_keys = _pack(np.array(self.colors)).tolist()
+        if ignored is not None and ignored < 256 and keys[ignored] not in class_keys:
+            keys[ignored] = _IGNORED_INDEX
+        return keys[labels]
+
+    def _same_colors(self, label_file: str) -> Problem:
+        colors = list(self.colors or ())
+        number = next(n for n, color in enumerate(colors) if color in colors[:n])
+        shown = bytes(colors[number]).hex()
+        found = f"{label_file} has colours, but two classes have the colour #{shown}"
+        fix = "Give each class a colour of its own, or use single-channel label images."
+        return Problem("label-value", found, fix)
+
+    def _palette_problem(
+        self, labels: np.ndarray, palette: np.ndarray, label_file: str
+    ) -> Problem | None:
+        """Find an index that has another colour than in the first label image."""
+        expected = np.array(self.palette)
+        for index in np.unique(labels).tolist():
+            known = index < min(len(expected), len(palette))
+            if known and (expected[index] != palette[index]).any():
+                found = (
+                    f"{label_file} has the colour #{bytes(palette[index].tolist()).hex()} at index "
+                    f"{index} of its palette, but other label images of the data set have "
+                    f"#{bytes(expected[index].tolist()).hex()}"
+                )
+                fix = (
+                    "Add the colour of each class to the class file (NAME #rrggbb), or save the "
+                    "class values without a palette."
+                )
+                return Problem("label-value", found, fix)
+        return None
+
+    def _unclear_problem(self, labels: np.ndarray, label_file: str) -> Problem | None:
+        if not (self.is_255_unclear and (labels == 255).any()):
+            return None
+        found = f"{label_file} has the value 255, which may be the foreground or unlabelled"
+        fix = (
+            "Say which: give the foreground its value in the class file (255 NAME or 1 NAME), or "
+            "use --ignore-value 255."
+        )
+        return Problem("label-value", found, fix)
 
 
 def _unknown_problem(keys: list[int], label_file: str, *, are_colors: bool) -> Problem:
     shown = [f"#{key:06x}" if are_colors else str(key) for key in keys[:5]]
+    if keys[-1] == _NO_COLOR:
+        shown = ["an index without a colour in its palette", *shown[:-1]]
     kind = "colour" if are_colors else "value"
     found = (
         f"{label_file} has {kind}s that are not classes: {', '.join(shown)}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,15 +11,19 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
-from PIL import Image
 
 from ...errors import InputError
 from ..classes import IGNORED, palette
 from ..coco_records import load_records
 from ..dataset_files import some
+from ..label_files import read_label_file, read_palette
+from ..problems import Problem
 from .class_files import ClassTable
-from .datasets import CustomDataset, find_images, label_records
+from .datasets import CustomDataset, label_records, pair_files
 from .label_coding import LabelCoding
+
+# Label images that tell masks of 0 and 1 from masks of 0 and 255, and how many may be empty.
+_LABELS, _MOST_LABELS = 16, 500
 
 
 def register_custom(cfg: CfgNode) -> None:
@@ -95,6 +100,8 @@ def _with_classes(entry: dict, metadata: Metadata) -> dict:
     if not metadata.custom.is_semantic:
         return entry | {"classes": classes}
     ignore: dict[str, Any] = {"ignore_value": table.ignore_value}
+    if metadata.label_coding.colors is None:
+        ignore["drawing_colors"] = True
     if table.ignore_color is not None:
         ignore["ignore_color"] = "#" + bytes(table.ignore_color).hex()
     return entry | {"classes": classes} | ignore
@@ -156,20 +163,62 @@ def _register_json(dataset: CustomDataset) -> None:
 
 def _register_labels(dataset: CustomDataset) -> None:
     table = dataset.class_table()
+    with_colors = table.colors is not None and not dataset.drawing_colors
+    is_255_unclear = False
+    if table.ids is None and table.ignore_value is None and len(table.names) <= 2:
+        foreground = _foreground_value(dataset)
+        is_255_unclear = foreground is None
+        if foreground == IGNORED:
+            table = replace(table, ids=(0, IGNORED)[-len(table.names) :])
     ids = table.ids or tuple(range(len(table.names)))
+    if len(table.names) == 1:  # the name of the foreground; the background is 0
+        if table.ids == (0,):
+            raise InputError(
+                f"Data set {dataset.name}: {table.names[0]} is the only class and has the value 0, "
+                "but where there is one class, 0 is the background. Give it the value that it has "
+                "in the label images, or list the background, too."
+            )
+        ids = (0, table.ids[0] if table.ids else 1)
+        table = replace(table, ids=ids[1:])
     decoded_ignore = IGNORED if len(ids) <= IGNORED else 65535
     ignore = table.ignore_value
     if ignore is None and IGNORED not in ids:
         ignore = IGNORED
     if ignore in ids:
+        name = dict(zip(reversed(ids), reversed(table.names), strict=False)).get(
+            ignore, "background"
+        )
         raise InputError(
             f"Data set {dataset.name}: the ignore_value {ignore} is also the value of class "
-            f"{table.names[ids.index(ignore)]}. Change ignore_value (--ignore-value) or the class "
-            "file."
+            f"{name}. Change ignore_value (--ignore-value) or the class file."
         )
-    coding = LabelCoding(ids, table.colors, ignore, table.ignore_color, decoded_ignore)
-    palette_colors = None if table.colors else _read_palette(dataset, ids)
-    table = replace(_with_colors(table, palette_colors), ids=ids, ignore_value=ignore)
+    if with_colors and table.ignore_color in (table.colors or ()):
+        raise InputError(
+            f"Data set {dataset.name}: the ignore_color #{bytes(table.ignore_color or ()).hex()} "
+            "is also the colour of a class. Change it, or the class file."
+        )
+    if min(ids) < 0:
+        raise InputError(
+            f"Data set {dataset.name}: a class has the value {min(ids)}, but the values of label "
+            "images are 0 or more. Correct the class file."
+        )
+    file_palette = None if with_colors else _read_palette(dataset)
+    coding = LabelCoding(
+        ids,
+        table.colors if with_colors else None,
+        ignore,
+        table.ignore_color,
+        decoded_ignore,
+        file_palette,
+        is_255_unclear,
+    )
+    in_palette = file_palette is not None and max(ids) < len(file_palette) and len(ids) > 1
+    palette_colors = [file_palette[k] for k in ids] if in_palette and file_palette else None
+    table = replace(
+        _with_colors(table, palette_colors if len(ids) == len(table.names) else None),
+        ids=table.ids or ids,
+        ignore_value=ignore,
+    )
     DatasetCatalog.register(dataset.name, lambda: label_records(dataset, coding))
     MetadataCatalog.get(dataset.name).set(
         class_table=table,
@@ -180,6 +229,31 @@ def _register_labels(dataset: CustomDataset) -> None:
         evaluator_type="sem_seg",
         label_coding=coding,
     )
+
+
+def _foreground_value(dataset: CustomDataset) -> int | None:
+    """Find whether label images of two classes have 0 and 1, or 0 and 255.
+
+    Returns:
+        1 if a label image has 1, so that 255 is unlabelled; 255 if one has 255 and none has 1;
+        None if those that were looked at have neither.
+    """
+    files = _label_files(dataset)
+    if not files:
+        return 1
+    random.Random(0).shuffle(files)
+    found = None
+    for number, file in enumerate(files):
+        if number >= (_MOST_LABELS if found is None else _LABELS):
+            break
+        pixels = read_label_file(file)
+        if isinstance(pixels, Problem) or pixels.values.ndim == 3:
+            continue
+        if (pixels.values == 1).any():
+            return 1
+        if (pixels.values == IGNORED).any():
+            found = IGNORED
+    return found
 
 
 def _with_colors(
@@ -194,18 +268,14 @@ def _color_lists(table: ClassTable) -> list[list[int]]:
     return [list(color) for color in table.colors or ()]
 
 
-def _read_palette(dataset: CustomDataset, ids: tuple[int, ...]) -> list[list[int]] | None:
-    """Return the colours of ``ids`` in the first label image's palette, None if it has none."""
-    if not os.path.isdir(dataset.annotations):
-        return None
-    first = next(iter(find_images(dataset.annotations).values()), None)
-    if first is None:
-        return None
-    try:
-        with Image.open(first) as image:
-            table = image.getpalette() if image.mode == "P" else None
-    except OSError:
-        return None
-    if table is None or len(table) < 3 * (max(ids) + 1):
-        return None
-    return [table[3 * value : 3 * value + 3] for value in ids]
+def _read_palette(dataset: CustomDataset) -> tuple[tuple[int, int, int], ...] | None:
+    """Return the colours in the first label image's palette, None if it has none."""
+    table = next(map(read_palette, _label_files(dataset)[:1]), None)
+    return None if table is None else tuple((r, g, b) for r, g, b in table.tolist())
+
+
+def _label_files(dataset: CustomDataset) -> list[str]:
+    """Return the label images of a data set that have an image; none if its folders are wrong."""
+    with contextlib.suppress(InputError):  # raised again when the data set is loaded
+        return [labels for _, labels in pair_files(dataset).both.values()]
+    return []

@@ -17,11 +17,12 @@ from ..coco_json import JSON_TYPES, CocoJson, read_coco_json
 from ..coco_records import use_own_reader
 from ..coco_schema import is_id, unique_names
 from ..custom.registration import custom_dataset
-from ..dataset_files import check_registered, load_dicts
+from ..dataset_files import check_registered, evenly, load_dicts
+from ..problems import ERROR
 from .findings import Survey
 from .images import ImageSurvey
 from .instance import InstanceImage, survey_instance_image
-from .semantic import SemanticImage, pair_folders, survey_semantic_image
+from .semantic import SemanticImage, semantic_images, survey_semantic_image
 
 _MOST_CHUNK = 16
 
@@ -33,6 +34,7 @@ def survey_datasets(
     semantic: bool | None = None,
     workers: int = 1,
     progress: bool = False,
+    most: int | None = None,
 ) -> Survey:
     """Read every image and label of registered data sets, and find their problems.
 
@@ -44,29 +46,60 @@ def survey_datasets(
             pixels; None: those that it has, of objects first.
         workers: processes; the result does not depend on it.
         progress: show a progress bar.
+        most: images of a data set that are read, evenly spread over it; None: all.
 
     Raises:
         InputError: a data set is not registered, or has neither kind of labels.
     """
-    survey = Survey()
+    survey, names, trained_on = Survey(), list(dict.fromkeys(names)), set(trained_on)
     digests: dict[bytes, tuple[str, str]] = {}
     objects: dict[str, int] = {}  # by data set with objects
-    for name in dict.fromkeys(names):
+    for name in names:
         jobs, survey_image, class_names = _open(name, semantic, survey)
         counts = dict.fromkeys(range(len(class_names)), (0, 0))
-        for found, path in _survey_images(jobs, survey_image, workers, progress):
+        looked_at = jobs if most is None else evenly(jobs, most)
+        for found, path in _survey_images(looked_at, survey_image, workers, progress):
             _merge(found, path, name, survey, digests, counts)
-        if jobs and isinstance(jobs[0], InstanceImage):
+        if jobs and isinstance(jobs[0], InstanceImage) and len(looked_at) == len(jobs):
             objects[name] = sum(count for _, count in counts.values())
+        if name in trained_on and jobs and isinstance(jobs[0], SemanticImage):
+            rest = [] if len(looked_at) == len(jobs) else jobs
+            _check_several_classes(name, class_names, counts, map(survey_image, rest), survey)
         survey.images[name] = len(jobs)
         survey.classes[name] = {each: counts[k] for k, each in enumerate(class_names)}
-        if not jobs:
+        if not jobs and "no-labels" not in survey.found:
             survey.add("no-images", name)
-    _compare_classes(survey, set(trained_on))
-    for name in dict.fromkeys(trained_on):
-        if name in objects and not objects[name]:
+    _compare_classes(survey, trained_on)
+    for name in names:
+        if name in trained_on and name in objects and not objects[name]:
             survey.add("nothing-to-train-on", name)
     return survey
+
+
+def _check_several_classes(
+    name: str,
+    class_names: Sequence[str],
+    counts: dict[int, tuple[int, int]],
+    more: Iterable[ImageSurvey],
+    survey: Survey,
+) -> None:
+    """Check that the pixels of a training set are not all of one class.
+
+    Args:
+        name: of the data set.
+        class_names: of the data set; without any, nothing is checked.
+        counts: of the images that were read, as in `_merge`.
+        more: other images, which are read until there is a second class.
+        survey: to which the problem is added. Problems of the labels come first.
+    """
+    occurring = {number for number, (_, pixels) in counts.items() if pixels}
+    for found in more:
+        if len(occurring) > 1:
+            break
+        occurring |= found.counts.keys() & counts.keys()
+    if class_names and len(occurring) < 2 and not survey.with_severity(ERROR):
+        only = ", ".join(class_names[number] for number in occurring) or "every pixel is ignored"
+        survey.add("one-class", f"{name}: {only}")
 
 
 def _survey_images(
@@ -110,7 +143,7 @@ def _merge(
     if found.digest is None:
         return
     before = digests.setdefault(found.digest, (name, path))
-    if before[1] != path:
+    if before != (name, path):
         kind = "same-image" if before[0] == name else "image-in-two-sets"
         survey.add(kind, f"{path} ({name}) and {before[1]} ({before[0]})")
 
@@ -137,9 +170,12 @@ def _open(name: str, semantic: bool | None, survey: Survey) -> tuple[list, Calla
     check_registered(name, "DatasetCatalog.register(name, function)")
     dataset, metadata = custom_dataset(name), MetadataCatalog.get(name)
     if dataset is not None and dataset.is_semantic:
-        return _open_semantic(
-            pair_folders(dataset.images, dataset.annotations, metadata.label_coding), metadata
-        )
+        try:
+            jobs = semantic_images(dataset, metadata.label_coding)
+        except InputError as error:
+            survey.add("no-labels", str(error))
+            jobs = []
+        return _open_semantic(jobs, metadata)
     if metadata.get("json_file") and metadata.get("evaluator_type") in JSON_TYPES and not semantic:
         try:
             content = read_coco_json(name, metadata)

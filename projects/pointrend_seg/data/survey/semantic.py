@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..custom.datasets import find_images
+from ..custom.datasets import CustomDataset, pair_files
 from ..custom.label_coding import LabelCoding
 from ..labels import read_label_image
 from .images import ImageSurvey, survey_image
@@ -24,19 +24,18 @@ class SemanticImage(NamedTuple):
     coding: LabelCoding | None
 
 
-def pair_folders(images: str, labels: str, coding: LabelCoding) -> list[SemanticImage]:
-    """Pair images and label images that have the same path below their folders.
+def semantic_images(dataset: CustomDataset, coding: LabelCoding) -> list[SemanticImage]:
+    """Return all images and label images of a data set, also those without the other.
 
-    Args:
-        images, labels: the folders.
-        coding: of all label images.
-
-    Returns:
-        all images and label images, also those without the other.
+    Raises:
+        InputError: as `pair_files`.
     """
-    by_name = [find_images(folder) for folder in (images, labels)]
-    keys = sorted(by_name[0].keys() | by_name[1].keys())
-    return [SemanticImage(by_name[0].get(key), by_name[1].get(key), coding) for key in keys]
+    pairs = pair_files(dataset)
+    return [
+        *(SemanticImage(image, labels, coding) for image, labels in pairs.both.values()),
+        *(SemanticImage(image, None, coding) for image in pairs.without_labels),
+        *(SemanticImage(None, labels, coding) for labels in pairs.without_image),
+    ]
 
 
 def survey_semantic_image(
