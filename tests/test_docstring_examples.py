@@ -22,6 +22,7 @@ EXPECTED = {
     "evaluation.boundary": ["boundary_counts", "boundary_region"],
     "evaluation.confusion": ["SemanticConfusion"],
     "evaluation.region_masks": ["encode_region_masks"],
+    "structures.outlines": ["outline_polygons"],
     "structures.run_lengths": ["decode_columns", "encode_columns"],
     "prediction.predictor": ["Predictor"],
     "config": ["add_pointrend_config", "adopt_config"],

@@ -15,11 +15,12 @@ from PIL import Image
 
 from ...errors import InputError, printable
 from ...files.regular import check_regular
+from ...structures.regions import regions_of_values
 from ..annotations import Size
 from ..custom.datasets import IMAGE_EXTENSIONS
 from ..dataset_files import some
 from ..labels import UNREADABLE
-from .objects import ImportedObject, LabelledImage, Source, regions_of_values
+from .objects import ImportedObject, LabelledImage, Source
 
 MASK_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")
 DEFAULT_CLASS = "object"

@@ -20,11 +20,12 @@ from PIL import Image
 
 from ...errors import InputError
 from ...files.regular import check_regular
+from ...structures.regions import Region
 from ..annotations import all_finite
 from ..custom.datasets import IMAGE_EXTENSIONS
 from ..dataset_files import some
 from ..labels import UNREADABLE
-from .objects import ImportedObject, LabelledImage, Polygons, Region, Source, united
+from .objects import ImportedObject, LabelledImage, Polygons, Source, united
 
 _WITHOUT_AREA = ("line", "linestrip", "point", "points")
 _CIRCLE_ERROR = 0.05  # pixels between a circle and its polygon

@@ -1,49 +1,14 @@
-"""The objects of an image, whichever format they come from.
+"""The objects of an image, whichever format they come from."""
 
-Shapes:
-    H, W: height and width of the image, upright
-    w, h: width and height of a region of the image; arrays of columns are w x h
-"""
-
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import pycocotools.mask as mask_util
 
-from ...structures.run_lengths import decode_columns, encode_columns
+from ...structures.regions import Region
+from ...structures.run_lengths import decode_columns
 
 Polygons = list[list[float]]
-
-
-@dataclass(frozen=True)
-class Region:
-    """A mask that is zero outside a region of the image.
-
-    Attributes:
-        columns: the region, w x h, bool or uint8 of 0 and 1.
-        x0, y0: its left and upper edge, in pixels of the image.
-    """
-
-    columns: np.ndarray
-    x0: int
-    y0: int
-
-    @property
-    def area(self) -> int:
-        """Return the number of pixels in the mask."""
-        return int(np.count_nonzero(self.columns))
-
-    def cut(self, x0: int, y0: int, x1: int, y1: int) -> "Region":
-        """Return the part in a window, in the window's frame."""
-        columns = self.columns[
-            max(x0 - self.x0, 0) : max(x1 - self.x0, 0), max(y0 - self.y0, 0) : max(y1 - self.y0, 0)
-        ]
-        return Region(columns, max(self.x0 - x0, 0), max(self.y0 - y0, 0))
-
-    def run_lengths(self, height: int, width: int) -> dict:
-        """Return the mask in COCO's compressed format for an image of this size."""
-        return encode_columns(self.columns, self.x0, self.y0, height, width)
 
 
 @dataclass(frozen=True)
@@ -103,30 +68,6 @@ class Source:
     images: list[LabelledImage]
     categories: list[str] | None = None
     notes: list[str] = field(default_factory=list)
-
-
-def regions_of_values(values: np.ndarray) -> Iterator[tuple[int, Region]]:
-    """Yield the mask of each value but 0, in one pass over the pixels.
-
-    Args:
-        values: H x W, integers of 0 or more.
-
-    Yields:
-        the value and its mask, in the order of the values.
-    """
-    columns = np.ascontiguousarray(values.T)
-    height = columns.shape[1]
-    filled = np.flatnonzero(columns)
-    found = columns.reshape(-1)[filled]
-    order = np.argsort(found, kind="stable")
-    filled, found = filled[order], found[order]
-    starts = np.flatnonzero(np.diff(found, prepend=0))
-    for value, pixels in zip(found[starts], np.split(filled, starts)[1:], strict=True):
-        x, y = np.divmod(pixels, height)
-        x0, y0 = int(x[0]), int(y.min())
-        region = np.zeros((int(x[-1]) + 1 - x0, int(y.max()) + 1 - y0), np.uint8)
-        region[x - x0, y - y0] = 1
-        yield int(value), Region(region, x0, y0)
 
 
 def united(masks: Sequence[Region | Polygons], height: int, width: int) -> Region | Polygons:

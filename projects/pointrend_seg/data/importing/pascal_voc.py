@@ -19,11 +19,12 @@ from PIL import Image
 
 from ...errors import InputError
 from ...files.regular import check_regular
+from ...structures.regions import regions_of_values
 from ..custom.class_files import ClassTable, read_class_file
 from ..custom.datasets import find_images
 from ..dataset_files import some
 from ..labels import UNREADABLE
-from .objects import ImportedObject, LabelledImage, Source, regions_of_values
+from .objects import ImportedObject, LabelledImage, Source
 from .writing import SPLITS
 
 VOC_CLASSES = (

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...errors import InputError
-from .objects import ImportedObject, Region
+from ...structures.regions import Region
+from .objects import ImportedObject
 
 LEAST_PART = 10  # pixels of an object that is cut by a tile's edge; smaller parts are left out
 

@@ -20,11 +20,12 @@ from tqdm import tqdm
 from ...errors import InputError
 from ...files.atomic import write_text
 from ...files.names import path_inside
+from ...structures.regions import Region
 from ..annotations import Size
 from ..labels import read_file
 from ..problems import KINDS
 from ..survey.images import ImageSurvey, survey_image
-from .objects import ImportedObject, LabelledImage, Region, Source
+from .objects import ImportedObject, LabelledImage, Source
 from .tiling import Window, cut_objects, split_area, tile_name, windows
 
 SPLITS = ("train", "val")
