@@ -8,12 +8,13 @@
 docs/performance.md explains the cases and the figures.
 """
 
+import startup  # noqa: F401
+
 import argparse
 import json
 import os
 
 import torch
-from tqdm import tqdm
 
 from pointrend_seg.benchmark.cases import MakeCase, all_cases, choose
 from pointrend_seg.benchmark.measurement import Measurement, measure
@@ -28,6 +29,7 @@ from pointrend_seg.command_line.options import (
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.errors import InputError
 from pointrend_seg.files.atomic import write_text
+from pointrend_seg.files.progress import progress_bar
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -97,7 +99,7 @@ def check(args: argparse.Namespace) -> None:
 def measure_all(cases: dict[str, MakeCase], setting: Setting, repeats: int) -> list[Measurement]:
     """Measure cases and show a progress bar."""
     measurements = []
-    with tqdm(total=len(cases) * 2 * (repeats + 1), unit="run") as progress:
+    with progress_bar(total=len(cases) * 2 * (repeats + 1), unit="run") as progress:
         options = {"repeats": repeats, "device": setting.device, "on_run": progress.update}
         for name, make in cases.items():
             progress.set_description(name)

@@ -12,6 +12,8 @@ of the carrying wheel is taken. The compiled part of Detectron2 (rotated boxes, 
 convolution, a faster COCO evaluation) is not in it.
 """
 
+import startup
+
 import argparse
 import base64
 import hashlib
@@ -186,4 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    startup.run(main)

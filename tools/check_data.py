@@ -10,6 +10,8 @@ Every image, label and mask is decoded. The exit status is 1 if there are errors
 docs/checking-data.md explains the findings.
 """
 
+import startup  # noqa: F401
+
 import argparse
 import json
 

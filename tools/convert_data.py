@@ -14,6 +14,8 @@ This writes DIR/images, DIR/train.json and DIR/val.json, checks them as tools/ch
 and prints the command that trains on them.
 """
 
+import startup  # noqa: F401
+
 import argparse
 from collections.abc import Callable
 

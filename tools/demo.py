@@ -9,6 +9,8 @@ again to continue an interrupted run.
 
 from __future__ import annotations
 
+import startup  # noqa: F401
+
 import json
 from collections.abc import Iterable
 from pathlib import Path

@@ -7,6 +7,8 @@ The output folder gets the data, the three models, `summary.json` and `compariso
 command again to continue an interrupted run.
 """
 
+import startup  # noqa: F401
+
 import json
 from pathlib import Path
 from typing import Any

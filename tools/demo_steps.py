@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,9 +26,6 @@ def prepare(output: Path) -> None:
     os.environ["DETECTRON2_DATASETS"] = str(output / "datasets")
     # Spinning threads make training several times slower if other processes use the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Detectron2 calls deprecated functions of PyTorch; a user of the demo cannot change that.
-    os.environ["PYTHONWARNINGS"] = "ignore::FutureWarning,ignore::UserWarning"
-    warnings.simplefilter("ignore")
 
 
 def make_data(root: Path, *, layout: str, train: int, val: int, seed: int) -> None:
@@ -78,7 +74,12 @@ def run_demo(run: Callable[[Path], None], description: str, default: str) -> Non
     )
     output = parser.parse_args().output.resolve()
     prepare(output)
-    try:
-        run(output)
-    except subprocess.CalledProcessError as error:
-        sys.exit(error.returncode)
+    from pointrend_seg.command_line.running import run_tool
+
+    def run_steps() -> None:
+        try:
+            run(output)
+        except subprocess.CalledProcessError as error:
+            sys.exit(error.returncode)
+
+    run_tool(run_steps)

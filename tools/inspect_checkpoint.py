@@ -8,6 +8,8 @@
 Exit status: 0 if it fits (or no config is given), 1 if it does not, 2 if it cannot be read.
 """
 
+import startup  # noqa: F401
+
 import argparse
 import sys
 from pathlib import Path

@@ -8,6 +8,8 @@ DETECTRON2_DATASETS=datasets python tools/train_net.py --config-file …
 python tools/make_synthetic_data.py --layout folder --output streets --train 40 --val 10
 """
 
+import startup  # noqa: F401
+
 import argparse
 from collections.abc import Callable
 from pathlib import Path

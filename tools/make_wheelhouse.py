@@ -8,6 +8,8 @@ of constraints.txt. Left out is what the target has (torch, torchvision, `--have
 requires. pip on the target takes from the folder what is missing there.
 """
 
+import startup
+
 import argparse
 import os
 import re
@@ -143,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    startup.run(main)

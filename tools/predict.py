@@ -9,6 +9,8 @@ for an instance model, plus predictions.json for all images in COCO format. Imag
 read are skipped and listed at the end; the exit status is then 1.
 """
 
+import startup  # noqa: F401
+
 import argparse
 from typing import Any
 

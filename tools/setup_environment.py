@@ -175,4 +175,5 @@ if __name__ == "__main__":
     try:
         (complete if sys.argv[2:] else main)(Path(sys.argv[1]).absolute())
     except KeyboardInterrupt:
-        raise SystemExit("\n[setup] interrupted; repeat the command to go on") from None
+        print("\n[setup] interrupted; repeat the command to go on", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -15,6 +15,8 @@ The options include all of Detectron2's train_net.py. Without a CUDA device it r
 with ``--num-gpus N`` in N processes.
 """
 
+import startup  # noqa: F401
+
 import argparse
 from functools import partial
 

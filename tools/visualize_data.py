@@ -7,6 +7,8 @@ r"""Draw the training input of a model: images after augmentation, with their la
 Writes one picture per image, and contact.png with all of them.
 """
 
+import startup  # noqa: F401
+
 import argparse
 from pathlib import Path
 

@@ -8,13 +8,14 @@ The first command writes one picture per image, sorted by Boundary IoU; the seco
 report again. No model is run.
 """
 
+import startup  # noqa: F401
+
 import argparse
 import math
 from pathlib import Path
 
 from PIL import Image
 from tabulate import tabulate
-from tqdm import tqdm
 
 from pointrend_seg.command_line.options import (
     add_common_options,
@@ -30,6 +31,7 @@ from pointrend_seg.errors import InputError, printable
 from pointrend_seg.evaluation.build import results_folder
 from pointrend_seg.files.atomic import replaces
 from pointrend_seg.files.names import path_inside
+from pointrend_seg.files.progress import progress_bar
 from pointrend_seg.report import write_report
 from pointrend_seg.report.comparison import Comparison, open_comparison
 from pointrend_seg.report.panels import draw_sheet
@@ -80,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
 def draw(comparison: Comparison, args: argparse.Namespace) -> None:
     """Draw the worst (or best) images and print a table of their scores."""
     numbers = evenly(range(len(comparison)), args.most or max(1, len(comparison)))
-    scores = [comparison.score(number) for number in tqdm(numbers, unit="image")]
+    scores = [comparison.score(number) for number in progress_bar(numbers, unit="image")]
     scores = [score for score in scores if not math.isnan(score.boundary_iou)]
     scores.sort(key=lambda score: score.boundary_iou, reverse=args.best)
     args.output.mkdir(parents=True, exist_ok=True)

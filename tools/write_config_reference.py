@@ -5,6 +5,8 @@ python tools/write_config_reference.py            # write them
 python tools/write_config_reference.py --check    # exit with 1 if they are not up to date
 """
 
+import startup  # noqa: F401
+
 import argparse
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,6 +4,7 @@ Importing this package registers its heads and samplers with Detectron2; docs/ar
 what is where. `pointrend_seg.points` needs PyTorch alone and works without Detectron2.
 """
 
+import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -12,18 +13,20 @@ from .errors import NEEDS_DETECTRON2, InputError
 __version__ = "0.1.0"
 
 if find_spec("detectron2") is not None:
-    from .config import add_pointrend_config, adopt_config
-    from .modeling import (
-        POINT_HEAD_REGISTRY,
-        POINT_SAMPLER_REGISTRY,
-        ImplicitPointMLP,
-        ImplicitPointRendInstanceHead,
-        ImportancePointSampler,
-        PointMLP,
-        PointRendInstanceHead,
-        PointRendSemanticHead,
-        UniformPointSampler,
-    )
+    with warnings.catch_warnings():  # of imports of Detectron2 and fvcore alone
+        warnings.filterwarnings("ignore", ".*torch.jit.script.* is deprecated", FutureWarning)
+        from .config import add_pointrend_config, adopt_config
+        from .modeling import (
+            POINT_HEAD_REGISTRY,
+            POINT_SAMPLER_REGISTRY,
+            ImplicitPointMLP,
+            ImplicitPointRendInstanceHead,
+            ImportancePointSampler,
+            PointMLP,
+            PointRendInstanceHead,
+            PointRendSemanticHead,
+            UniformPointSampler,
+        )
 
 if TYPE_CHECKING:
     from .prediction import Predictor

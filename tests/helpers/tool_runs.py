@@ -10,10 +10,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def tool(name, *args, datasets=None):
-    environment = dict(os.environ, PYTHONWARNINGS="ignore")
+    environment = dict(os.environ)
     if datasets is not None:
         environment["DETECTRON2_DATASETS"] = str(datasets)
-    return subprocess.run(
+    result = subprocess.run(
         [sys.executable, f"tools/{name}.py", *map(str, args)],
         cwd=REPOSITORY,
         env=environment,
@@ -21,6 +21,8 @@ def tool(name, *args, datasets=None):
         text=True,
         check=False,
     )
+    assert "Warning: " not in result.stderr  # those of Python, about code
+    return result
 
 
 def message(result):

@@ -202,13 +202,13 @@ def test_check_data_writes_plain_text(target, tmp_path, run_in_process):
 
 
 RECORDS = [
-    ("fvcore", "\x1b[32mok\x1b[0m \x1b[2J\u202e\n", ()),  # colours are Detectron2's
+    ("fvcore", "\x1b[32mok\x1b[0m \x1b[2J\u202e\n", ()),  # Detectron2's colours go
     ("pointrend_seg.x", "%s", (NASTY,)),
     ("pointrend_seg.x", NASTY, ()),
     ("pointrend_seg.x", "T:\n%s", ("a\nb",)),  # a table
 ]
 SHOWN = [
-    "\x1b[32mok\x1b[0m \\x1b[2J\\u202e\n",
+    "ok \\x1b[2J\\u202e\n",
     *["a\\x1b[31m\\u202e\\nINFO: all is well"] * 2,
     "T:\na\nb",
 ]

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -91,6 +93,37 @@ class Checkpointer(SavingCheckpointer):
         self.incompatible = super()._load_model(checkpoint)
         return self.incompatible
 
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        """Log how much of the model a file has, with all names for log.txt alone."""
+        in_model = self.model.state_dict().keys()
+        shapes = [name for name, *_ in incompatible.incorrect_shapes]
+        missing, unused = incompatible.missing_keys, incompatible.unexpected_keys
+        logger.info(
+            "Weights: %d of the model's %d are taken from the file%s",
+            len(in_model) - len({*missing, *shapes}),
+            len(in_model),
+            "".join(
+                f"; {what}: {_in_groups(names)}"
+                for what, names in (
+                    ("not in the file", missing),
+                    ("of another shape there", shapes),
+                    ("not in the model", unused),
+                )
+                if names
+            ),
+        )
+        logger.debug("Not in the file: %s", missing)
+        logger.debug("Of another shape in the file: %s", incompatible.incorrect_shapes)
+        logger.debug("Not in the model: %s", unused)
+
+
+def _in_groups(names: Iterable[str]) -> str:
+    """Return the parts of a model that weights belong to, and how many they are of each."""
+    counts = Counter(".".join(name.split(".")[:2]) for name in names)
+    shown = [f"{part} ({count})" for part, count in counts.most_common(4)]
+    hidden = sum(counts.values()) - sum(count for _, count in counts.most_common(4))
+    return ", ".join(shown) + (f" and {hidden} more" if hidden else "")
+
 
 def load_weights(checkpointer: Checkpointer, path: str, *, resume: bool, complete: bool) -> str:
     """Load a model's weights, or continue from the last checkpoint that can be read.
@@ -111,6 +144,7 @@ def load_weights(checkpointer: Checkpointer, path: str, *, resume: bool, complet
     if resume and checkpointer.save_dir:
         last = find_last_checkpoint(checkpointer.save_dir, checkpointer._torch_load)
     path = last or path
+    logger.info("Weights: %s", path or "none, the model starts from random ones")
     checkpointer.load(path, checkpointables=None if last else [])
     _check_fit(checkpointer, path, resuming=bool(last), complete=complete)
     bad = first_bad_weight(checkpointer.model) if path else None

@@ -15,7 +15,9 @@ import logging
 import os
 import re
 import select
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +56,7 @@ def run_tool(tool: Callable[[], object], *, several_processes: bool = False) -> 
         if isinstance(stream, io.TextIOWrapper):  # names of files that are no valid text
             stream.reconfigure(errors="backslashreplace")
     try:
+        _raise_at_ctrl_c()
         if not several_processes:
             _check_one_process()
         tool()
@@ -84,6 +87,13 @@ def run_tool(tool: Callable[[], object], *, several_processes: bool = False) -> 
             sys.exit(BUG)
         print(f"error: {printable(message)}", file=sys.stderr)
         sys.exit(INPUT_ERROR)
+
+
+def _raise_at_ctrl_c() -> None:
+    """Let Ctrl-C raise `KeyboardInterrupt` from now on, unless it is ignored (nohup)."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and callable(signal.getsignal(signal.SIGINT)):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _output_is_cut_off() -> bool:
@@ -123,9 +133,9 @@ def hide_explained_errors() -> None:
 
 
 class _EscapedRecord(logging.LogRecord):
-    """A log record that shows control characters in its message as escapes.
+    """A log record that shows control characters in its message as escapes, without colours.
 
-    Colours stay. Line breaks stay in tables, tracebacks and messages of other packages.
+    Line breaks stay in tables, tracebacks and messages of other packages.
     """
 
     def __init__(self, *args: Any, **options: Any):
@@ -139,9 +149,7 @@ class _EscapedRecord(logging.LogRecord):
         ours = self.name.startswith("pointrend_seg") and not (self.args and "\n" in str(self.msg))
         if ours or message.isprintable():
             return printable(message)
-        parts = re.split(r"(\x1b\[[0-9;]*m)", message)
-        parts[::2] = [printable(part, keep="\n\t") for part in parts[::2]]
-        return "".join(parts)
+        return printable(re.sub(r"\x1b\[[0-9;]*m", "", message), keep="\n\t")
 
 
 def escape_log_messages() -> None:

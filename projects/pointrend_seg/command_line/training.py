@@ -5,18 +5,24 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
+import torch
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup
-from detectron2.utils.logger import setup_logger
+from detectron2.engine import default_argument_parser
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
 
 from ..engine import load_config
 from ..engine.distributed import START_TIMEOUT, Processes
 from ..engine.run_folder import RunFolder
 from ..engine.stopping import stoppable
 from ..engine.trainer import check_batch_size
+from ..errors import versions
 from ..files.names import path_inside
 from .options import add_common_options, add_data_options, add_remote_option, data_opts
 from .running import escape_log_messages, hide_explained_errors
+from .terminal import shown_on_terminal
+
+logger = logging.getLogger(__name__)
 
 # What a run appends to, or would find out late: they must be no links.
 _WRITTEN = (
@@ -104,23 +110,24 @@ def setup(
     processes = processes or Processes()
     hide_explained_errors()
     escape_log_messages()
-    package = setup_logger(distributed_rank=processes.rank, name="pointrend_seg")
-    package.addHandler(logging.NullHandler())  # else Python prints the warnings of each rank
-    with stoppable(), RunFolder() as folder:
+    with stoppable(), RunFolder() as folder, shown_on_terminal(rank=processes.rank):
         cfg = read_config(args, processes.count)
         for name in (*_WRITTEN, f"log.txt.rank{processes.rank}"):
             path_inside(cfg.OUTPUT_DIR, name)
         processes.join(cfg.MODEL.DEVICE)
         if not args.eval_only:
             folder.lock(cfg)
-        _default_setup(cfg, args)
+        _log_details(cfg, args)
+        seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + processes.rank)
+        if not args.eval_only:
+            torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
         yield cfg, folder
 
 
-def _default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Set up what Detectron2's `default_setup` does, without its files in the output folder."""
-    without_folder = cfg.clone()
-    without_folder.defrost()
-    without_folder.OUTPUT_DIR = None
-    default_setup(without_folder, args)
-    logging.getLogger(__name__).info("Running with full config:\n%s", cfg.dump())
+def _log_details(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Log what a bug report needs: one line for the terminal, the rest for log.txt."""
+    logger.info("Versions: %s", versions())
+    logger.info("Config: %s", args.config_file or "Detectron2's defaults")
+    logger.debug("Environment:\n%s", collect_env_info())
+    logger.debug("Command line arguments: %s", args)
+    logger.debug("Full config:\n%s", cfg.dump())

@@ -12,6 +12,7 @@ in the data set.
 
 import contextlib
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 from .labels import UNREADABLE
 from .random_numbers import kept_random_state, seeded
 from .workers import affordable_workers, largest_input, set_up_worker
+
+logger = logging.getLogger(__name__)
 
 Draw = tuple[int, int]
 _ORIENTATION, _TURNED = 274, (5, 6, 7, 8)  # the EXIF tag, and its values that swap the sides
@@ -255,14 +258,22 @@ def build_training_loader(cfg: CfgNode, mapper: Callable[[dict], dict]) -> Any:
         loader, which starts at the beginning whenever it is made.
     """
     parts = build_detection_train_loader.from_config(cfg, mapper=mapper)
-    if not isinstance(parts["dataset"], list):
+    records = parts["dataset"]
+    if not isinstance(records, list):
         return build_detection_train_loader(**parts)
+    objects = sum(len(record.get("annotations", ())) for record in records)
+    logger.info(
+        "Training data: %s, %d images%s",
+        ", ".join(cfg.DATASETS.TRAIN),
+        len(records),
+        f" with {objects} objects" if objects else "",
+    )
     return TrainingLoader(
-        parts["dataset"],
+        records,
         parts["sampler"],
         mapper,
         batch_size=parts["total_batch_size"] // comm.get_world_size(),
         grouped=parts["aspect_ratio_grouping"],
         num_workers=parts["num_workers"],
-        image_bytes=largest_input(cfg, parts["dataset"], is_train=True),
+        image_bytes=largest_input(cfg, records, is_train=True),
     )

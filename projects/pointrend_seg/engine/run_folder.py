@@ -83,7 +83,7 @@ class RunFolder:
         self._log.capacity = 0
         if rank == 0:
             write_text(folder / config_name, cfg.dump())
-            logger.info("Full config saved to %s", folder / config_name)
+            logger.info("Config saved to %s", folder / config_name)
 
     def __exit__(self, *error: object) -> None:
         """Close the log and give the lock back; remove folders of a run that did not begin."""

@@ -15,6 +15,8 @@ from typing import Any
 
 from detectron2.utils import comm
 
+from ..files.progress import has_terminal, progress_bar
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _SAME_KEY = 1.0  # seconds in which a starter's Ctrl-C and the terminal's are one
 
@@ -105,7 +107,11 @@ class StoppableLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self.loader:
+        is_shown = has_terminal() and comm.is_main_process()
+        bar = progress_bar(
+            self.loader, unit="batch", shown=is_shown, desc="evaluation", leave=False
+        )
+        for batch in bar:
             if _Note.status:
                 break
             yield batch

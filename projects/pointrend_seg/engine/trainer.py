@@ -43,6 +43,7 @@ from ..tiling.model import PlannedModel
 from .metrics_file import MetricsWriter
 from .resuming import RunState, add_run_state, load_training_state, log_start
 from .stopping import AgreedStop, StoppableLoader, Stopped, iterations, raise_if_stopped
+from .summary import TrainingBar, log_summary
 from .tasks import find_task
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class Trainer(DefaultTrainer):
         is_final = os.path.basename(self.resumed_from) == f"{FINAL}.pth"
         if self.start_iter >= self.max_iter and not is_final:
             self.checkpointer.save(FINAL, iteration=self.iter)
+        log_summary(self)
         try:
             with iterations():
                 results = super().train()
@@ -143,7 +145,7 @@ class Trainer(DefaultTrainer):
         )
         hooks = super().build_hooks()
         add_run_state(self, hooks)
-        return hooks
+        return [*hooks, TrainingBar()]
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
@@ -175,6 +177,7 @@ class Trainer(DefaultTrainer):
         parts["num_workers"] = affordable_workers(
             parts["num_workers"], image_bytes=image_bytes, ahead=2, held=2
         )
+        logger.info("Evaluation on %s: %d images", dataset_name, len(parts["dataset"]))
         loader = build_detection_test_loader(**parts)
         loader.worker_init_fn = set_up_worker
         return StoppableLoader(loader)

@@ -28,11 +28,10 @@ from detectron2.structures import Instances, ROIMasks
 from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table
 from pycocotools.coco import COCO
-from tabulate import tabulate
 
 from ..data.annotations import stated_size
 from ..data.coco_json import file_mask_problem, let_go, read_coco_json
-from ..errors import InputError, printable
+from ..errors import InputError
 from ..files.atomic import replaces, write_text
 from ..files.names import path_inside
 from ..structures.box_masks import BoxMasks
@@ -40,9 +39,11 @@ from ..structures.run_lengths import encode_columns, transpose
 from .average_precision import IOU_TYPES, Curves, installed_backend, mean_percent, precision_recall
 from .f1 import LEAST_IOU, LEAST_SCORE, count_objects
 from .region_masks import encode_region_masks
+from .tables import score_table
 
 logger = logging.getLogger(__name__)
 
+_MOST_SHOWN_CLASSES = 200  # in the table on the terminal; log.txt has all
 CURVES_FILE = "coco_evaluation.json"  # scores and curves by task, beside the results file
 
 
@@ -211,6 +212,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
         self._curves = {}
         for task in self._tasks or self._tasks_from_predictions(detections):
             self._results[task] = self._score(task, detections, img_ids)
+        self._log_classes()
         if self._output_dir:
             self._write_curves()
 
@@ -235,6 +237,18 @@ class CocoInstanceEvaluator(COCOEvaluator):
             self._detections_per_image,
         ):
             logger.warning("%s: %s", self._dataset_name, message)
+
+    def _log_classes(self) -> None:
+        """Log the AP of each class, for all tasks in one table."""
+        tasks = list(self._curves)
+        names = [key for key in self._results[tasks[0]] if key.startswith("AP-")] if tasks else []
+        rows = [
+            (key.removeprefix("AP-"), [self._results[task][key] for task in tasks]) for key in names
+        ]
+        if rows:
+            level = logging.INFO if len(rows) <= _MOST_SHOWN_CLASSES else logging.DEBUG
+            table = score_table(("class", *(f"{task} AP" for task in tasks)), rows)
+            logger.log(level, "AP of each class:\n%s", table)
 
     def _write_curves(self) -> None:
         """Write scores, and precision at each recall (the mean over classes), for reports."""
@@ -278,8 +292,6 @@ class CocoInstanceEvaluator(COCOEvaluator):
         logger.info("Evaluation results for %s:\n%s", task, create_small_table(metrics))
         logger.info("Recall for %s:\n%s", task, create_small_table(self._recall(curves)))
         per_class = self._per_class(curves, names)
-        if per_class:
-            logger.info("Per-category %s AP:\n%s", task, _table(per_class))
         return {**metrics, **{f"AP-{name}": ap for name, ap in per_class.items()}}
 
     def _obstacle(self, task: str, detections: list[dict]) -> str:
@@ -448,11 +460,3 @@ def _complete_annotations(coco_api: COCO) -> str:
 
 def _no_curves(categories: int, limits: int) -> Curves:
     return Curves(np.full((10, 101, categories, 4), -1.0), np.full((10, categories, 4, limits), -1))
-
-
-def _table(values: dict[str, float]) -> str:
-    cells = list(itertools.chain(*((printable(name), ap) for name, ap in values.items())))
-    columns = min(6, len(cells))
-    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    headers = ["category", "AP"] * (columns // 2)
-    return tabulate(rows, headers, tablefmt="pipe", floatfmt=".3f", numalign="left")

@@ -21,6 +21,7 @@ from ..data.labels import read_record_labels
 from ..errors import InputError
 from ..files.atomic import replaces
 from .confusion import SemanticConfusion
+from .tables import score_table
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +137,18 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
                 segments = [segment for _, part in parts for segment in part]
                 _write_json(self._output_dir, "sem_seg_predictions.json", segments)
         results = OrderedDict({"sem_seg": scores})
-        logger.info(results)
+        self._log(scores)
         return results
+
+    def _log(self, scores: dict[str, float]) -> None:
+        keys = ("mIoU", "mBoundaryIoU", "fwIoU", "mACC", "pACC")
+        means = ", ".join(f"{key} {scores[key]:.2f}" for key in keys)
+        header = ("class", "IoU", "Boundary IoU", "accuracy")
+        rows = [
+            (name, [scores[f"{key}-{name}"] for key in ("IoU", "BoundaryIoU", "ACC")])
+            for name in self._class_names
+        ]
+        logger.info("Scores on %s: %s\n%s", self._dataset_name, means, score_table(header, rows))
 
     def _no_images(self) -> SemanticConfusion:
         return SemanticConfusion(len(self._class_names), self._ignore_label, self._boundary_ratio)

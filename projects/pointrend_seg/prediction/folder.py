@@ -11,9 +11,9 @@ from itertools import islice
 from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import InputError
+from ..files.progress import progress_bar
 from .inputs import Source
 from .outputs import OutputFolder, save_png, to_cpu
 from .predictor import Predictor
@@ -84,11 +84,11 @@ def predict_images(
 
     with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers:
         ahead = 2 * threads + predictor.batch_size
-        futures = tqdm(
+        futures = progress_bar(
             _submit_in_order(readers, read, pending, ahead),
             total=len(pending),
             unit="image",
-            disable=not progress,
+            shown=progress,
         )
         writing: deque[Future] = deque()
         for batch in batched(_readable(futures, outcome), predictor.batch_size):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import InputError, printable
 from ..files.atomic import replaces
+from ..files.progress import progress_bar
 from ..files.regular import check_regular
 from .folder import batched
 from .inputs import Source
@@ -59,7 +59,7 @@ def predict_video(
     with contextlib.ExitStack() as stack:
         stack.callback(reader.release)
         part = stack.enter_context(replaces(target)) if visualizations.overlay else target
-        frames = tqdm(_frames(reader), total=max(total, 0), unit="frame", disable=not progress)
+        frames = progress_bar(_frames(reader), total=max(total, 0), unit="frame", shown=progress)
         for batch in batched(frames, predictor.batch_size):
             outputs = predictor.predict([predictor.prepare_rgb(frame) for frame in batch])
             for frame, prediction in zip(batch, map(to_cpu, outputs), strict=True):

@@ -66,7 +66,7 @@ class InstanceMapper:
         self.proposal_topk = precomputed_proposal_topk
         self.recompute_boxes = recompute_boxes
         mode = "training" if is_train else "inference"
-        logging.getLogger(__name__).info(f"Augmentations used in {mode}: {augmentations}")
+        logging.getLogger(__name__).debug(f"Augmentations used in {mode}: {augmentations}")
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class SemanticMapper:
         self.num_classes = num_classes
         self.ignore_value = ignore_value
         mode = "training" if is_train else "inference"
-        logging.getLogger(__name__).info(f"Augmentations used in {mode}: {augmentations}")
+        logging.getLogger(__name__).debug(f"Augmentations used in {mode}: {augmentations}")
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from detectron2.data import MetadataCatalog
-from tqdm import tqdm
 
 from ...errors import InputError
+from ...files.progress import progress_bar
 from ..annotations import Record, checked_annotations
 from ..classes import IGNORED
 from ..coco_json import JSON_TYPES, CocoJson, read_coco_json
@@ -107,7 +107,7 @@ def _survey_images(
 ) -> Iterable[tuple[ImageSurvey, str]]:
     """Yield what is found in each image, and its path."""
     paths = (job.image or "" for job in jobs)
-    bar = partial(tqdm, total=len(jobs), unit="image", disable=not progress)
+    bar = partial(progress_bar, total=len(jobs), unit="image", shown=progress)
     if workers <= 1 or len(jobs) < 2:
         yield from zip(bar(map(survey_image, jobs)), paths, strict=True)
         return

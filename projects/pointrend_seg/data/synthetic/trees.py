@@ -9,9 +9,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from ...errors import InputError
+from ...files.progress import progress_bar
 
 MANIFEST = "synthetic.json"
 
@@ -50,7 +50,7 @@ def write_tree(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     write = partial(write, unfinished)
-    bar = partial(tqdm, total=len(jobs), unit="image", disable=not progress)
+    bar = partial(progress_bar, total=len(jobs), unit="image", shown=progress)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
             results = list(bar(pool.map(write, jobs, chunksize=4)))
