@@ -70,7 +70,7 @@ class TrainingBar(HookBase):
     def before_train(self) -> None:
         start, end = self.trainer.start_iter, self.trainer.max_iter
         is_shown = has_terminal() and comm.is_main_process()
-        self._bar = progress_bar(shown=is_shown, total=end, initial=start, unit="iteration")
+        self._bar = progress_bar(shown=is_shown, total=end, initial=start, unit="it")
 
     def after_step(self) -> None:
         if not self._bar.disable:
