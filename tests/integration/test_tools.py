@@ -63,7 +63,7 @@ def test_making_data(tmp_path):
     small = ("--train", 2, "--val", 1, "--height", 64, "--width", 96, "--workers", 1)
     first = tool("make_synthetic_data", "--output", tmp_path, *small)
     assert first.returncode == 0, first.stderr
-    assert "written" in first.stdout and "3/3" in first.stderr
+    assert "written" in first.stdout and not first.stderr
     again = tool("make_synthetic_data", "--output", tmp_path, *small)
     assert again.returncode == 0 and "is there already" in again.stdout
     other = tool("make_synthetic_data", "--output", tmp_path, *small, "--seed", 5)
