@@ -27,7 +27,8 @@ from pointrend_seg.command_line.options import (
     tool_parser,
 )
 from pointrend_seg.command_line.running import FoundProblems, run_tool
-from pointrend_seg.data.problems import ERROR, KINDS, WARNING
+from pointrend_seg.data.images.reader import ImageReader
+from pointrend_seg.data.problems import ERROR, KINDS, NOTE, WARNING
 from pointrend_seg.data.survey.datasets import survey_datasets
 from pointrend_seg.data.survey.findings import Survey
 from pointrend_seg.engine import find_task, load_config
@@ -78,6 +79,7 @@ def main(argv: list[str] | None = None) -> None:
         semantic=semantic,
         workers=args.workers,
         progress=True,
+        reader=ImageReader.from_config(cfg),
     )
     write(survey, args)
     errors, warnings = (
@@ -99,7 +101,7 @@ def write(survey: Survey, args: argparse.Namespace) -> None:
             return
         write_text(args.json, text)
     print(printable(class_table(survey), keep="\n"))
-    for severity in (ERROR, WARNING):
+    for severity in (ERROR, WARNING, NOTE):
         for kind, found in survey.with_severity(severity).items():
             print(f"\n{severity} {kind} ({found.count}): {KINDS[kind].what}. {KINDS[kind].fix}")
             for example in found.examples:

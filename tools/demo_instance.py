@@ -41,7 +41,7 @@ def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
     from detectron2.utils.colormap import colormap
     from PIL import Image
 
-    from pointrend_seg.data.labels import read_file
+    from pointrend_seg.data.images.reader import ImageReader
     from pointrend_seg.drawing import primitives as vis
     from pointrend_seg.engine.config_loading import load_config
     from pointrend_seg.files.atomic import replaces
@@ -56,7 +56,7 @@ def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
     colors = colormap(rgb=True)[::4]
     rows = []
     for number in [n for n, r in enumerate(first.records) if len(r["annotations"]) > 3][:count]:
-        image = read_file(first.records[number]["file_name"], "image", "RGB")
+        image = ImageReader().read(first.records[number]["file_name"])
         truth, before = first.objects(number)
         _, after = second.objects(number)
         drawn = [vis.draw_masks(image, o.masks, colors[o.classes]) for o in (truth, before, after)]

@@ -10,6 +10,7 @@ from typing import Any
 from detectron2.config import CfgNode as CN
 
 from ..errors import InputError
+from .pixel_range import PIXEL_RANGES, is_pixel_range
 from .tree import value_of
 
 # The config nodes of the point heads.
@@ -260,6 +261,19 @@ _ROWS = (
         "INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST say, unless the training images had one scale "
         "and that would be another; then that of training. -1: as those two keys say, always.",
         above=0, most=100, also=(0, -1)),
+    Key("INPUT.PIXEL_RANGE", "percentile",
+        "Which pixel values of 16-bit, 32-bit and floating-point images become 0 and 255. "
+        "percentile: the 1st and the 99.8th percentile of each image. full: the ends of the "
+        "integer type, or 0 and 1. 0..4095, for example: these numbers. 8-bit images are not "
+        "changed. See docs/predicting.md.", test=is_pixel_range, words=PIXEL_RANGES),
+    Key("INPUT.BANDS", (),
+        "Which bands of a TIFF file are red, green and blue, counted from 1, e.g. (3, 2, 1); one "
+        "number for grey. Empty: the first three of up to four.", kind=int, least=1,
+        most=WIDEST, test=lambda bands: len(bands) in (0, 1, 3),
+        words="a list of three whole numbers from 1, or of one, or an empty list"),
+    Key("INPUT.MAX_PIXELS", 2**28,
+        "The most pixels of an image; those with more are refused before they are decoded.",
+        least=1),
     Key("DATASETS.CUSTOM", [],
         "Your own data sets: a list of dicts with name, images, annotations and, optionally, "
         "classes, ignore_value, ignore_color; see docs/custom-dataset.md.", kind=dict),

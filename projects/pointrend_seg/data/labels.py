@@ -1,59 +1,13 @@
-"""Read images and label images, and find what is wrong with them while the file's name is known."""
+"""Read label images, and find what is wrong with them while the file's name is known."""
 
-import struct
-import zlib
 from typing import Any
 
 import numpy as np
-from detectron2.data import detection_utils
-from PIL import Image
 
 from ..errors import InputError
-from ..files.regular import check_regular
 from .annotations import Record, Size
 from .label_files import read_label_file
 from .problems import Problem
-
-# What Pillow's decoders raise for broken files
-UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, MemoryError),
-    *(ArithmeticError, AttributeError, LookupError, TypeError, struct.error, zlib.error),
-)
-
-
-def read_file(file_name: str, what: str, image_format: str | None) -> np.ndarray:
-    """Read an image file, upright if its EXIF data have an orientation.
-
-    Args:
-        what: "image" or "label file", for the message.
-        image_format: as `detectron2.data.detection_utils.read_image` takes it.
-
-    Returns:
-        H x W or H x W x channels; without an `image_format` as the file stores it, palette images
-        as their indices.
-
-    Raises:
-        InputError: missing or unreadable.
-    """
-    image = _read(file_name, what, image_format)
-    if isinstance(image, Problem):
-        raise InputError(str(image))
-    return image
-
-
-def _read(file_name: str, what: str, image_format: str | None) -> np.ndarray | Problem:
-    try:
-        check_regular(file_name, what)
-        return detection_utils.read_image(file_name, format=image_format)
-    except FileNotFoundError:
-        found = f"The {what} {file_name} does not exist"
-        fix = "Complete the data set's copy (is DETECTRON2_DATASETS right?)."
-    except InputError as error:
-        found, fix = str(error).partition(". ")[::2]
-    except UNREADABLE as error:
-        found = f"The {what} {file_name} cannot be read: {error}"
-        fix = "The file could not be decoded; export it again as PNG or JPEG."
-    return Problem("unreadable-labels" if what == "label file" else "unreadable-image", found, fix)
 
 
 def check_image_size(image: np.ndarray, record: Record) -> None:

@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 from ..errors import InputError
 
-ERROR, WARNING = "error", "warning"
+ERROR, WARNING, NOTE = "error", "warning", "note"
 
 
 class Kind(NamedTuple):
     """A kind of problem.
 
     Attributes:
-        severity: an error stops training or evaluation, or spoils what is learned or scored.
+        severity: an error stops training or evaluation, or spoils what is learned or scored; a
+            note says how something is read.
         what: what is counted.
         fix: what to do.
     """
@@ -38,6 +39,10 @@ _ERRORS = {
     "unreadable-image": (
         "images that cannot be decoded",
         "The file could not be decoded; export it again as PNG or JPEG.",
+    ),
+    "several-frames": (
+        "images of several frames or pages",
+        "Save each as a file of its own.",
     ),
     "image-size": (
         "images whose stated size is missing or wrong",
@@ -175,9 +180,15 @@ _WARNINGS = {
     ),
 }
 LEFT_OUT = {"unknown-image", "no-polygon", "empty-box", "outside-image"}
+_NOTES = {
+    "scaled-image": (
+        "images of more than 8 bits, which are scaled to 8",
+        "INPUT.PIXEL_RANGE says how.",
+    ),
+}
 KINDS = {
     name: Kind(severity, *texts)
-    for severity, kinds in ((ERROR, _ERRORS), (WARNING, _WARNINGS))
+    for severity, kinds in ((ERROR, _ERRORS), (WARNING, _WARNINGS), (NOTE, _NOTES))
     for name, texts in kinds.items()
 }
 

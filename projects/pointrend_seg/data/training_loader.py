@@ -20,19 +20,17 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, build_detection_train_loader
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 from detectron2.utils.serialize import PicklableWrapper
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from .labels import UNREADABLE
+from .images.decoding import UNREADABLE
+from .images.reader import ImageReader
 from .random_numbers import kept_random_state, seeded
 from .workers import affordable_workers, largest_input, set_up_worker
 
 logger = logging.getLogger(__name__)
 
 Draw = tuple[int, int]
-_ORIENTATION, _TURNED = 274, (5, 6, 7, 8)  # the EXIF tag, and its values that swap the sides
 # What makes the order of a sampler: its seeds, and the images that a random subset has.
 _SEEDS = ("_seed", "_seed_subset", "_indexes_subset")
 
@@ -237,12 +235,10 @@ def _states_wide(record: dict) -> bool | None:
 def _file_is_wide(file_name: str) -> bool:
     """Return whether an image is wider than high, upright; the mapper reports unreadable files."""
     try:
-        with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
-            width, height = image.size
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
+        height, width = ImageReader().size(file_name)
     except UNREADABLE:
         return False
-    return height > width if turned else width > height
+    return width > height
 
 
 def build_training_loader(cfg: CfgNode, mapper: Callable[[dict], dict]) -> Any:

@@ -7,17 +7,17 @@ from typing import TypeAlias, overload
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog, detection_utils
+from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..config import add_pointrend_config, adopt_config
 from ..config.detectron2_keys import find_conflicts
 from ..config.keys import KEYS
 from ..data.classes import Classes
 from ..data.custom.registration import register_custom
+from ..data.images.reader import ImageReader
 from ..data.input_size import AS_DETECTRON2, TestResize, add_plan
-from ..data.labels import read_file
 from ..data.mappers.augmentation import narrow_image
 from ..engine import find_task, load_config, load_model, use_available_device
 from ..engine.config_loading import merge_opts
@@ -60,6 +60,7 @@ class Predictor:
         scale: float | None = None,
         tile: int | None = None,
         overlap: int | None = None,
+        pixel_range: str | None = None,
         allow_remote: bool = False,
     ):
         """
@@ -78,6 +79,8 @@ class Predictor:
             scale: factor of both sides of an image at the model's input, as ``INPUT.SCALE_TEST``.
             tile: see larger images in tiles of this side, as ``TEST.TILES.SIZE``.
             overlap: of neighbouring tiles, as ``TEST.TILES.OVERLAP``.
+            pixel_range: as ``INPUT.PIXEL_RANGE``, which it replaces. If it is given, arrays of
+                floating point are scaled too.
             allow_remote: also fetch the config and its ``_BASE_`` files from addresses.
 
         Raises:
@@ -92,6 +95,11 @@ class Predictor:
             self.cfg.MODEL.WEIGHTS = os.fspath(weights)
         _set_options(self.cfg, confidence, max_size, mask_resolution)
         _set_scale(self.cfg, scale, tile, overlap, max_size)
+        if pixel_range is not None:
+            KEYS["INPUT.PIXEL_RANGE"].check(pixel_range)
+            self.cfg.INPUT.PIXEL_RANGE = pixel_range
+        self.reader = ImageReader.from_config(self.cfg)
+        self._scales_floats = pixel_range is not None
         self.task = find_task(self.cfg)
         self.channel_order, self.batch_size = channel_order, batch_size
         self.classes: Classes = self.task.classes(self.cfg)
@@ -121,8 +129,11 @@ class Predictor:
         Args:
             images: one image, or a list or tuple of images of any sizes. An image is a NumPy array
                 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), a tensor (3, H, W), a PIL image, or the
-                path of a file. Values are 0 to 255. Alpha is dropped. The EXIF orientation of PIL
-                images and files is applied.
+                path of a file of one frame. Alpha is dropped. The EXIF orientation of PIL images
+                and files is applied. 16-bit and 32-bit images, of files, PIL images, arrays or
+                tensors, are scaled to 0..255 as ``INPUT.PIXEL_RANGE`` says; so are floating-point
+                files and PIL images. Arrays and tensors of uint8, int64 and floating point have
+                values from 0 to 255, and are not scaled unless `pixel_range` is given.
 
         Returns:
             a dict for one image, a list of dicts for several. It contains ``instances``
@@ -148,12 +159,45 @@ class Predictor:
             original ``height`` and ``width``, and, where the image is not resized as Detectron2
             would, ``input_plan`` (`InputPlan`).
         """
-        return self.prepare_rgb(_rgb_pixels(image, self.channel_order))
+        return self.prepare_rgb(self.rgb_pixels(image))
 
-    @staticmethod
-    def read(path: str | os.PathLike) -> np.ndarray:
+    def read(self, path: str | os.PathLike) -> np.ndarray:
         """Read an image file as RGB, (H, W, 3), uint8; `InputError` if it cannot be read."""
-        return read_file(os.fspath(path), "image", "RGB")
+        return self.reader.read(os.fspath(path))
+
+    def rgb_pixels(self, image: ImageLike) -> np.ndarray:
+        """Return an image as RGB, (H, W, 3), 0 to 255, from what `__call__` takes."""
+        if isinstance(image, str | os.PathLike):
+            return self.read(image)
+        if isinstance(image, Image.Image):
+            return self.reader.convert(image)
+        if isinstance(image, torch.Tensor):
+            if image.ndim != 3 or image.shape[0] != 3:
+                raise _invalid_image(f"a tensor of shape {tuple(image.shape)}")
+            if image.dtype == torch.bfloat16:
+                image = image.float()
+            image = image.detach().cpu().permute(1, 2, 0).numpy()
+        if not isinstance(image, np.ndarray):
+            raise _invalid_image(f"a {type(image).__name__}")
+        if image.ndim == 2:
+            image = image[:, :, None]
+        if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
+            raise _invalid_image(f"an array of shape {image.shape}")
+        image = image[:, :, :3]  # without alpha
+        image = self._in_8_bits(image)
+        if image.shape[2] == 1:
+            return image.repeat(3, axis=2)
+        return image if self.channel_order == "RGB" else image[:, :, ::-1]
+
+    def _in_8_bits(self, image: np.ndarray) -> np.ndarray:
+        """Return an array scaled to 0..255 if its type says that it has more than 8 bits."""
+        if image.dtype.kind not in "uif":
+            raise _invalid_image(f"an array of {image.dtype}")
+        has_wide_type = image.dtype.kind in "ui" and image.dtype.itemsize < 8
+        if has_wide_type or self._scales_floats:
+            return self.reader.scaled(image)
+        _check_values(image)
+        return image if image.dtype.kind == "f" else image.astype(np.uint8)
 
     def prepare_rgb(self, pixels: np.ndarray) -> dict:
         """Return the model's input (as `prepare`) for an RGB array, (H, W, 3), without checks."""
@@ -238,40 +282,13 @@ def _set_scale(
         raise InputError(conflict)
 
 
-def _rgb_pixels(image: ImageLike, channel_order: str) -> np.ndarray:
-    """Return an image as RGB, (H, W, 3)."""
-    if isinstance(image, str | os.PathLike):
-        return Predictor.read(image)
-    if isinstance(image, Image.Image):
-        return detection_utils.convert_PIL_to_numpy(ImageOps.exif_transpose(image), "RGB")
-    if isinstance(image, torch.Tensor):
-        if image.ndim != 3 or image.shape[0] != 3:
-            raise _invalid_image(f"a tensor of shape {tuple(image.shape)}")
-        image = image.detach().cpu().permute(1, 2, 0).numpy()
-    if not isinstance(image, np.ndarray):
-        raise _invalid_image(f"a {type(image).__name__}")
-    if image.ndim == 2:
-        image = image[:, :, None]
-    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
-        raise _invalid_image(f"an array of shape {image.shape}")
-    _check_values(image)
-    if np.issubdtype(image.dtype, np.integer):
-        image = image.astype(np.uint8)  # PyTorch resizes no other integers
-    if image.shape[2] == 1:
-        return image.repeat(3, axis=2)
-    image = image[:, :, :3]
-    return image if channel_order == "RGB" else image[:, :, ::-1]
-
-
 def _check_values(image: np.ndarray) -> None:
-    if image.dtype == np.uint8:
-        return
-    if image.dtype == bool or not np.issubdtype(image.dtype, np.number):
-        raise _invalid_image(f"an array of {image.dtype}")
+    """Check that an array that is not scaled has values from 0 to 255."""
     low, high = image.min(), image.max()
+    scale = "Predictor(..., pixel_range='percentile') scales it"
     if not (low >= 0 and high <= 255):
-        raise _invalid_image(f"an array of values from {low} to {high}")
-    if np.issubdtype(image.dtype, np.floating) and 0 < high <= 1:
+        raise _invalid_image(f"an array of values from {low} to {high} ({scale})")
+    if image.dtype.kind == "f" and 0 < high <= 1:
         raise _invalid_image(f"an array of values from {low:g} to {high:g} (multiply it by 255)")
 
 

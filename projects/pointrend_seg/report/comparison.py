@@ -18,7 +18,8 @@ from detectron2.structures import polygons_to_bitmask
 from ..data.annotations import decode_mask
 from ..data.classes import Classes, known_classes
 from ..data.dataset_files import load_dicts
-from ..data.labels import read_file, read_record_labels
+from ..data.images.reader import ImageReader
+from ..data.labels import read_record_labels
 from ..drawing.predictions import draw_classes, draw_instances
 from ..errors import InputError
 from ..evaluation.boundary import boundary_counts, boundary_distance, boundary_region
@@ -75,6 +76,7 @@ class SemanticComparison:
     sorted_by = "mean Boundary IoU per image, over its classes"
 
     def __init__(self, cfg: CfgNode, dataset_name: str, folder: Path):
+        self._reader = ImageReader.from_config(cfg)
         self.classes: Classes = known_classes(
             cfg, dataset_name, semantic=True, num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
         )
@@ -118,7 +120,7 @@ class SemanticComparison:
 
     def view(self, number: int) -> View:
         """Return what there is to see of an image; ignored pixels are not wrong."""
-        image = read_file(self.records[number]["file_name"], "image", "RGB")
+        image = self._reader.read(self.records[number]["file_name"])
         labels, predicted = self.maps(number)
         wrong = (labels != predicted) & (labels != self.classes.ignore_value)
         named, bare = (
@@ -156,6 +158,7 @@ class InstanceComparison:
     sorted_by = f"mean Boundary IoU per image, predictions with score ≥ {LEAST_SCORE}"
 
     def __init__(self, cfg: CfgNode, dataset_name: str, folder: Path):
+        self._reader = ImageReader.from_config(cfg)
         records = load_dicts(dataset_name)  # which fills in the ids of the classes
         self.classes: Classes = known_classes(
             cfg, dataset_name, semantic=False, num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES
@@ -217,7 +220,7 @@ class InstanceComparison:
 
     def view(self, number: int) -> View:
         """Return what there is to see of an image; wrong are pixels inside objects of one only."""
-        image = read_file(self.records[number]["file_name"], "image", "RGB")
+        image = self._reader.read(self.records[number]["file_name"])
         labelled, predicted = self.objects(number)
         wrong = np.logical_xor(labelled.masks.any(axis=0), predicted.masks.any(axis=0))
         named, bare = (

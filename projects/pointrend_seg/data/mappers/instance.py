@@ -14,8 +14,9 @@ from detectron2.structures import BitMasks, Instances, Keypoints, polygons_to_bi
 from ...errors import InputError
 from ...structures.shared_masks import SharedMasks
 from ..annotations import Annotation, Record, checked_annotations, decode_mask, image_name
+from ..images.reader import ImageReader
 from ..input_size import TestResize, add_plan
-from ..labels import check_image_size, read_file
+from ..labels import check_image_size
 from .augmentation import augment
 
 
@@ -32,6 +33,7 @@ class InstanceMapper:
         is_train: whether objects are read.
         augmentations: applied in this order.
         image_format: as `detectron2.data.detection_utils.read_image` takes it.
+        reader: reads the image.
         num_classes: number of classes, from 1.
         use_instance_mask: whether objects have masks.
         use_keypoint: whether objects have keypoints.
@@ -49,6 +51,7 @@ class InstanceMapper:
         *,
         augmentations: list[T.Augmentation | T.Transform],
         image_format: str,
+        reader: ImageReader | None = None,
         num_classes: int,
         use_instance_mask: bool,
         use_keypoint: bool = False,
@@ -59,6 +62,7 @@ class InstanceMapper:
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
+        self.reader = reader or ImageReader()
         self.num_classes = num_classes
         self.use_instance_mask = use_instance_mask
         self.use_keypoint = use_keypoint
@@ -74,7 +78,10 @@ class InstanceMapper:
         del arguments["instance_mask_format"]
         if not is_train:
             arguments["augmentations"] = [TestResize.from_config(cfg)]
-        return arguments | {"num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES}
+        return arguments | {
+            "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            "reader": ImageReader.from_config(cfg),
+        }
 
     def __call__(self, dataset_dict: dict) -> dict:
         """Return the input of the model for a data set dict.
@@ -99,7 +106,7 @@ class InstanceMapper:
         """
         output = copy.deepcopy(dataset_dict)
         output.pop("sem_seg_file_name", None)
-        image = read_file(output["file_name"], image_name(output), self.image_format)
+        image = self.reader.read(output["file_name"], self.image_format, image_name(output))
         check_image_size(image, output)
         objects = self._objects(output) if self.is_train else []
         output.pop("annotations", None)

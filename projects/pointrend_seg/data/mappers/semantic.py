@@ -10,8 +10,9 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 
 from ...errors import InputError
+from ..images.reader import ImageReader
 from ..input_size import TestResize, add_plan
-from ..labels import check_image_size, read_file, read_record_labels
+from ..labels import check_image_size, read_record_labels
 from .augmentation import augment, build_sem_seg_train_aug
 
 
@@ -28,6 +29,7 @@ class SemanticMapper:
         is_train: whether labels are read.
         augmentations: applied in this order; on evaluation, the test-time resize.
         image_format: as `detectron2.data.detection_utils.read_image` takes it.
+        reader: reads the image.
         num_classes: number of classes, from 1.
         ignore_value: the label that training leaves out.
     """
@@ -39,12 +41,14 @@ class SemanticMapper:
         *,
         augmentations: list[T.Augmentation | T.Transform],
         image_format: str,
+        reader: ImageReader | None = None,
         num_classes: int,
         ignore_value: int,
     ):
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
+        self.reader = reader or ImageReader()
         self.num_classes = num_classes
         self.ignore_value = ignore_value
         mode = "training" if is_train else "inference"
@@ -58,6 +62,7 @@ class SemanticMapper:
                 build_sem_seg_train_aug(cfg) if is_train else [TestResize.from_config(cfg)]
             ),
             "image_format": cfg.INPUT.FORMAT,
+            "reader": ImageReader.from_config(cfg),
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
         }
@@ -81,7 +86,7 @@ class SemanticMapper:
         """
         output = copy.deepcopy(dataset_dict)
         output.pop("annotations", None)
-        image = read_file(output["file_name"], "image", self.image_format)
+        image = self.reader.read(output["file_name"], self.image_format, "image")
         check_image_size(image, output)
 
         labels = None

@@ -18,6 +18,7 @@ from ..coco_records import use_own_reader
 from ..coco_schema import is_id, unique_names
 from ..custom.registration import custom_dataset
 from ..dataset_files import check_registered, evenly, load_dicts
+from ..images.reader import ImageReader
 from ..problems import ERROR
 from .findings import Survey
 from .images import ImageSurvey
@@ -35,6 +36,7 @@ def survey_datasets(
     workers: int = 1,
     progress: bool = False,
     most: int | None = None,
+    reader: ImageReader | None = None,
 ) -> Survey:
     """Read every image and label of registered data sets, and find their problems.
 
@@ -47,6 +49,7 @@ def survey_datasets(
         workers: processes; the result does not depend on it.
         progress: show a progress bar.
         most: images of a data set that are read, evenly spread over it; None: all.
+        reader: reads images as training does; None: as it does by default.
 
     Raises:
         InputError: a data set is not registered, or has neither kind of labels.
@@ -56,6 +59,7 @@ def survey_datasets(
     objects: dict[str, int] = {}  # by data set with objects
     for name in names:
         jobs, survey_image, class_names = _open(name, semantic, survey)
+        survey_image = partial(survey_image, reader=reader or ImageReader())
         counts = dict.fromkeys(range(len(class_names)), (0, 0))
         looked_at = jobs if most is None else evenly(jobs, most)
         for found, path in _survey_images(looked_at, survey_image, workers, progress):

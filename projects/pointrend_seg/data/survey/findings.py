@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..problems import ERROR, KINDS, WARNING
+from ..problems import ERROR, KINDS, NOTE, WARNING
 
 _EXAMPLES = 5
 
@@ -60,7 +60,7 @@ class Survey:
                 "count": found.count,
                 "examples": found.examples,
             }
-            for severity in (ERROR, WARNING)
+            for severity in (ERROR, WARNING, NOTE)
             for kind, found in self.with_severity(severity).items()
         ]
         return {"images": self.images, "findings": findings, "classes": self.classes}

@@ -4,15 +4,12 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 
-from PIL import Image, ImageOps
-
 from ...errors import InputError
 from ...files.regular import check_regular
 from ..annotations import Size
-from ..labels import UNREADABLE
+from ..images.reader import ImageReader, Stored
 
-_USUAL_MODES = ("RGB", "L")
-_ORIENTATION = 0x0112
+_USUAL_KINDS = ("RGB", "L", "uint8")
 
 
 @dataclass
@@ -30,11 +27,14 @@ class ImageSurvey:
     counts: dict[int, int] = field(default_factory=dict)
 
 
-def survey_image(path: str, stated: Size | None, found: ImageSurvey) -> Size | None:
+def survey_image(
+    path: str, stated: Size | None, found: ImageSurvey, reader: ImageReader
+) -> Size | None:
     """Decode an image; add its problems and its digest to ``found``.
 
     Args:
         stated: height and width that the data set gives.
+        reader: reads the image as training does.
 
     Returns:
         its height and width as training reads it (upright); None if it cannot be read.
@@ -46,19 +46,27 @@ def survey_image(path: str, stated: Size | None, found: ImageSurvey) -> Size | N
         check_regular(path, "image")
         with open(path, "rb") as file:
             found.digest = hashlib.blake2b(file.read(), digest_size=16).digest()
-        with Image.open(path) as image:
-            image.load()
-            mode, turned = image.mode, image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-            stored, upright = image.size[::-1], ImageOps.exif_transpose(image).size[::-1]
-    except (InputError, *UNREADABLE) as error:
-        shown = str(error) if isinstance(error, InputError) else f"{path}: {error}"
-        found.problems.append(("unreadable-image", shown))
+    except (InputError, OSError) as error:
+        found.problems.append(("unreadable-image", str(error)))
         return None
-    if mode not in _USUAL_MODES:
-        found.problems.append(("odd-image", f"{path}: {mode}"))
-    if stated is not None and stated != upright:
-        kind = "turned-image" if turned and stated == stored else "image-size"
+    stored = reader.stored(path)
+    if not isinstance(stored, Stored):
+        found.problems.append((stored.kind, stored.found))
+        return None
+    try:
+        scaling = reader.explain_scaling(stored, path)
+    except InputError as error:
+        found.problems.append(("unreadable-image", str(error)))
+        return None
+    if scaling:
+        found.problems.append(("scaled-image", f"{path}: {scaling}"))
+    elif stored.kind not in _USUAL_KINDS:
+        found.problems.append(("odd-image", f"{path}: {stored.kind}"))
+    size = stored.size
+    if stated is not None and stated != size:
+        is_turned = stored.orientation >= 5 and stated == size[::-1]
+        kind = "turned-image" if is_turned else "image-size"
         found.problems.append(
-            (kind, f"{path} is {upright[1]} x {upright[0]}, stated {stated[1]} x {stated[0]}")
+            (kind, f"{path} is {size[1]} x {size[0]}, stated {stated[1]} x {stated[0]}")
         )
-    return upright
+    return size

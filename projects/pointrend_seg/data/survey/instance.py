@@ -17,6 +17,7 @@ from ..annotations import (
     mask_problem,
     stated_size,
 )
+from ..images.reader import ImageReader
 from ..problems import LEFT_OUT
 from .images import ImageSurvey, survey_image
 
@@ -47,20 +48,21 @@ class InstanceImage(NamedTuple):
 
 
 def survey_instance_image(
-    job: InstanceImage, *, class_numbers: Mapping[Any, int], masks: bool
+    job: InstanceImage, *, class_numbers: Mapping[Any, int], masks: bool, reader: ImageReader
 ) -> ImageSurvey:
     """Decode an image and the masks of its objects, and compare masks with boxes.
 
     Args:
         class_numbers: by `category_id`.
         masks: whether the objects have masks.
+        reader: reads images as training does.
 
     Returns:
         problems, and counts: the objects of each class without crowds.
     """
     found = ImageSurvey()
     stated = stated_size(job.record)
-    decoded = survey_image(job.image, stated, found)
+    decoded = survey_image(job.image, stated, found, reader)
     for each in job.annotations:
         problems = [(problem.kind, problem.found) for problem in each.problems]
         kinds = {kind for kind, _ in problems}

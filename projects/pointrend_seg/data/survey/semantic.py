@@ -7,6 +7,7 @@ from PIL import Image
 
 from ..custom.datasets import CustomDataset, pair_files
 from ..custom.label_coding import LabelCoding
+from ..images.reader import ImageReader
 from ..labels import read_label_image
 from .images import ImageSurvey, survey_image
 
@@ -39,13 +40,14 @@ def semantic_images(dataset: CustomDataset, coding: LabelCoding) -> list[Semanti
 
 
 def survey_semantic_image(
-    job: SemanticImage, *, num_classes: int | None, ignore_value: int
+    job: SemanticImage, *, num_classes: int | None, ignore_value: int, reader: ImageReader
 ) -> ImageSurvey:
     """Decode an image and its labels and compare them.
 
     Args:
         num_classes: of the data set; None if it is not known, and any value is a class.
         ignore_value: of the labels when they are decoded.
+        reader: reads images as training does.
 
     Returns:
         problems, and counts: the pixels of each class.
@@ -56,14 +58,14 @@ def survey_semantic_image(
         return found
     if job.labels is None:
         found.problems.append(("image-without-labels", job.image))
-        survey_image(job.image, None, found)
+        survey_image(job.image, None, found, reader)
         return found
     labels, problems = read_label_image(
         {"sem_seg_file_name": job.labels, "label_coding": job.coding},
         num_classes=num_classes,
         ignore_value=ignore_value,
     )
-    size = survey_image(job.image, None if labels is None else labels.shape[:2], found)
+    size = survey_image(job.image, None if labels is None else labels.shape[:2], found, reader)
     # what states the size of an image is its label image
     found.problems = [
         ("label-size", f"{job.labels}: {where}") if kind == "image-size" else (kind, where)
