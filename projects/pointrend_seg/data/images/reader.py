@@ -320,8 +320,7 @@ class ImageReader:
                     f"{path} is a HEIC image, which needs the package pillow-heif. Install it "
                     "with: pip install pillow-heif"
                 ) from None
-            values = np.asarray(pillow_heif.open_heif(path).to_pillow().convert("RGB"))
-            return Stored(values)
+            return Stored(pillow_heif.open_heif(path).to_pillow())
         with PathManager.open(path, "rb") as file:
             values = decoding.decode_with_opencv(file.read())
         if values is None:
