@@ -18,7 +18,8 @@ from fvcore.transforms.transform import Transform
 from PIL import Image
 
 from .dataset_files import evenly
-from .labels import UNREADABLE
+from .images.decoding import UNREADABLE
+from .images.reader import ImageReader
 
 PLAN = "input_plan"  # in the model's input: the `InputPlan` of an image, where it is special
 AUTOMATIC, AS_DETECTRON2 = 0.0, -1.0  # of INPUT.SCALE_TEST
@@ -243,8 +244,7 @@ def _sizes(records: Sequence[dict]) -> Iterator[tuple[int, int]]:
         return
     for record in evenly(chosen, _MOST_FILES):
         try:
-            with Image.open(record["file_name"]) as image:
-                yield image.size[1], image.size[0]
+            yield ImageReader().size(record["file_name"])
         except UNREADABLE:  # the mapper reports it
             continue
 

@@ -4,7 +4,6 @@ Pillow and OpenCV scale, cut or invert the values of some files for display: gre
 bits, RGB PNGs of 16 bits, signed TIFFs. Here each file is read as written, or refused.
 """
 
-import struct
 from typing import NamedTuple
 
 import cv2
@@ -14,13 +13,9 @@ from PIL import Image, ImageOps
 
 from ..errors import InputError
 from ..files.regular import check_regular
+from .images.decoding import UNREADABLE
 from .problems import Problem
 
-# What Pillow's decoders raise for broken files
-UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, MemoryError),
-    *(ArithmeticError, AttributeError, LookupError, TypeError, struct.error),
-)
 _GRAY_SCALES = {2: 85, 4: 17}  # by which Pillow multiplies grey values of so many bits
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 259, 262, 339  # TIFF tags
 _LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 50001: "WebP", 50002: "JPEG XL"}

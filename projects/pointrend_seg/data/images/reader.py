@@ -119,6 +119,17 @@ class ImageReader:
             raise InputError(str(found))
         return found
 
+    def numbers(self, path: str) -> np.ndarray:
+        """Read the values in an image file, upright and not scaled, as `Stored.numbers` says.
+
+        Raises:
+            InputError: as `read` does.
+        """
+        stored = self.stored(path)
+        if isinstance(stored, Problem):
+            raise InputError(str(stored))
+        return stored.numbers()
+
     def stored(self, path: str, what: str = "image") -> Stored | Problem:
         """Read an image of one frame as the file holds it, or return what is wrong with it.
 

@@ -19,7 +19,7 @@ from ...structures.regions import regions_of_values
 from ..annotations import Size
 from ..custom.datasets import IMAGE_EXTENSIONS
 from ..dataset_files import some
-from ..labels import UNREADABLE
+from ..images.decoding import UNREADABLE
 from .objects import ImportedObject, LabelledImage, Source
 
 MASK_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")

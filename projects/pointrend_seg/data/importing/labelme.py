@@ -24,7 +24,7 @@ from ...structures.regions import Region
 from ..annotations import all_finite
 from ..custom.datasets import IMAGE_EXTENSIONS
 from ..dataset_files import some
-from ..labels import UNREADABLE
+from ..images.decoding import UNREADABLE
 from .objects import ImportedObject, LabelledImage, Polygons, Source, united
 
 _WITHOUT_AREA = ("line", "linestrip", "point", "points")

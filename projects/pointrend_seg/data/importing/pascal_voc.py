@@ -23,7 +23,7 @@ from ...structures.regions import regions_of_values
 from ..custom.class_files import ClassTable, read_class_file
 from ..custom.datasets import find_images
 from ..dataset_files import some
-from ..labels import UNREADABLE
+from ..images.decoding import UNREADABLE
 from .objects import ImportedObject, LabelledImage, Source
 from .writing import SPLITS
 

@@ -22,7 +22,7 @@ from ...files.atomic import write_text
 from ...files.names import path_inside
 from ...structures.regions import Region
 from ..annotations import Size
-from ..labels import read_file
+from ..images.reader import ImageReader
 from ..problems import KINDS
 from ..survey.images import ImageSurvey, survey_image
 from .objects import ImportedObject, LabelledImage, Source
@@ -216,7 +216,7 @@ def _entries(
     area = Window(0, 0, width, height)
     if part[0]:
         area = split_area(height, width, tile, part[1])[SPLITS.index(part[0])]
-    pixels = read_file(image.path, "image", None)
+    pixels = ImageReader().numbers(image.path)
     for window in windows(area, tile, overlap):
         name = tile_name(image.name, window)
         target = path_inside(folder, f"images/{name}")
@@ -236,7 +236,7 @@ def _size(path: str) -> Size:
         InputError: it is missing or cannot be read.
     """
     found = ImageSurvey()
-    size = survey_image(path, None, found)
+    size = survey_image(path, None, found, ImageReader())
     if size is None:
         kind, place = found.problems[0]
         raise InputError(f"{place}. {KINDS[kind].fix}")
