@@ -25,11 +25,7 @@ from ..annotations import all_finite
 from ..custom.datasets import IMAGE_EXTENSIONS
 from ..dataset_files import some
 from ..images.decoding import UNREADABLE
-<<<<<<< HEAD
 from .objects import ImportedObject, LabelledImage, Polygons, Source, united
-=======
-from .objects import ImportedObject, LabelledImage, Polygons, Region, Source, united
->>>>>>> 90a6a4e (Label files and imports take the list of decoding errors from one place)
 
 _WITHOUT_AREA = ("line", "linestrip", "point", "points")
 _CIRCLE_ERROR = 0.05  # pixels between a circle and its polygon

@@ -24,11 +24,7 @@ from ..custom.class_files import ClassTable, read_class_file
 from ..custom.datasets import find_images
 from ..dataset_files import some
 from ..images.decoding import UNREADABLE
-<<<<<<< HEAD
 from .objects import ImportedObject, LabelledImage, Source
-=======
-from .objects import ImportedObject, LabelledImage, Source, regions_of_values
->>>>>>> 90a6a4e (Label files and imports take the list of decoding errors from one place)
 from .writing import SPLITS
 
 VOC_CLASSES = (
