@@ -72,9 +72,10 @@ def test_the_python_of_predicting(tmp_path):
 
 
 def test_the_python_of_moving_over():
-    (code,) = examples("docs/moving-over.md")
+    adopting, imports = examples("docs/moving-over.md")
     names = {}
-    exec(code, names)
+    exec(adopting, names)
+    exec(imports, {})
     assert names["cfg"].MODEL.ROI_MASK_HEAD.NAME == "PointRendInstanceHead"
 
 

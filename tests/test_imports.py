@@ -30,6 +30,7 @@ MAY_IMPORT = {
         *("engine", "tiling", "config", "modeling", "data", "drawing", "evaluation", "files"),
     },
     "benchmark": {"config", "structures", "evaluation", "files"},
+    "compat": {"config", "modeling", "points", "structures", "data"},
     "command_line": {"engine", "files"},
 }
 NEEDS_TORCH_ALONE = ("errors.py", "points")

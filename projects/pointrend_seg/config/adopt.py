@@ -121,7 +121,7 @@ def _adopt(cfg: CN) -> None:
 
 def _warn_of_a_fork(key: str, old: str, new: str) -> None:
     module = registered_module(_REGISTRIES[key], old) if key in _REGISTRIES else None
-    if module is not None and not module.startswith(BUILTIN):
+    if module is not None and not module.startswith((BUILTIN, __package__.partition(".")[0])):
         logger.warning(
             f"{key} is '{old}', which {module} registered; it is replaced by {new}, as the class "
             "of this name in Detectron2's PointRend would be. Register yours under another name "

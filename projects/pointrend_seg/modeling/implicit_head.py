@@ -24,6 +24,7 @@ from ..points.losses import mask_point_accuracy
 from ..points.sampling import uniform_points
 from ..structures.shared_masks import labels_in_box_frames, shared_masks
 from .box_subdivision import BoxSubdivision, put_masks
+from .builtin_names import BuiltinNames
 from .coarse_mask_head import ConvFCHead, build_pooled_head
 from .instance_config import box_subdivision, check_mask_config, mask_classes, read_settings
 from .point_heads import build_point_head
@@ -38,7 +39,7 @@ from .scalars import put_scalars
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
-class ImplicitPointRendInstanceHead(nn.Module):
+class ImplicitPointRendInstanceHead(BuiltinNames, nn.Module):
     """Masks from points alone, by a point head whose parameters are predicted for each box.
 
     State-dict names are those of Detectron2's `ImplicitPointRendMaskHead`: ``point_head`` and

@@ -120,16 +120,25 @@ class ImplicitPointMLP(nn.Module):
         Returns:
             (R, P) logits.
         """
-        x = self._inputs(fine_features, coords)
         weights, biases = self._layers(parameters)
         num_classes = self.layer_shapes[-1][0]
         only_one = num_classes > (MOST_CLASSES_AT_ONCE if self.training else 1)
         if only_one:
             weights[-1] = select_class(weights[-1], classes).unsqueeze(1)
             biases[-1] = select_class(biases[-1], classes).unsqueeze(1)
+        return select_class(self._mlp(fine_features, coords, weights, biases), classes)
+
+    def predict_classes(self, fine_features: Tensor, coords: Tensor, parameters: Tensor) -> Tensor:
+        """Predict the logits of all classes, (R, C, P); arguments as of `forward`."""
+        return self._mlp(fine_features, coords, *self._layers(parameters))
+
+    def _mlp(
+        self, fine_features: Tensor, coords: Tensor, weights: list[Tensor], biases: list[Tensor]
+    ) -> Tensor:
+        x = self._inputs(fine_features, coords)
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
             x = F.relu(weight @ x + bias)
-        return select_class(weights[-1] @ x + biases[-1], classes)
+        return weights[-1] @ x + biases[-1]
 
     def _inputs(self, fine_features: Tensor, coords: Tensor) -> Tensor:
         """Put the encoded place and the fine features together: (R, C_in, P)."""

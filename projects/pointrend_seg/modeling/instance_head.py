@@ -28,6 +28,7 @@ from ..points.losses import mask_error_rates, mask_point_accuracy, mask_point_lo
 from ..points.uncertainty import class_uncertainty
 from ..structures.shared_masks import labels_in_box_frames, shared_masks
 from .box_subdivision import BoxSubdivision, put_masks
+from .builtin_names import BuiltinNames
 from .coarse_mask_head import ConvFCHead, build_pooled_head
 from .instance_config import box_subdivision, check_mask_config, mask_classes, read_settings
 from .point_heads import build_point_head, select_class
@@ -45,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
-class PointRendInstanceHead(nn.Module):
+class PointRendInstanceHead(BuiltinNames, nn.Module):
     """Coarse masks, refined at points.
 
     State-dict names are those of Detectron2's `PointRendMaskHead`: ``point_head`` and
