@@ -27,7 +27,7 @@ from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.errors import InputError, printable
 from pointrend_seg.prediction import Predictor
 from pointrend_seg.prediction.folder import predict_images
-from pointrend_seg.prediction.inputs import find_sources
+from pointrend_seg.prediction.inputs import find_sources, left_out
 from pointrend_seg.prediction.outputs import OutputFolder
 from pointrend_seg.prediction.video import predict_video
 from pointrend_seg.prediction.visualizations import Visualizations
@@ -151,6 +151,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"objects of all images: {output.write_summary()}")
     skipped = f", {outcome.skipped} were there already" if args.skip_existing else ""
     print(f"{args.output}: {outcome.predicted} predicted{skipped}")
+    if others := left_out(args.input, output=args.output):
+        print(f"{printable(others)}.")
     if outcome.errors:
         shown = "\n".join(f"  {printable(message)}" for message in outcome.errors[:MAX_SHOWN])
         hidden = len(outcome.errors) - MAX_SHOWN

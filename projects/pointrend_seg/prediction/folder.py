@@ -1,15 +1,19 @@
 """Predict on many images: threads read ahead, the model predicts in batches, threads write.
 
-Unreadable files are skipped. Finished results are on the disk, so an interrupted run can continue.
+Images that cannot be read, or that memory is not enough for, are skipped. Finished results are on
+the disk, so an interrupted run can continue.
 """
 
+import contextlib
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+import cv2
 import numpy as np
 
 from ..errors import InputError
@@ -21,6 +25,7 @@ from .visualizations import Visualizations, draw_overlay
 
 T = TypeVar("T")
 R = TypeVar("R")
+_NO_MEMORY = re.compile("allocate memory|out of memory|Insufficient memory|DefaultCPUAllocator")
 
 
 @dataclass
@@ -38,6 +43,14 @@ class Outcome:
     errors: list[str] = field(default_factory=list)
 
 
+class _Prepared(NamedTuple):
+    """An image that was read: RGB, (H, W, 3), uint8, and the model's input."""
+
+    source: Source
+    image: np.ndarray
+    inputs: dict
+
+
 def predict_images(
     predictor: Predictor,
     sources: list[Source],
@@ -50,58 +63,114 @@ def predict_images(
 ) -> Outcome:
     """Predict on images and write the results and visualizations.
 
+    Of a file with several frames or pages each is an image NAME/000000, NAME/000001, ….
+
     Args:
         threads: number of threads that read, and of threads that write.
         skip_existing: skip images whose result and visualizations exist.
         progress: show a progress bar.
     """
     outcome = Outcome()
-    pending = sources
-    if skip_existing:
-        pending = [source for source in sources if not _is_done(source, output, visualizations)]
-        outcome.skipped = len(sources) - len(pending)
 
-    def read(source: Source) -> tuple[Source, np.ndarray, dict]:
-        image = predictor.read(source.path)
-        try:
+    def is_done(source: Source) -> bool:
+        if not (skip_existing and _is_done(source, output, visualizations)):
+            return False
+        outcome.skipped += 1
+        return True
+
+    def pending() -> Iterator[tuple[Source, np.ndarray | None]]:
+        """Yield images, and frames with their pixels, that are to be predicted."""
+        for source in sources:
+            if is_done(source):
+                continue
+            count = predictor.reader.count_frames(source.path)
+            if count == 1:
+                yield source, None
+                continue
+            bar.total += count - 1
+            frames = predictor.reader.frames(source.path)
+            for number in range(count):
+                name = f"{source.name}/{number:06d}"
+                part = replace(source, name=name, file_name=name)
+                try:
+                    frame = next(frames)
+                except InputError as error:
+                    outcome.errors.append(str(error))
+                    break
+                if not is_done(part):
+                    yield part, frame
+
+    def read(item: tuple[Source, np.ndarray | None]) -> _Prepared:
+        source, frame = item
+        with _naming(source):
+            image = predictor.read(source.path) if frame is None else frame
             inputs = predictor.prepare_rgb(image)
+        return _Prepared(source, image, {**inputs, "file_name": source.file_name})  # for messages
+
+    def predict(batch: list[_Prepared]) -> Iterator[tuple[_Prepared, dict]]:
+        """Yield predictions; if memory is not enough for a batch, those of its images alone."""
+        try:
+            with _naming(batch[0].source):
+                predictions = predictor.predict([each.inputs for each in batch])
         except InputError as error:
-            raise InputError(f"{source.path}: {error}") from error
-        return source, image, {**inputs, "file_name": source.file_name}  # for messages
+            predictions, reason = [], str(error)
+        if not predictions and len(batch) == 1:
+            outcome.errors.append(reason)
+        elif not predictions:  # outside of the handler, which keeps what fills the memory
+            for each in batch:
+                yield from predict([each])
+        else:
+            yield from zip(batch, predictions, strict=True)
 
     def write(
-        source: Source,
-        image: np.ndarray,
-        prediction: dict,
-        drawings: dict[str, Callable[[], np.ndarray]],
+        prepared: _Prepared, prediction: dict, drawings: dict[str, Callable[[], np.ndarray]]
     ) -> None:
-        if visualizations.overlay:
-            picture = draw_overlay(image, prediction, predictor.classes)
-            save_png(output.picture_path(source.name), picture)
-        for suffix, draw in drawings.items():
-            save_png(output.picture_path(source.name, suffix), draw())
-        output.write(source.name, source.file_name, prediction)  # last: it marks the image as done
+        source, image, _ = prepared
+        with _naming(source):
+            if visualizations.overlay:
+                picture = draw_overlay(image, prediction, predictor.classes)
+                save_png(output.picture_path(source.name), picture)
+            for suffix, draw in drawings.items():
+                save_png(output.picture_path(source.name, suffix), draw())
+            # last: it marks the image as done
+            output.write(source.name, source.file_name, prediction)
 
     with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers:
         ahead = 2 * threads + predictor.batch_size
-        futures = progress_bar(
-            _submit_in_order(readers, read, pending, ahead),
-            total=len(pending),
-            unit="image",
-            shown=progress,
-        )
+        read_ahead = _submit_in_order(readers, read, pending(), ahead)
+        bar = progress_bar(read_ahead, total=len(sources), unit="image", shown=progress)
         writing: deque[Future] = deque()
-        for batch in batched(_readable(futures, outcome), predictor.batch_size):
-            predictions = predictor.predict([inputs for _, _, inputs in batch])
-            for (source, image, inputs), prediction in zip(batch, predictions, strict=True):
-                drawings = visualizations.prepare(predictor, inputs)
-                writing.append(writers.submit(write, source, image, to_cpu(prediction), drawings))
-                outcome.predicted += 1
-            while len(writing) > ahead:
-                writing.popleft().result()
-        for future in writing:
-            future.result()
+
+        def finish(most: int) -> None:
+            """Wait for pictures and results until at most so many images are being written."""
+            while len(writing) > most:
+                for _ in _good([writing.popleft()], outcome):
+                    outcome.predicted += 1
+
+        for batch in batched(_good(bar, outcome), predictor.batch_size):
+            for prepared, prediction in predict(batch):
+                drawings = visualizations.prepare(predictor, prepared.inputs)
+                writing.append(writers.submit(write, prepared, to_cpu(prediction), drawings))
+            finish(ahead)
+        finish(0)
     return outcome
+
+
+@contextlib.contextmanager
+def _naming(source: Source) -> Iterator[None]:
+    """Name the image in messages, and say so where memory is not enough for it."""
+    try:
+        yield
+    except InputError as error:
+        if source.path in str(error):
+            raise
+        raise InputError(f"{source.path}: {error}") from error
+    except (MemoryError, RuntimeError, cv2.error) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        raise InputError(
+            f"{source.path}: the memory is not enough for this image. Use --tile or --max-size."
+        ) from error
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -127,7 +196,7 @@ def _submit_in_order(
         waiting.extend(pool.submit(function, item) for item in islice(iterator, 1))
 
 
-def _readable(futures: Iterable[Future[T]], outcome: Outcome) -> Iterator[T]:
+def _good(futures: Iterable[Future[T]], outcome: Outcome) -> Iterator[T]:
     """Yield the results; add the messages of `InputError` to the outcome."""
     for future in futures:
         try:

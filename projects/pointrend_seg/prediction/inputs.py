@@ -3,7 +3,7 @@
 import collections
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..data.custom.datasets import IMAGE_EXTENSIONS
@@ -48,9 +48,11 @@ def find_sources(inputs: list[str], *, output: str = "") -> list[Source]:
     for given in inputs:
         found = [path for path in _paths(given) if not (output and _is_own(path, given, output))]
         if not found:
+            others = left_out([given], output=output)
             raise InputError(
-                f"--input {given}: no image or video there. Expected a file, a folder or a pattern "
-                f"of {', '.join(IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)}, in {os.getcwd()}."
+                f"--input {given}: no image or video there{others and f' ({others})'}. Expected a "
+                f"file, a folder or a pattern of {', '.join(IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)}, "
+                f"in {os.getcwd()}."
             )
         paths += found
         folders += [given] if os.path.isdir(given) else map(os.path.dirname, found)
@@ -65,12 +67,49 @@ def find_sources(inputs: list[str], *, output: str = "") -> list[Source]:
     ]
 
 
+def left_out(inputs: list[str], *, output: str = "") -> str:
+    """Return a sentence about files that `find_sources` leaves out because of their type.
+
+    Args:
+        inputs, output: as of `find_sources`.
+
+    Returns:
+        such as "3 files of other types were left out: .txt 2, .csv 1"; "" if there are none.
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    for given in inputs:
+        if os.path.isfile(given):
+            continue
+        for path in _files(given):
+            in_output = bool(output) and _is_below(path, output) and not _is_below(given, output)
+            if os.path.isfile(path) and not in_output and not _is_read(path):
+                counts[os.path.splitext(path)[1].lower() or "without an extension"] += 1
+    if not counts:
+        return ""
+    total = sum(counts.values())
+    kinds = ", ".join(f"{kind} {count}" for kind, count in counts.most_common())
+    files = "file of another type was" if total == 1 else "files of other types were"
+    return f"{total} {files} left out: {kinds}"
+
+
+def _is_below(path: str, folder: str) -> bool:
+    inner, outer = os.path.realpath(path) + os.sep, os.path.realpath(folder) + os.sep
+    return inner.startswith(outer)
+
+
+def _is_read(path: str) -> bool:
+    return path.lower().endswith(IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)
+
+
 def _paths(given: str) -> list[str]:
     """Return what is named like an image or a video, whatever it is: reading it shows that."""
     if os.path.isfile(given):
         return [given]  # with any extension
-    paths = _walk(given) if os.path.isdir(given) else glob.glob(given, recursive=True)
-    return [path for path in paths if path.lower().endswith(IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)]
+    return [path for path in _files(given) if _is_read(path)]
+
+
+def _files(given: str) -> Iterable[str]:
+    return _walk(given) if os.path.isdir(given) else glob.glob(given, recursive=True)
 
 
 def _walk(folder: str) -> Iterator[str]:

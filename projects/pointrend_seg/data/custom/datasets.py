@@ -25,6 +25,7 @@ from typing import NamedTuple
 from ...errors import InputError, did_you_mean
 from ..coco_json import read_categories
 from ..dataset_files import some
+from ..images.decoding import IMAGE_EXTENSIONS
 from .class_files import (
     ClassTable,
     check_ignore_value,
@@ -38,7 +39,6 @@ from .label_coding import LabelCoding
 logger = logging.getLogger(__name__)
 
 LABEL_ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "_L")
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _KEYS = (
     *("name", "images", "annotations", "classes", "ignore_value", "ignore_color"),
     "drawing_colors",

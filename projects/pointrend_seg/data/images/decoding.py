@@ -12,6 +12,12 @@ import numpy as np
 from detectron2.data import detection_utils
 from PIL import Image
 
+# What a folder is searched for. Files of other types are read where they are named.
+IMAGE_EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
+    *(".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".tga", ".hdr"),
+    *(".avif", ".heic", ".heif"),
+)
 # What Pillow's decoders raise for broken files
 UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, MemoryError),
