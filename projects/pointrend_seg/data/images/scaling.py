@@ -88,23 +88,22 @@ def to_uint8(values: np.ndarray, limits: Range | None, nodata: float | None = No
         array([[  0, 128, 255, 255]], dtype=uint8)
     """
     low, high = limits or (0.0, 255.0)
-    scale = 255 / (high - low)
     if values.dtype.itemsize <= 2 and np.issubdtype(values.dtype, np.integer):
         limit = np.iinfo(values.dtype)
         known = np.arange(limit.min, limit.max + 1)
-        table = _mapped(known, low, scale, nodata)
+        table = _mapped(known, low, high, nodata)
         table = np.roll(table, limit.min)  # negative indices count from the end
         return table[values]
     result = np.empty(values.shape, np.uint8)
     flat, mapped = values.reshape(-1), result.reshape(-1)
     for part in _blocks(flat.size):
-        mapped[part] = _mapped(flat[part], low, scale, nodata)
+        mapped[part] = _mapped(flat[part], low, high, nodata)
     return result
 
 
-def _mapped(values: np.ndarray, low: float, scale: float, nodata: float | None) -> np.ndarray:
+def _mapped(values: np.ndarray, low: float, high: float, nodata: float | None) -> np.ndarray:
     with np.errstate(all="ignore"):
-        scaled = np.rint((values.astype(np.float64) - low) * scale)
+        scaled = np.rint((values.astype(np.float64) - low) * 255 / (high - low))
     scaled[np.isnan(scaled)] = 0
     if nodata is not None:
         scaled[values == nodata] = 0
