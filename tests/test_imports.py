@@ -22,12 +22,13 @@ MAY_IMPORT = {
     "evaluation": {"structures", "data", "files"},
     "drawing": {"data"},
     "report": {"evaluation", "drawing", "data", "files"},
-    "tiling": {"structures", "data", "evaluation"},
+    "tiling": {"structures", "modeling", "data", "evaluation"},
     "engine": {
         *("config", "modeling", "checkpoint", "data", "evaluation", "tiling", "report", "files"),
     },
     "prediction": {
-        *("engine", "tiling", "config", "modeling", "data", "drawing", "evaluation", "files"),
+        *("engine", "tiling", "config", "modeling", "structures", "data", "drawing"),
+        *("evaluation", "files"),
     },
     "benchmark": {"config", "structures", "evaluation", "files"},
     "compat": {"config", "modeling", "points", "structures", "data"},

@@ -173,3 +173,10 @@ def test_a_model_of_another_kind_goes_detectron2s_way_and_the_log_says_so(caplog
     assert type(task.build_mapper(cfg, is_train=True)) is DatasetMapper
     task.check_dataset(cfg, "coco_2017_val")
     assert "RetinaNet: the data set coco_2017_val is not checked" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["1", 1, "-1", "+1", 1.0])
+def test_whole_numbers_for_keys_with_fractions(value):
+    cfg = load_config("", ["INPUT.SCALE_TEST", value, "SOLVER.MAX_ITER", "7"])
+    assert abs(cfg.INPUT.SCALE_TEST) == 1 and isinstance(cfg.INPUT.SCALE_TEST, float)
+    assert type(cfg.SOLVER.MAX_ITER) is int

@@ -8,9 +8,11 @@ from detectron2.engine import DefaultPredictor
 from PIL import Image
 
 import pointrend_seg
+from pointrend_seg.data import input_size
 from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
+from pointrend_seg.structures import ClassMap, RleMasks
 from small_configs import small_instance_cfg, small_semantic_cfg
 
 SIZES = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128)
@@ -251,6 +253,10 @@ def test_invalid_images(configs, wrong, text):
         ({"mask_resolution": 0}, "or 'box', not 0"),
         ({"mask_resolution": -1}, "or 'box', not -1"),
         ({"mask_resolution": 1.5}, "or 'box', not 1.5"),
+        ({"scale": 0.5, "max_size": 64}, "a scale or a maximum size, not both"),
+        ({"scale": -3}, "INPUT.SCALE_TEST is -3.0"),
+        ({"tile": 63}, "TEST.TILES.SIZE is 63; it is 64 to 65536 or 0"),
+        ({"tile": 128, "overlap": 65}, "OVERLAP is 65, more than half of TEST.TILES.SIZE, 128"),
         ({"weights": "gone.pth"}, "There are no weights at gone.pth"),
         ({"opts": ("INPUT.FORMAT", "L")}, "INPUT.FORMAT must be 'BGR' or 'RGB', not 'L'"),
     ],
@@ -264,3 +270,88 @@ def test_it_is_a_public_name():
     assert pointrend_seg.Predictor is Predictor
     with pytest.raises(AttributeError):
         pointrend_seg.Nothing  # noqa: B018
+
+
+# --- scale and tiles ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["semantic", "instance"])
+def test_tiles(configs, name):
+    """Images that fit into one tile are as ever; of others the memory stays small."""
+    cfg = configs[name].clone()
+    cfg.INPUT.MIN_SIZE_TEST = 0
+    image = np.random.default_rng(1).integers(0, 256, (100, 150, 3), dtype=np.uint8)
+    whole, tiled = Predictor(cfg), Predictor(cfg, tile=64, overlap=16, batch_size=4)
+    assert same(whole(image[:64, :64]), tiled(image[:64, :64]))
+    large, small = tiled([image, image[:64, :64]])
+    assert same(small, whole(image[:64, :64]))
+    if name == "semantic":
+        found = large["sem_seg"]
+        assert isinstance(found, ClassMap) and found.shape == (4, 100, 150)
+        assert (found.argmax(0) == whole(image)["sem_seg"].argmax(0)).float().mean() > 0.5
+    else:
+        found = large["instances"]
+        assert isinstance(found.pred_masks, RleMasks) and found.pred_masks.shape[1:] == (100, 150)
+        assert len(found) > 20  # the limit holds for each tile
+        assert found.pred_boxes.tensor[:, 2].max() > 128
+
+
+@pytest.mark.parametrize("name", ["semantic", "instance"])
+def test_a_tile_is_seen_as_an_image_of_its_own_is(configs, image, name):
+    """At the scale that is asked for, resized like any image."""
+    cfg = configs[name].clone()
+    predictor = Predictor(cfg, tile=64, overlap=0, scale=0.5)
+    seen = []
+    predictor.model.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0]))
+    image = np.concatenate([image, image], axis=1)  # 50 x 180
+    predictor(image)
+    assert [(each["height"], each["width"]) for each in seen] == [(50, 128)] * 2
+    alone = Predictor(cfg, scale=0.5).prepare(image[:, :128])["image"]
+    assert torch.equal(seen[0]["image"], alone) and alone.shape == (3, 25, 64)
+
+
+@pytest.mark.parametrize(
+    ("keys", "options", "seen"),
+    [
+        ((1.0, 1.0, 1.0), {}, (50, 90)),
+        ((1.0, 1.0, 1.0), {"scale": 2}, (100, 180)),
+        ((1.0, 1.0, 1.0), {"max_size": 45}, (25, 45)),
+        ((1.0, 1.0, 1.0), {"opts": ("INPUT.MIN_SIZE_TEST", 25)}, (25, 45)),
+        ((1.0, 1.0, 1.0), {"opts": ("INPUT.SCALE_TEST", -1)}, (16, 29)),
+        ((1.0, 1.0, 4.0), {}, (16, 29)),  # photographs of any size
+        ((), {}, (16, 29)),
+    ],
+)
+def test_the_scale_of_training_is_kept(configs, image, keys, options, seen):
+    cfg = configs["semantic"].clone()
+    cfg.INPUT.TRAINED_SCALES, cfg.INPUT.MIN_SIZE_TEST = keys, 16
+    predictor = Predictor(cfg, **options)
+    assert predictor.prepare(image)["image"].shape == (3, *seen)
+
+
+def test_what_is_unusual_is_said_once(configs, image, caplog):
+    cfg = configs["instance"].clone()
+    cfg.INPUT.TRAINED_SCALES = (1.0, 1.0, 1.0)
+    predictor = Predictor(cfg, scale=0.4)
+    for _ in range(2):
+        predictor(image)
+    small, limit = (record.getMessage() for record in caplog.records)
+    assert "shown to the model at scale 0.4, the training images were at 1: objects look" in small
+    assert "2.5 times smaller than in training" in small and "--scale 1 " in small
+    assert "has 20 detections, the most that TEST.DETECTIONS_PER_IMAGE 20 allows" in limit
+    caplog.clear()
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.TRAINED_SIDE = 16, 32.0
+    found = Predictor(cfg, confidence=0)(image)["instances"]
+    assert "at scale 1, that of the training images, not 0.322" in caplog.text
+    assert len(found) > 20  # there may be more objects than in training
+
+
+def test_a_large_image_is_seen_in_tiles_by_itself(configs, caplog, monkeypatch):
+    monkeypatch.setattr(input_size, "_LARGEST_WHOLE", 128 * 128)
+    monkeypatch.setattr(input_size, "_AUTOMATIC_TILE", 128)
+    monkeypatch.setattr(input_size, "_AUTOMATIC_OVERLAP", 32)
+    cfg = configs["semantic"].clone()
+    cfg.INPUT.TRAINED_SCALES = (1.0, 1.0, 1.0)
+    found = Predictor(cfg)(np.zeros((150, 200, 3), np.uint8))["sem_seg"]
+    assert isinstance(found, ClassMap)
+    assert "An image is 200 x 150 (width x height) at scale 1: it is seen in tiles" in caplog.text

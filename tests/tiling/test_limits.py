@@ -53,5 +53,6 @@ def test_a_limit_that_is_reached():
     cfg.TEST.DETECTIONS_PER_IMAGE = 200
     assert reached_limit(cfg, 74) == ""
     assert "MODEL.RPN.POST_NMS_TOPK_TEST 600" in reached_limit(cfg, 75)
+    assert reached_limit(cfg, 75, proposals=False) == ""
     cfg.TEST.DETECTIONS_PER_IMAGE = -1  # no limit
     assert reached_limit(cfg, 10) == ""

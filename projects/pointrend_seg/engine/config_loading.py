@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import re
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ from ..config.checks import check_nodes
 from ..config.errors import check_keys, check_pairs, config_error
 from ..config.heads import check_branch
 from ..config.reading import check_literals, is_remote, merge_config_file
+from ..config.tree import value_of
 from ..data.custom.registration import register_custom
 from ..data.input_size import AS_DETECTRON2
 from ..data.synthetic.registration import register_synthetic
@@ -90,7 +92,7 @@ def merge_opts(cfg: CfgNode, opts: Sequence) -> None:
     check_nodes(cfg)
     check_keys(opts, cfg)
     try:
-        cfg.merge_from_list(list(opts))
+        cfg.merge_from_list(_with_fractions(opts, cfg))
     except (KeyError, ValueError, AssertionError) as error:
         raise config_error(error, cfg, "") from error
     names = set(opts[::2])
@@ -98,6 +100,16 @@ def merge_opts(cfg: CfgNode, opts: Sequence) -> None:
     sizes = {"INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"}
     if cfg.INPUT.get("TRAINED_SCALES") and names & sizes and "INPUT.SCALE_TEST" not in names:
         cfg.INPUT.SCALE_TEST = AS_DETECTRON2  # sizes that are asked for count
+
+
+def _with_fractions(opts: Sequence, cfg: CfgNode) -> list:
+    """Return pairs of KEY VALUE in which whole numbers are floats where keys hold floats."""
+    changed = list(opts)
+    for place, (key, value) in enumerate(zip(opts[::2], opts[1::2], strict=True)):
+        is_whole = type(value) is int or re.fullmatch(r"[+-]?\d{1,15}", str(value))
+        if is_whole and isinstance(value_of(cfg, key), float):
+            changed[2 * place + 1] = float(value)
+    return changed
 
 
 def _config_files(wanted: str) -> list[str]:

@@ -35,6 +35,7 @@ from ..errors import InputError
 from ..files.atomic import replaces, write_text
 from ..files.names import path_inside
 from ..structures.box_masks import BoxMasks
+from ..structures.rle_masks import RleMasks
 from ..structures.run_lengths import encode_columns, transpose
 from .average_precision import IOU_TYPES, Curves, installed_backend, mean_percent, precision_recall
 from .f1 import LEAST_IOU, LEAST_SCORE, count_objects
@@ -135,7 +136,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
             inputs: records with ``image_id`` as in the data set.
             outputs: dicts with ``instances``: N ``pred_boxes``, ``scores`` and ``pred_classes``,
                 and, if the model predicts masks, ``pred_masks``: N x H x W bool, or `ROIMasks` in
-                the frames of ``pred_boxes``, which is faster.
+                the frames of ``pred_boxes``, which is faster, or `RleMasks`.
 
         Raises:
             InputError: an image or a class is not in the data set, or a mask does not have the
@@ -395,7 +396,7 @@ def encode_instances(instances: Instances, image_id: int | str) -> list[dict]:
 
     Args:
         instances: N detections on the CPU with ``pred_boxes``, ``scores``, ``pred_classes`` and
-            optionally ``pred_masks`` (N x H x W bool or `ROIMasks`).
+            optionally ``pred_masks`` (N x H x W bool, `ROIMasks` or `RleMasks`).
         image_id: copied into the results.
     """
     fields = instances.get_fields()
@@ -414,15 +415,17 @@ def encode_instances(instances: Instances, image_id: int | str) -> list[dict]:
     return detections
 
 
-def encode_masks(masks: torch.Tensor) -> list[dict]:
+def encode_masks(masks: torch.Tensor | RleMasks) -> list[dict]:
     """Run-length encode full-size masks.
 
     Args:
-        masks: N x H x W bool, on the CPU.
+        masks: N x H x W bool, on the CPU, or `RleMasks`.
 
     Returns:
         N dicts in COCO's compressed format with counts as text, ready for JSON.
     """
+    if isinstance(masks, RleMasks):
+        return masks.rles
     pixels = masks.to(torch.bool).contiguous().numpy().view(np.uint8)
     rles = []
     for mask in pixels:

@@ -20,6 +20,7 @@ from detectron2.utils import comm
 from ..data.labels import read_record_labels
 from ..errors import InputError
 from ..files.atomic import replaces
+from ..structures.class_map import ClassMap
 from .confusion import SemanticConfusion
 from .tables import score_table
 
@@ -96,7 +97,7 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
         Args:
             inputs: records with ``file_name`` as in the data set.
             outputs: dicts with ``sem_seg``: logits or scores, C x H x W or (binary) 1 x H x W,
-                at the size of the label image.
+                at the size of the label image; or a `ClassMap`.
 
         Raises:
             InputError: an image is not in the data set, or its prediction does not fit the labels
@@ -153,15 +154,17 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
     def _no_images(self) -> SemanticConfusion:
         return SemanticConfusion(len(self._class_names), self._ignore_label, self._boundary_ratio)
 
-    def _to_classes(self, sem_seg: torch.Tensor) -> np.ndarray:
+    def _to_classes(self, sem_seg: torch.Tensor | ClassMap) -> np.ndarray:
         channels, num_classes = sem_seg.shape[0], len(self._class_names)
-        if channels == 1 and num_classes == 2:
+        if channels == 1 and num_classes == 2 and isinstance(sem_seg, torch.Tensor):
             return (sem_seg[0] > 0).cpu().numpy().astype(np.int64)
         if channels != num_classes:
             raise InputError(
                 f"the model predicts {channels} classes but data set '{self._dataset_name}' has "
                 f"{num_classes}: set MODEL.SEM_SEG_HEAD.NUM_CLASSES to {num_classes}."
             )
+        if isinstance(sem_seg, ClassMap):
+            return sem_seg.classes
         return sem_seg.argmax(dim=0).cpu().numpy()
 
     def _record(self, file_name: str) -> dict:

@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..evaluation.coco import encode_masks
 from ..files.atomic import replaces, write_text
 from ..files.names import path_inside
+from ..structures.class_map import ClassMap
 
 WRITTEN = ("labels", "objects", "pictures")  # folders in the output folder
 _PART = re.compile(r"\..*\.part\.json")  # what a killed process left
@@ -146,10 +147,13 @@ def to_cpu(output: dict) -> dict:
     """Reduce a model's output to what is written, on the CPU.
 
     Returns:
-        ``{"instances": Instances}`` or ``{"classes": (H, W) int64 array of class indices}``.
+        ``{"instances": Instances}`` or ``{"classes": (H, W) array of class indices}``, int64, or
+        uint8 or uint16 where the image was seen in tiles.
     """
     if "instances" in output:
         return {"instances": output["instances"].to("cpu")}
-    logits: torch.Tensor = output["sem_seg"]
+    logits: torch.Tensor | ClassMap = output["sem_seg"]
+    if isinstance(logits, ClassMap):
+        return {"classes": logits.classes}
     classes = logits.argmax(0) if len(logits) > 1 else (logits[0] > 0).long()
     return {"classes": classes.cpu().numpy()}

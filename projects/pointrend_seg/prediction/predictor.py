@@ -17,7 +17,7 @@ from ..config.keys import KEYS
 from ..data.classes import Classes
 from ..data.custom.registration import register_custom
 from ..data.images.reader import ImageReader
-from ..data.input_size import AS_DETECTRON2, TestResize, add_plan
+from ..data.input_size import AS_DETECTRON2, PLAN, TestResize, add_plan
 from ..data.mappers.augmentation import narrow_image
 from ..engine import find_task, load_config, load_model, use_available_device
 from ..engine.config_loading import merge_opts
@@ -107,7 +107,7 @@ class Predictor:
         self.metadata = MetadataCatalog.get(names[0] if names else "__unused")
         self.model = load_model(self.cfg)
         self.aug = TestResize.from_config(self.cfg)
-        self._planned = PlannedInference(self.cfg, watch_limits=True)
+        self._planned = PlannedInference(self.cfg, watch_limits=True, batch_size=batch_size)
         self.input_format = self.cfg.INPUT.FORMAT
         if self.input_format not in _ORDERS:
             raise InputError(f"INPUT.FORMAT must be 'BGR' or 'RGB', not {self.input_format!r}.")
@@ -208,10 +208,12 @@ class Predictor:
         if min(getattr(transform, "new_h", 1), getattr(transform, "new_w", 1)) < 1:
             raise InputError(narrow_image("The image", height, width))
         resized = transform.apply_image(pixels)
-        image = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
-        inputs = {"image": image, "height": height, "width": width}
+        inputs: dict = {"height": height, "width": width}
         add_plan(inputs, T.AugmentationList([self.aug]), height, width)
-        return inputs
+        if PLAN not in inputs or not inputs[PLAN].tile:  # tiles are converted one by one
+            resized = resized.astype("float32")
+        channels = np.ascontiguousarray(resized.transpose(2, 0, 1))
+        return {"image": torch.as_tensor(channels), **inputs}
 
     @torch.no_grad()
     def predict(self, inputs: list[dict]) -> list[dict]:
@@ -271,7 +273,7 @@ def _set_scale(
     if max_size is not None:
         cfg.INPUT.SCALE_TEST = AS_DETECTRON2
     for key, value in (
-        ("INPUT.SCALE_TEST", scale),
+        ("INPUT.SCALE_TEST", None if scale is None else float(scale)),
         ("TEST.TILES.SIZE", tile),
         ("TEST.TILES.OVERLAP", overlap),
     ):

@@ -47,13 +47,20 @@ def _raised(limit: int, factor: float) -> int:
     return max(limit, min(_MOST, int(limit * factor)))
 
 
-def reached_limit(cfg: CfgNode, found: int, factor: float = 1.0) -> str:
+def has_proposals(model: Any) -> bool:
+    """Tell whether a model, or a wrapped one, takes its detections from limited proposals."""
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    return any(isinstance(getattr(module, "post_nms_topk", None), dict) for module in modules)
+
+
+def reached_limit(cfg: CfgNode, found: int, factor: float = 1.0, *, proposals: bool = True) -> str:
     """Return what to say of an image whose detections reach a limit; "" where they do not.
 
     Args:
         cfg: of the model.
         found: number of detections.
         factor: by which `raised_limits` raised the limits.
+        proposals: whether the model `has_proposals`.
     """
     limit = cfg.TEST.DETECTIONS_PER_IMAGE
     allowed = _raised(limit, factor) if limit > 0 else 0
@@ -64,11 +71,11 @@ def reached_limit(cfg: CfgNode, found: int, factor: float = 1.0) -> str:
             f"allows{raised}, so objects may be missing. Raise it, for example to "
             f"TEST.DETECTIONS_PER_IMAGE {2 * limit}."
         )
-    proposals = _raised(cfg.MODEL.RPN.POST_NMS_TOPK_TEST, factor)
-    if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and 2 * found >= proposals:
+    most = _raised(cfg.MODEL.RPN.POST_NMS_TOPK_TEST, factor)
+    if proposals and 2 * found >= most:
         before, after = cfg.MODEL.RPN.PRE_NMS_TOPK_TEST, cfg.MODEL.RPN.POST_NMS_TOPK_TEST
         return (
-            f"has {found} detections from at most {proposals} proposals, so objects may be "
+            f"has {found} detections from at most {most} proposals, so objects may be "
             f"missing. Raise both limits, for example to MODEL.RPN.POST_NMS_TOPK_TEST {4 * after} "
             f"MODEL.RPN.PRE_NMS_TOPK_TEST {4 * before}."
         )
