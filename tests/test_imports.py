@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "evaluation": {"structures", "data", "files"},
     "drawing": {"data"},
     "report": {"evaluation", "drawing", "data", "files"},
-    "tiling": {"structures", "modeling", "data", "evaluation"},
+    "tiling": {"structures", "modeling", "data", "evaluation", "files"},
     "engine": {
         *("config", "modeling", "checkpoint", "data", "evaluation", "tiling", "report", "files"),
     },

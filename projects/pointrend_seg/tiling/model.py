@@ -10,9 +10,9 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ..data.input_size import PLAN, InputPlan
+from ..files.progress import progress_bar
 from ..modeling.roi_mask_model import RoiMaskModel
 from ..structures.class_map import ClassMap
 from .instances import InstanceMerger
@@ -88,8 +88,7 @@ class PlannedInference:
             model = RoiMaskModel(model)
         merger: ClassBlender | InstanceMerger | None = None
         boxes = grid.boxes()
-        bar = tqdm(total=len(boxes), unit="tile", desc=name, leave=False, disable=None)
-        with bar:
+        with progress_bar(total=len(boxes), unit="tile", desc=name, leave=False) as bar:
             for first in range(0, len(boxes), self._batch_size):
                 tiles = [
                     {**_tile(image, box, plan.scale), "file_name": record.get("file_name")}
