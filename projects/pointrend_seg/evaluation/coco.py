@@ -31,6 +31,7 @@ from pycocotools.coco import COCO
 
 from ..data.annotations import stated_size
 from ..data.coco_json import file_mask_problem, let_go, read_coco_json
+from ..data.coco_schema import unique_names
 from ..errors import InputError
 from ..files.atomic import replaces, write_text
 from ..files.names import path_inside
@@ -337,14 +338,15 @@ class CocoInstanceEvaluator(COCOEvaluator):
         return {name: curves.average_precision([k]) for k, name in enumerate(names)}
 
     def _class_names(self) -> list[str]:
-        """Return the class names in the order of the category ids."""
+        """Return the class names in the order of the category ids, those that are twice with it."""
         classes, contiguous = self._metadata.get("thing_classes") or (), self._contiguous_ids()
-        return [
-            classes[contiguous[category]]
+        names = {
+            category: classes[contiguous[category]]
             if contiguous.get(category, len(classes)) < len(classes)
             else self._coco_api.cats[category]["name"]
             for category in sorted(self._coco_api.getCatIds())
-        ]
+        }
+        return unique_names(names)
 
 
 def limit_problems(

@@ -14,16 +14,20 @@ A data set is an image folder with a COCO JSON file (instance) or a folder of la
     drawing_colors: True if the colours of the classes are not those of label images, which have
         class values; written to the config of a run
 
-Paths are relative to the current directory.
+Paths are relative to the current directory; saved configs have absolute ones.
 """
 
 import logging
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ...errors import InputError, did_you_mean
+from ..annotations import shown
+from ..classes import palette
 from ..coco_json import read_categories
+from ..coco_schema import category_colors
 from ..dataset_files import some
 from ..images.decoding import IMAGE_EXTENSIONS
 from .class_files import (
@@ -43,6 +47,7 @@ _KEYS = (
     *("name", "images", "annotations", "classes", "ignore_value", "ignore_color"),
     "drawing_colors",
 )
+_HEX = "#[0-9a-f]{6}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,10 @@ class CustomDataset:
         source = f"{source}, {entry['name']}"
         classes, color = entry.get("classes"), entry.get("ignore_color")
         if classes and not isinstance(classes, str):
-            classes = parse_class_table(classes, {}, source)
+            objects = not _names_labels(entry["annotations"])
+            classes = (objects and _saved_classes(classes)) or parse_class_table(
+                classes, {}, source
+            )
         return cls(
             name=entry["name"],
             images=entry["images"],
@@ -99,7 +107,7 @@ class CustomDataset:
     @property
     def is_semantic(self) -> bool:
         """True for label images, False for a COCO JSON file."""
-        return not self.annotations.lower().endswith(".json")
+        return _names_labels(self.annotations)
 
     def class_table(self) -> ClassTable:
         """Return the classes of the entry, or else of the data set's files.
@@ -113,6 +121,9 @@ class CustomDataset:
             table = read_class_file(self.classes)
         else:
             table = self._classes_of_files()
+        if table.ids is None and not self.is_semantic and os.path.isfile(self.annotations):
+            own = _json_classes(self.name, self.annotations)
+            table = replace(table, ids=own.ids if own.names == table.names else None)
         value, color = self.ignore_value, self.ignore_color
         return replace(
             table,
@@ -147,13 +158,43 @@ def _check_bool(entry: dict, key: str, source: str) -> bool:
     return value
 
 
+def _names_labels(annotations: str) -> bool:
+    return not annotations.lower().endswith(".json")
+
+
 def _json_classes(name: str, file: str) -> ClassTable:
     categories = read_categories(name, file)
-    colors = None
-    if all(isinstance(category.get("color"), list) for category in categories):
-        colors = tuple(parse_color(category["color"], file) for category in categories)
+    colors = category_colors(categories)
+    for category, color in zip(categories, colors, strict=True):
+        if color is None and category.get("color") is not None:
+            logger.warning(
+                f"{file}: category {category['id']} has the color {shown(category['color'])}, "
+                'which is neither "#rrggbb" nor [R, G, B]: it gets another.'
+            )
+    others = palette(len(colors)).tolist()
+    filled = [color or other for color, other in zip(colors, others, strict=True)]
     names, ids = (tuple(category[key] for category in categories) for key in ("name", "id"))
-    return ClassTable(names, ids, colors)
+    return ClassTable(names, ids, tuple((r, g, b) for r, g, b in filled) if any(colors) else None)
+
+
+def _saved_classes(entries: object) -> ClassTable | None:
+    """Return the categories of a JSON file as a config saved them; None for what a user wrote.
+
+    Unlike class files, annotation files may have one name twice, and ids of any size.
+    """
+    if not isinstance(entries, list | tuple) or not all(isinstance(e, dict) for e in entries):
+        return None
+    for entry in entries:
+        is_saved = entry.keys() == {"name", "id", "color"} and isinstance(entry["name"], str)
+        is_id = isinstance(entry.get("id"), int) and not isinstance(entry.get("id"), bool)
+        if not is_saved or not is_id or not isinstance(entry["color"], str):
+            return None
+    ids = tuple(entry["id"] for entry in entries)
+    if list(ids) != sorted(set(ids)) or not all(re.fullmatch(_HEX, e["color"]) for e in entries):
+        return None
+    colors = (tuple(bytes.fromhex(entry["color"][1:])) for entry in entries)
+    names = tuple(entry["name"] for entry in entries)
+    return ClassTable(names, ids, tuple((red, green, blue) for red, green, blue in colors))
 
 
 def find_images(folder: str) -> dict[str, str]:

@@ -12,18 +12,20 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
+from ...config.reading import is_remote
 from ...errors import InputError
 from ..classes import IGNORED, palette
 from ..coco_records import load_records
 from ..dataset_files import some
 from ..label_files import read_label_file, read_palette
 from ..problems import Problem
-from .class_files import ClassTable
+from .class_files import ClassTable, read_class_file
 from .datasets import CustomDataset, label_records, pair_files
 from .label_coding import LabelCoding
 
 # Label images that tell masks of 0 and 1 from masks of 0 and 255, and how many may be empty.
 _LABELS, _MOST_LABELS = 16, 500
+_PATHS = ("images", "annotations", "classes")
 
 
 def register_custom(cfg: CfgNode) -> None:
@@ -65,6 +67,8 @@ def check_same_classes(names: Iterable[str]) -> None:
 
 
 def _registered(entry: dict) -> dict:
+    CustomDataset.from_entry(entry)  # which says what is wrong with it
+    entry = _with_absolute_paths(entry)
     dataset = CustomDataset.from_entry(entry)
     known = dataset.name in DatasetCatalog
     before = custom_dataset(dataset.name) if known else None
@@ -84,6 +88,14 @@ def _registered(entry: dict) -> dict:
             raise
         MetadataCatalog.get(dataset.name).custom = dataset
     return _with_classes(entry, MetadataCatalog.get(dataset.name))
+
+
+def _with_absolute_paths(entry: dict) -> dict:
+    """Return an entry of ``DATASETS.CUSTOM`` that means the same in any current directory."""
+    paths = {key: entry[key] for key in _PATHS if isinstance(entry.get(key), str) and entry[key]}
+    return entry | {
+        key: path if is_remote(path) else os.path.abspath(path) for key, path in paths.items()
+    }
 
 
 def _with_classes(entry: dict, metadata: Metadata) -> dict:
@@ -152,6 +164,8 @@ def _register_json(dataset: CustomDataset) -> None:
     metadata.set(json_file=dataset.annotations, image_root=dataset.images, evaluator_type="coco")
     if not (dataset.classes or os.path.isfile(dataset.annotations)):
         return
+    if isinstance(dataset.classes, str):
+        read_class_file(dataset.classes)  # an error in it is raised now
     with contextlib.suppress(InputError):  # raised again when the data set is checked
         table = _with_colors(dataset.class_table())
         metadata.set(
