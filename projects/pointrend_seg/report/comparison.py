@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as mask_util
 from detectron2.config import CfgNode
 from detectron2.structures import polygons_to_bitmask
 
-from ..data.annotations import decode_mask
+from ..data.annotations import decode_mask, mask_problem, shown
 from ..data.classes import Classes, known_classes
 from ..data.dataset_files import load_dicts
 from ..data.images.reader import ImageReader
@@ -82,7 +81,8 @@ class SemanticComparison:
         )
         self._contiguous = {number: k for k, number in enumerate(self.classes.ids)}
         self._segments = defaultdict(list)
-        for segment in _read(folder / SEMANTIC_FILE):
+        self._file = folder / SEMANTIC_FILE
+        for segment in _read(self._file, ("file_name", "category_id", "segmentation")):
             self._segments[segment["file_name"]].append(segment)
         records = load_dicts(dataset_name)
         self.records = [r for r in records if r["file_name"] in self._segments]
@@ -97,7 +97,8 @@ class SemanticComparison:
         predicted = np.zeros(labels.shape, np.int64)
         for segment in self._segments[record["file_name"]]:
             class_number = self._contiguous.get(segment["category_id"], segment["category_id"])
-            predicted[mask_util.decode(segment["segmentation"]).astype(bool)] = class_number
+            mask = _decode_predicted(segment, labels.shape, self._file)
+            predicted[mask.astype(bool)] = class_number
         return labels, predicted
 
     def score(self, number: int) -> Score:
@@ -165,9 +166,9 @@ class InstanceComparison:
         )
         contiguous = {number: k for k, number in enumerate(self.classes.ids)}
         self._found = defaultdict(list)
-        for item in _read(
-            next(folder / each for each in INSTANCE_FILES if (folder / each).exists())
-        ):
+        files = (folder / each for each in INSTANCE_FILES)
+        self._file = next(file for file in files if file.exists())
+        for item in _read(self._file, ("image_id", "category_id", "score")):
             if item["score"] >= LEAST_SCORE and "segmentation" in item:
                 number = contiguous.get(item["category_id"], item["category_id"])
                 self._found[item["image_id"]].append({**item, "class": number})
@@ -186,7 +187,7 @@ class InstanceComparison:
             _stack([_decode(a["segmentation"], size) for a in true], size),
             np.array([a["category_id"] for a in true], int),
         ), Objects(
-            _stack([mask_util.decode(item["segmentation"]) for item in found], size),
+            _stack([_decode_predicted(item, size, self._file) for item in found], size),
             np.array([item["class"] for item in found], int),
             np.array([item["score"] for item in found], float),
         )
@@ -287,12 +288,35 @@ def _decode(segmentation: list | dict[str, Any], size: tuple[int, int]) -> np.nd
     return decode_mask(segmentation)
 
 
+def _decode_predicted(item: dict[str, Any], size: tuple[int, ...], file: Path) -> np.ndarray:
+    """Decode the mask of a prediction, (H, W) uint8; its run lengths must be those of the size."""
+    segmentation, place = item["segmentation"], item.get("file_name", item.get("image_id"))
+    problem = mask_problem(segmentation, (size[0], size[1]))
+    if problem or not isinstance(segmentation, dict):
+        found = problem.found if problem else "has polygons, where run lengths are expected"
+        raise InputError(f"{file}: a prediction for {place} {found}. Evaluate again.")
+    return decode_mask(segmentation)
+
+
 def _stack(masks: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     return np.array(masks, bool) if masks else np.zeros((0, *size), bool)
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Read the predictions of an evaluation, dicts with the given keys."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        items = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}. Evaluate again.") from error
+    types: dict[str, Any] = {"file_name": str, "image_id": (int, str), "category_id": int, "score": (int, float)}
+    for number, item in enumerate(items if isinstance(items, list) else [items]):
+        for key in keys:
+            value = item.get(key) if isinstance(item, dict) else None
+            if not isinstance(value, types.get(key, object)) or value is None:
+                raise InputError(
+                    f"{path}: prediction number {number} (from 0) has the {key} {shown(value)}. "
+                    "Evaluate again."
+                )
+    if not isinstance(items, list):
+        raise InputError(f"{path} is no list of predictions. Evaluate again.")
+    return items
