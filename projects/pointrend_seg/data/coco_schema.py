@@ -242,10 +242,11 @@ def _read_annotation(annotation: dict, images: Entries, categories: Entries) -> 
             continue
         before = annotation[key]
         value = read(before)
-        if type(value) is type(before) and (value is before or value == before):
+        computed = key == "area" and value is None
+        if type(value) is type(before) and value == before and not computed:
             continue
         found = f"has the {key} {shown(before)}"
-        if value is None:  # an area
+        if computed:
             del annotation[key]
             repairs.append(Problem("area", found, _OF_THE_MASK, stops=False))
         else:

@@ -16,6 +16,7 @@ from ..config.errors import check_keys, check_pairs, config_error
 from ..config.heads import check_branch
 from ..config.reading import check_literals, is_remote, merge_config_file
 from ..config.tree import value_of
+from ..data.coco_records import use_own_reader
 from ..data.custom.registration import register_custom
 from ..data.input_size import AS_DETECTRON2
 from ..data.synthetic.registration import register_synthetic
@@ -72,6 +73,8 @@ def load_config(
     cfg = adopt_config(cfg)
     use_available_device(cfg)
     register_custom(cfg)
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        use_own_reader(name)
     if cfg.DATASETS.CLASSES_FROM_DATA:
         find_task(cfg).take_classes_from_data(cfg)
     return cfg

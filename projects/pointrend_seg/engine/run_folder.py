@@ -6,6 +6,7 @@ as it was; where there was none, there is none.
 
 import contextlib
 import logging
+import os
 import sys
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -68,7 +69,7 @@ class RunFolder:
         """Write the config and the log so far to ``OUTPUT_DIR``: all processes checked everything.
 
         Args:
-            config_name: file that the config is written to.
+            config_name: file that the config is written to, with absolute paths.
         """
         comm.synchronize()
         folder, rank = Path(cfg.OUTPUT_DIR), comm.get_rank()
@@ -82,7 +83,7 @@ class RunFolder:
         self._log.flush()
         self._log.capacity = 0
         if rank == 0:
-            write_text(folder / config_name, cfg.dump())
+            write_text(folder / config_name, _with_absolute_paths(cfg).dump())
             logger.info("Config saved to %s", folder / config_name)
 
     def __exit__(self, *error: object) -> None:
@@ -98,6 +99,17 @@ class RunFolder:
         for folder in self._made:
             with contextlib.suppress(OSError):  # it has files: of this run, or of another
                 folder.rmdir()
+
+
+def _with_absolute_paths(cfg: CfgNode) -> CfgNode:
+    """Return a config that means the same in any current directory; names and addresses stay."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = os.path.abspath(cfg.OUTPUT_DIR)
+    weights = cfg.get("MODEL", {}).get("WEIGHTS", "")
+    if weights and os.path.exists(weights):
+        cfg.MODEL.WEIGHTS = os.path.abspath(weights)
+    return cfg
 
 
 class _LogFile(logging.FileHandler):

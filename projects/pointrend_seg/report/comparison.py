@@ -308,7 +308,12 @@ def _read(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
         items = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}. Evaluate again.") from error
-    types: dict[str, Any] = {"file_name": str, "image_id": (int, str), "category_id": int, "score": (int, float)}
+    types: dict[str, Any] = {
+        "file_name": str,
+        "image_id": (int, str),
+        "category_id": int,
+        "score": (int, float),
+    }
     for number, item in enumerate(items if isinstance(items, list) else [items]):
         for key in keys:
             value = item.get(key) if isinstance(item, dict) else None
