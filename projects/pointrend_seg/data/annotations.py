@@ -224,9 +224,9 @@ class _Coordinates:
         if self._boxes and self._empty:
             return Problem(
                 "not-pixels",
-                "all of its boxes are empty (of a width or height of 0 or less)",
-                "The likely cause are normalised coordinates that became whole numbers, or boxes "
-                "that were not exported. Boxes are x, y, width, height in pixels.",
+                "all of its boxes have a width or height of 0 (normalised coordinates that became "
+                "whole numbers, or boxes that were not exported?)",
+                "COCO's boxes are x, y, width, height in pixels.",
             )
         by_masks = self._as_corners > 10 * self._as_neither
         by_edges = self._boxes == self._without_mask > 2 and 2 * self._beyond > self._boxes
@@ -256,9 +256,8 @@ def _mask_bounds(segmentation: Any, polygons: list) -> np.ndarray | None:
 def _normalised(what: str) -> Problem:
     return Problem(
         "not-pixels",
-        f"all coordinates of its {what} are between 0 and 1",
-        "The likely cause are normalised coordinates; COCO's are pixels: multiply x by the width "
-        "of the image and y by its height.",
+        f"all coordinates of its {what} are between 0 and 1: they seem to be normalised",
+        "COCO's are pixels: multiply x by the width of the image and y by its height.",
     )
 
 

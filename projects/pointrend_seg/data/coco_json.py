@@ -38,6 +38,7 @@ from .coco_schema import (
     Repairs,
     is_id,
     is_side,
+    other_cases,
     path_problem,
     read_annotations,
     read_entries,
@@ -51,6 +52,7 @@ JSON_TYPES = ("coco", "lvis", "coco_panoptic_seg")
 _KEPT_FILES = 4
 _KEPT_BYTES = 2**24  # of a file; larger ones are let go as soon as their records are made
 _FEW_CROWDS = 0.1  # share of the annotations; 0.01 in COCO
+_KEYS = {"id", "image_id", "category_id", "bbox", "segmentation", "iscrowd", "area"}
 _NO_ID = Problem("duplicate-id", "has no 'id'")
 _SAME_ID = Problem("duplicate-id", "has the id of another annotation")
 _NO_IMAGE = Problem(
@@ -304,7 +306,7 @@ def file_mask_problem(
     problem = mask_problem(segmentation, size)
     if problem is None or lvis or not segmentation or not isinstance(segmentation, list):
         return problem
-    kept = [polygon for polygon in segmentation if not is_degenerate(polygon)]
+    kept = [each for each in segmentation if not (is_degenerate(each) and all_finite(each))]
     problem = mask_problem(kept, size) if kept else None
     return problem or (_SHORT_POLYGON if kept else _NO_POLYGON)
 
@@ -487,6 +489,9 @@ def _wrong_values(annotation: Annotation) -> Iterator[Problem]:
     area = annotation.get("area", 0)
     if type(area) not in (int, float):
         yield Problem("bad-value", f"has the area {shown(area)}; it is a number of pixels")
+    if not annotation.keys() >= _KEYS:
+        for key, other in other_cases(annotation, _KEYS):
+            yield Problem("bad-value", f"has the key {shown(other)} instead of {key!r}")
     keypoints = annotation.get("keypoints")
     if keypoints is not None and not (
         isinstance(keypoints, list) and len(keypoints) % 3 == 0 and all_finite(keypoints)

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeGuard
 
 from PIL import ImageColor
@@ -26,7 +27,6 @@ _SIDE = f"a whole number from 1 to {_LARGEST_SIDE}"
 _SIZE_KEYS = ("height", "width")
 _IMAGE_KEYS = {"id": "duplicate-id", "height": "image-size", "width": "image-size"}
 _CATEGORY_KEYS = {"id": "duplicate-id", "name": "unnamed-class"}
-_ANNOTATION_KEYS = ("id", "image_id", "category_id", "bbox", "segmentation", "iscrowd", "area")
 _OF_THE_MASK = "It is computed from the mask, or from the box of an object without one."
 
 Entries = dict[Any, dict]  # by id
@@ -385,10 +385,18 @@ def unique_names(names: dict[int, str]) -> list[str]:
 
 def _other_key(key: str, entry: dict) -> str:
     """Return a hint at a key that differs from the missing one in case or a letter."""
-    known = (*_IMAGE_KEYS, *_CATEGORY_KEYS, *_ANNOTATION_KEYS, "images", "annotations")
+    known = (*_IMAGE_KEYS, *_CATEGORY_KEYS, "images", "annotations")
     others = [each for each in entry if isinstance(each, str) and each not in known]
     hint = did_you_mean(key, others)
     return f" (it has {hint.removeprefix(' Did you mean ').removesuffix('?')})" if hint else ""
+
+
+def other_cases(entry: dict, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the keys that an entry lacks but has in another case, such as "BBox"."""
+    lower = {each.lower(): each for each in entry if isinstance(each, str)}
+    for key in sorted(keys):
+        if key not in entry and key in lower:
+            yield key, lower[key]
 
 
 def _kind(value: Any) -> str:
