@@ -80,3 +80,21 @@ def test_instance_labels_for_a_semantic_config(mistake, instance_datasets):
 def test_missing_config_file(mistake):
     text = mistake("--config-file", "configs/quick/pointrend_rcnn_R18_FPN.yaml")
     assert "R18_FPN.yaml does not exist. Did you mean configs/quick/pointrend_rcnn_R_18_FPN" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ((), "There is no --config-file, which names the model.* Use for example configs/quick/"),
+        (("--eval-only",), "There is no --config-file"),
+        (("--dry-run",), "There is no --config-file"),
+        (("help",), "There is no --config-file"),
+        (("--train-data", "images", "objects.json"), "There is no --config-file"),
+        ((SEMANTIC[1],), f"Write --config-file {SEMANTIC[1]}"),
+        (("--config-file", ""), "There is no --config-file"),
+        (("--config-file", "configs"), "configs does not exist"),
+    ],
+)
+def test_no_config_file(args, text, mistake):
+    """Detectron2's default model, which would be trained otherwise, takes 14 GB."""
+    assert re.search(text, mistake(*args))

@@ -16,7 +16,7 @@ from ..engine.distributed import START_TIMEOUT, Processes
 from ..engine.run_folder import RunFolder
 from ..engine.stopping import stoppable
 from ..engine.trainer import check_batch_size
-from ..errors import versions
+from ..errors import InputError, versions
 from ..files.names import path_inside
 from .options import add_common_options, add_data_options, add_remote_option, data_opts
 from .running import escape_log_messages, hide_explained_errors
@@ -66,7 +66,21 @@ def launch_options(args: argparse.Namespace) -> dict:
 
 
 def read_config(args: argparse.Namespace, num_processes: int) -> CfgNode:
-    """Load the config of a run, and check that so many processes can share its batch."""
+    """Load the config of a run, and check that so many processes can share its batch.
+
+    Raises:
+        InputError: there is no ``--config-file``, or the config or its data sets are wrong.
+    """
+    if not args.config_file:
+        given = next((each for each in args.opts if each.endswith((".yaml", ".yml"))), "")
+        raise InputError(
+            f"There is no --config-file. Write --config-file {given}."
+            if given
+            else "There is no --config-file, which names the model to train or evaluate. Use for "
+            "example configs/quick/pointrend_rcnn_R_18_FPN.yaml (instances), "
+            "configs/quick/pointrend_deeplabv3_R_18_OS16.yaml (semantic), or the config.yaml of a "
+            "training."
+        )
     cfg = load_config(
         args.config_file,
         [*data_opts(args), *args.opts],

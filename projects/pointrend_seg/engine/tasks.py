@@ -18,11 +18,13 @@ from detectron2.modeling import (
 from torch import Tensor, nn
 
 from ..config.tree import value_of
+from ..data.checks.contents import check_contents, warn_of_shared_images
 from ..data.checks.instance import check_instance_dataset
 from ..data.checks.semantic import check_sem_seg_dataset
 from ..data.class_counts import take_classes_from_data
 from ..data.classes import Classes, known_classes
 from ..data.custom.registration import check_custom, check_same_classes
+from ..data.images.reader import ImageReader
 from ..data.mappers.instance import InstanceMapper
 from ..data.mappers.semantic import SemanticMapper
 from ..errors import InputError
@@ -59,6 +61,7 @@ class Task(ABC):
         self._check_labels(cfg, name, is_train)
         if not is_train:
             check_machines(name)
+            warn_of_shared_images(name, cfg.DATASETS.TRAIN)
 
     @abstractmethod
     def _check_labels(self, cfg: CfgNode, name: str, is_train: bool) -> None:
@@ -104,6 +107,8 @@ class SemanticTask(Task):
     def _check_labels(self, cfg: CfgNode, name: str, is_train: bool) -> None:
         head = cfg.MODEL.SEM_SEG_HEAD
         check_sem_seg_dataset(name, head.NUM_CLASSES, head.IGNORE_VALUE)
+        reader = ImageReader.from_config(cfg)
+        check_contents(name, reader=reader, semantic=True, is_train=is_train)
 
     def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> Any:
         return SemanticMapper(cfg, is_train=is_train)
@@ -143,6 +148,8 @@ class InstanceTask(Task):
             )
         classes, masks = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.MASK_ON
         check_instance_dataset(name, classes, masks, is_train=is_train)
+        reader = ImageReader.from_config(cfg)
+        check_contents(name, reader=reader, semantic=False, is_train=is_train, masks=masks)
 
     def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> Any:
         return InstanceMapper(cfg, is_train=is_train)

@@ -9,6 +9,7 @@ from typing import Any
 
 from detectron2.data import MetadataCatalog
 
+from ...config.reading import is_remote
 from ...errors import InputError
 from ...files.progress import progress_bar
 from ..annotations import Record, checked_annotations
@@ -61,6 +62,7 @@ def survey_datasets(
         jobs, survey_image, class_names = _open(name, semantic, survey)
         survey_image = partial(survey_image, reader=reader or ImageReader())
         counts = dict.fromkeys(range(len(class_names)), (0, 0))
+        jobs = [job for job in jobs if not is_remote(job.image or "")]
         looked_at = jobs if most is None else evenly(jobs, most)
         for found, path in _survey_images(looked_at, survey_image, workers, progress):
             _merge(found, path, name, survey, digests, counts)
