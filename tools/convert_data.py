@@ -41,6 +41,7 @@ def _instance_masks(args: argparse.Namespace) -> Source:
     )
 
 
+SMALL = 48  # pixels: with a lower median, the config for small objects is proposed
 FORMATS: dict[str, Callable[[argparse.Namespace], Source]] = {
     "instance-masks": _instance_masks,
     "labelme": lambda args: labelme.find(args.labels, args.images),
@@ -93,6 +94,12 @@ def parser() -> argparse.ArgumentParser:
         default=0,
         help="number of pixels that neighbouring tiles share (default 0)",
     )
+    parser.add_argument(
+        "--pixel-range",
+        default="percentile",
+        metavar="RULE",
+        help="with --tile: how images of more than 8 bits are scaled, as INPUT.PIXEL_RANGE",
+    )
     parser.add_argument("--link", action="store_true", help="link images instead of copying them")
     add_common_options(parser)
     return parser
@@ -110,6 +117,7 @@ def main(argv: list[str] | None = None) -> None:
         seed=args.seed,
         tile=args.tile,
         overlap=args.overlap,
+        pixel_range=args.pixel_range,
         link=args.link,
         progress=True,
     )
@@ -119,9 +127,12 @@ def main(argv: list[str] | None = None) -> None:
         data += [f"--{split}-data", f"{args.output}/images", f"{args.output}/{split}.json"]
     print(f"\ncheck_data {' '.join(data)}")
     check_data.main(["--workers", "1", *data])
+    config = "pointrend_rcnn_R_18_FPN"
+    if written.median_side() < SMALL:
+        config += "_small"
     print(
-        "Next, train:\n    python tools/train_net.py --config-file "
-        "configs/quick/pointrend_rcnn_R_18_FPN.yaml \\\n"
+        "Next, train:\n    python tools/train_net.py "
+        f"--config-file configs/quick/{config}.yaml \\\n"
         f"        {' '.join(data)} \\\n"
         f"        --classes-from-data OUTPUT_DIR {args.output}/model"
     )

@@ -1,4 +1,4 @@
-"""Steps that both demos share: the environment, synthetic data, training that can be continued."""
+"""Steps that the demos share: the environment, synthetic data, training that can be continued."""
 
 import argparse
 import hashlib
@@ -35,11 +35,14 @@ def make_data(root: Path, *, layout: str, train: int, val: int, seed: int) -> No
     subprocess.run([*command, "--train", str(train), "--val", str(val)], check=True)
 
 
-def train(output: Path, config: Path, opts: tuple[str, ...] = ()) -> float | None:
+def train(
+    output: Path, config: Path, opts: tuple[str, ...] = (), data: tuple[str, ...] = ()
+) -> float | None:
     """Train, continue an interrupted training of the same config, or do nothing if it is done.
 
     Args:
         opts: KEY, VALUE, KEY, VALUE, …, as for train_net.py.
+        data: options of train_net.py that name data sets.
 
     Returns:
         seconds of training and evaluation; None if they were interrupted.
@@ -48,7 +51,7 @@ def train(output: Path, config: Path, opts: tuple[str, ...] = ()) -> float | Non
 
     stamp, done = output / "config.sha256", output / "seconds.json"
     text = load_config(str(config), list(opts)).dump()
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256("\n".join([text, *data]).encode()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir(parents=True)
@@ -59,7 +62,7 @@ def train(output: Path, config: Path, opts: tuple[str, ...] = ()) -> float | Non
     interrupted = (output / "last_checkpoint").exists()
     start = time.monotonic()
     command = [sys.executable, str(ROOT / "tools" / "train_net.py"), "--resume"]
-    command += ["--config-file", str(config), *opts, "OUTPUT_DIR", str(output)]
+    command += ["--config-file", str(config), *data, *opts, "OUTPUT_DIR", str(output)]
     subprocess.run(command, check=True)
     seconds = None if interrupted else round(time.monotonic() - start)
     done.write_text(json.dumps(seconds))

@@ -7,6 +7,7 @@ import sys
 import cv2
 import pytest
 
+import demo_micrograph
 from tool_runs import REPOSITORY
 
 
@@ -41,3 +42,22 @@ def test_the_instance_demo_shows_what_pointrend_gains(tmp_path):
     assert pointrend["boundary"] >= baseline["boundary"] + 3
     assert pointrend["segm"] > baseline["segm"]
     assert abs(pointrend["bbox"] - baseline["bbox"]) < 8  # the same boxes, or nearly
+
+
+@pytest.mark.slow
+def test_nuclei_of_the_micrograph_are_found(tmp_path):
+    """With the default options of predict.py, also in the part that was not trained on."""
+    try:
+        demo_micrograph.fetch(tmp_path)
+    except SystemExit as offline:
+        pytest.skip(str(offline))
+    command = [sys.executable, "tools/demo_micrograph.py", "--output", str(tmp_path)]
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["whole"]["found"] + summary["whole"]["missed"] == 125
+    assert summary["whole"]["F1"] >= 0.9
+    assert summary["held out"]["F1"] >= 0.8
+    metrics = json.loads((tmp_path / "model" / "metrics.json").read_text().splitlines()[-1])
+    assert metrics["segm/F1"] >= 75
+    for name in ("micrograph.jpg", "result.jpg"):
+        assert cv2.imread(str(tmp_path / name)).shape[1] >= 1024

@@ -1,6 +1,7 @@
 """Instance masks become objects, exact to the pixel; what is no instance mask is refused."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -141,8 +142,9 @@ def test_the_same_seed_gives_the_same_split(tmp_path):
     assert splits[0] == splits[1] != splits[2]
 
 
-def test_tiles_share_no_pixel_and_keep_all_of_them(tmp_path):
+def test_tiles_share_no_pixel_and_are_scaled_as_the_whole_image(tmp_path):
     pixels = np.arange(40 * 100, dtype=np.uint16).reshape(40, 100) * 16
+    eight_bits = np.clip((pixels / 16 - 40) / (3991 - 40) * 255, 0, 255)  # percentiles 1 and 99.8
     labels = np.kron(np.arange(1, 11).reshape(2, 5), np.ones((20, 20))).astype(np.uint16)
     image = save(tmp_path / "i.tif", pixels)
     source = find(image, save(tmp_path / "m.tif", labels), category="cell")
@@ -154,10 +156,9 @@ def test_tiles_share_no_pixel_and_keep_all_of_them(tmp_path):
             tile = cv2.imread(
                 str(tmp_path / "out/images" / each["file_name"]), cv2.IMREAD_UNCHANGED
             )
-            assert tile.dtype == np.uint16 and tile.shape == (16, 16)
-            y, x = np.divmod(int(tile[0, 0]) // 16, 100)
-            assert np.array_equal(tile, pixels[y : y + 16, x : x + 16])
-            assert each["file_name"] == f"i_x{x}_y{y}.png"
+            assert tile.dtype == np.uint8 and tile.shape == (16, 16)
+            x, y = map(int, re.fullmatch(r"i_x(\d+)_y(\d+).png", each["file_name"]).groups())
+            assert np.abs(tile - eight_bits[y : y + 16, x : x + 16]).max() < 0.6
             seen[y : y + 16, x : x + 16] |= bit
             part = labels[y : y + 16, x : x + 16]
             own = [m for m, a in zip(masks, content["annotations"], strict=True)
@@ -168,6 +169,23 @@ def test_tiles_share_no_pixel_and_keep_all_of_them(tmp_path):
                 if (part == v).sum() >= 10
             }
     assert (seen[:, :64] == 1).all() and (seen[:, 64:] == 2).all()
+
+
+def test_tiles_of_colours_and_palettes_and_a_fixed_range(tmp_path):
+    colors = np.zeros((20, 40, 3), np.uint8)
+    colors[:, :20], colors[:, 20:] = (10, 120, 240), (240, 10, 120)  # BGR
+    picture = Image.fromarray(colors[:, :, ::-1]).convert("P", palette=Image.Palette.ADAPTIVE)
+    picture.save(tmp_path / "p.png")
+    cv2.imwrite(str(tmp_path / "c.png"), colors)
+    cv2.imwrite(str(tmp_path / "r.png"), colors.astype(np.uint16) * 16)
+    masks = save(tmp_path / "m.png", np.ones((20, 40), np.uint8))
+    for name in "cpr":
+        source = find(tmp_path / f"{name}.png", masks, category="cell")
+        folder = tmp_path / f"out_{name}"
+        write_dataset(source, folder, tile=20, val_share=0.5, pixel_range="0..4080")
+        for x in (0, 20):
+            tile = cv2.imread(str(folder / f"images/{name}_x{x}_y0.png"))
+            assert np.array_equal(tile, colors[:, x : x + 20])
 
 
 @pytest.mark.parametrize(

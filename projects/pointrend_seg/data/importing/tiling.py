@@ -99,6 +99,5 @@ def cut_objects(
 
 
 def tile_name(name: str, window: Window) -> str:
-    """Return the name of a tile, such as ``a_x128_y0.png`` for one of ``a.png``."""
-    stem, extension = os.path.splitext(name)
-    return f"{stem}_x{window.x0}_y{window.y0}{extension}"
+    """Return the name of a tile, such as ``a_x128_y0.png`` for one of ``a.tif``."""
+    return f"{os.path.splitext(name)[0]}_x{window.x0}_y{window.y0}.png"

@@ -12,11 +12,13 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ...config.keys import KEYS
 from ...errors import InputError
 from ...files.atomic import write_text
 from ...files.names import path_inside
@@ -40,12 +42,18 @@ class Written:
         images, objects: their number by split.
         empty: number of objects that cover no pixel and were left out.
         in_parts: images of one object that consists of several parts.
+        sides: the longer side of each object's box, in pixels.
     """
 
     images: dict[str, int] = field(default_factory=dict)
     objects: dict[str, int] = field(default_factory=dict)
     empty: int = 0
     in_parts: list[str] = field(default_factory=list)
+    sides: list[float] = field(default_factory=list)
+
+    def median_side(self) -> float:
+        """Return the median of ``sides``."""
+        return median(self.sides)
 
 
 def write_dataset(
@@ -56,6 +64,7 @@ def write_dataset(
     seed: int = 0,
     tile: int | None = None,
     overlap: int = 0,
+    pixel_range: str = "percentile",
     link: bool = False,
     progress: bool = False,
 ) -> Written:
@@ -71,6 +80,9 @@ def write_dataset(
             splits of its own. Of a single image with ``tile``, it is a part at one side.
         tile: cut images into tiles of this height and width.
         overlap: number of pixels that neighbouring tiles share.
+        pixel_range: as ``INPUT.PIXEL_RANGE``: how images of more than 8 bits are scaled before
+            they are cut into tiles, which have 8 bits. Tiles that kept their values would be
+            scaled in training each by itself, unlike the whole image in prediction.
         link: make symbolic links to the images instead of copies.
         progress: show a progress bar.
 
@@ -83,7 +95,9 @@ def write_dataset(
         raise InputError(f"The folder {output} is not empty. Choose another --output.")
     if tile is not None and overlap >= tile:
         raise InputError(f"The overlap ({overlap}) must be smaller than the tile ({tile}).")
+    KEYS["INPUT.PIXEL_RANGE"].check(pixel_range)
     splits = _split(source.images, val_share, seed, tile)
+    reader = ImageReader(pixel_range)
     unfinished = output.with_name(f"{output.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -94,7 +108,9 @@ def write_dataset(
             for split, images in splits.items():
                 content = _Content(written)
                 for image, share in images:
-                    for entry in _entries(image, share, unfinished, tile, overlap, link, written):
+                    for entry in _entries(
+                        image, share, unfinished, tile, overlap, reader, link, written
+                    ):
                         content.add(*entry)
                     bar.update()
                 contents[split] = content
@@ -137,11 +153,13 @@ class _Content:
             self.names.append(item.category)
             exact = region is item.mask or isinstance(item.mask, Region)
             mask = region.run_lengths(height, width) if exact else item.mask
+            box = _box(region)
+            self._written.sides.append(max(box[2:]))
             self.annotations.append(
                 {
                     "id": len(self.annotations) + 1,
                     "image_id": image["id"],
-                    "bbox": _box(region),
+                    "bbox": box,
                     "area": area,
                     "iscrowd": int(item.is_crowd),
                     "segmentation": mask,
@@ -196,6 +214,7 @@ def _entries(
     folder: Path,
     tile: int | None,
     overlap: int,
+    reader: ImageReader,
     link: bool,
     written: Written,
 ) -> Iterator[Entry]:
@@ -216,12 +235,14 @@ def _entries(
     area = Window(0, 0, width, height)
     if part[0]:
         area = split_area(height, width, tile, part[1])[SPLITS.index(part[0])]
-    pixels = ImageReader().numbers(image.path)
+    pixels = reader.read(image.path, "BGR")
+    if (pixels == pixels[:, :, :1]).all():  # grey
+        pixels = pixels[:, :, 0]
     for window in windows(area, tile, overlap):
         name = tile_name(image.name, window)
         target = path_inside(folder, f"images/{name}")
         target.parent.mkdir(parents=True, exist_ok=True)
-        name = _save(folder, name, pixels[window.y0 : window.y1, window.x0 : window.x1])
+        _save(folder, name, pixels[window.y0 : window.y1, window.x0 : window.x1])
         parts = [
             (ImportedObject(item.category, region, item.is_crowd), region)
             for item, region in cut_objects(objects, window)
@@ -243,17 +264,11 @@ def _size(path: str) -> Size:
     return size
 
 
-def _save(folder: Path, name: str, pixels: np.ndarray) -> str:
-    """Write a tile without loss: PNG, or TIFF for what PNG cannot hold. Return its name."""
-    extension = ".png" if pixels.dtype in (np.uint8, np.uint16) else ".tif"
-    name = os.path.splitext(name)[0] + extension
-    if pixels.ndim == 3:  # OpenCV writes BGR
-        pixels = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
-    encoded, content = cv2.imencode(extension, pixels)
-    if not encoded:
-        raise InputError(f"Tiles of type {pixels.dtype} cannot be written. Save the image as PNG.")
+def _save(folder: Path, name: str, pixels: np.ndarray) -> None:
+    """Write a tile, (H, W) or (H, W, 3) BGR uint8, as PNG."""
+    encoded, content = cv2.imencode(".png", pixels)
+    assert encoded
     (folder / "images" / name).write_bytes(content.tobytes())
-    return name
 
 
 def _parts(region: Region) -> int:
