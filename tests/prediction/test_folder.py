@@ -363,3 +363,96 @@ def test_what_is_no_file_is_named_and_stops_nothing(predict, images, tmp_path):
         "sliver.png: The image is 20000 x 1 (width x height): scaled down",
     ):
         assert text in err
+
+
+def test_frames_are_predicted_as_images(predict, models, images, tmp_path):
+    frames = [Image.new("RGB", (60, 40), color) for color in ("red", "white", "navy")]
+    for name in ("b.gif", "c.tif", "d.webp", "e.png"):
+        frames[0].save(images / name, save_all=True, append_images=frames[1:])
+    frames[0].save(images / "one.gif")
+    status, out, _ = predict("semantic", "--batch-size", "2", "--points")
+    assert status == 0 and "15 predicted" in out
+    written = files(tmp_path / "out/labels")
+    parts = [f"{name}/{number:06d}.png" for name in "bcde" for number in range(3)]
+    assert written == sorted(["a.png", "sub/a.png", "one.png", *parts])
+    assert (tmp_path / "out/pictures/c/000002.points-1.png").exists()
+    predictor = Predictor(str(models["semantic"][1]), models["semantic"][3])
+    for number, frame in enumerate(frames):
+        expected = 10 * (predictor(frame)["sem_seg"].argmax(0).numpy() + 1)
+        for name in "ce":
+            found = np.asarray(Image.open(tmp_path / f"out/labels/{name}/{number:06d}.png"))
+            assert np.array_equal(found, expected)
+    (tmp_path / "out/labels/c/000001.png").unlink()
+    status, out, _ = predict("semantic", "--skip-existing", "--points")
+    assert "1 predicted, 14 were there already" in out
+
+
+def test_a_broken_frame_keeps_those_before_it(predict, images, tmp_path):
+    frames = [Image.effect_noise((60, 40), sigma) for sigma in (10, 20, 30)]
+    frames[0].save(images / "b.tif", save_all=True, append_images=frames[1:], compression="raw")
+    content = (images / "b.tif").read_bytes()
+    (images / "b.tif").write_bytes(content[:-1000] if content[4] < 60 else content)
+    status, out, err = predict("semantic", "--no-pictures")
+    assert (status, "Traceback" in err) in ((0, False), (1, False))
+    assert {"labels/a.png", "labels/sub/a.png"} <= set(files(tmp_path / "out"))
+
+
+def test_files_of_other_types_are_counted(predict, images, tmp_path):
+    for name in ("a.txt", "sub/b.TXT", "c.csv", "noext"):
+        (images / name).write_text("x")
+    status, out, _ = predict("semantic", "--no-pictures")
+    assert status == 0
+    assert "4 files of other types were left out: .txt 2, .csv 1, without an extension 1." in out
+    status, out, _ = predict("semantic", "--no-pictures", source=images / "a.png")
+    assert "left out" not in out
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only/a.txt").touch()
+    status, _, err = predict("semantic", source=tmp_path / "only")
+    assert status == 2
+    assert "no image or video there (1 file of another type was left out: .txt 1)" in err
+
+
+@pytest.mark.parametrize("name", ["b.GIF", "b.jfif", "b.ppm", "b.PGM", "b.avif", "b.jp2", "b.bmp"])
+def test_extensions(predict, images, tmp_path, name):
+    kind = "JPEG" if name.endswith("jfif") else None
+    Image.new("L" if name.endswith("PGM") else "RGB", (60, 40)).save(images / name, kind)
+    status, out, _ = predict("semantic", "--no-pictures")
+    assert status == 0 and "3 predicted" in out
+    assert (tmp_path / "out/labels/b.png").exists()
+
+
+def test_a_wrong_extension_is_read_by_its_content(predict, images, tmp_path):
+    Image.new("RGB", (60, 40)).save(images / "b.png", "JPEG")
+    Image.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60)).save(images / "c.jpg", "TIFF")
+    status, out, _ = predict("semantic", "--no-pictures")
+    assert status == 0 and "4 predicted" in out
+
+
+@pytest.mark.parametrize("stage", ["predict", "prepare_rgb"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        torch.cuda.OutOfMemoryError("CUDA out of memory."),
+    ],
+)
+def test_one_image_without_memory_ends_no_run(models, images, tmp_path, monkeypatch, stage, error):
+    """Those that it shares a batch with are predicted."""
+    Image.new("RGB", (30, 20)).save(images / "b.png")
+    predictor = Predictor(str(models["semantic"][1]), models["semantic"][3], batch_size=3)
+    original = getattr(predictor, stage)
+
+    def fails(given):
+        sizes = [(each["height"], each["width"]) for each in given] if stage == "predict" else []
+        if (20, 30) in sizes or (stage != "predict" and given.shape[:2] == (20, 30)):
+            raise error
+        return original(given)
+
+    monkeypatch.setattr(predictor, stage, fails)
+    output = OutputFolder(tmp_path / "out", predictor.classes, semantic=True, contiguous=True)
+    sources = find_sources([str(images)])
+    outcome = predict_images(predictor, sources, output, visualizations=Visualizations(False))
+    assert outcome.predicted == 2 and len(outcome.errors) == 1
+    assert outcome.errors[0].startswith(str(images / "b.png") + ": the memory is not enough")
+    assert files(tmp_path / "out") == ["labels/a.png", "labels/sub/a.png"]

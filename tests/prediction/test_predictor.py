@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultPredictor
@@ -215,6 +216,48 @@ def test_values_of_every_type(configs, value, kind):
     assert seen.dtype == torch.float32 and (seen - value).abs().max() < 1e-3
 
 
+def test_what_holds_more_than_8_bits_is_scaled_alike(configs, tmp_path):
+    """A file, its array, tensor and PIL image are one input; so are views and big-endian."""
+    values = np.random.default_rng(0).integers(0, 200, (24, 36), dtype=np.uint16)
+    color = np.stack([values, values // 2, values + 90], axis=2)
+    predictor = Predictor(configs["semantic"], channel_order="RGB")
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    tifffile.imwrite(tmp_path / "c.tif", color, photometric="rgb")
+    for name, array in (("a.tif", values), ("c.tif", color)):
+        expected = predictor.rgb_pixels(tmp_path / name)
+        assert expected.max() == 255 and expected.min() == 0
+        same = [array, array.astype(">u2"), array.astype(np.int32), array.astype(np.uint32)]
+        same += [np.ascontiguousarray(array[::-1])[::-1]]
+        if array.ndim == 3:
+            same += [torch.from_numpy(array.transpose(2, 0, 1).astype(np.int16))]
+            same += [np.dstack([array, np.full((24, 36), 65535, np.uint16)])]  # alpha
+        else:
+            same += [Image.open(tmp_path / name), array[:, :, None]]
+            same += [Image.fromarray(array.astype(np.float32))]
+        for each in same:
+            assert np.array_equal(predictor.rgb_pixels(each), expected)
+
+
+def test_arrays_of_floats(configs, tmp_path):
+    """They are 0 to 255, as `DefaultPredictor` takes them, unless a range is given."""
+    values = np.random.default_rng(0).normal(0.5, 0.2, (24, 36)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    for rule in ("percentile", "full", "-1..2"):
+        predictor = Predictor(configs["semantic"], pixel_range=rule)
+        expected = predictor.rgb_pixels(tmp_path / "a.tif")
+        assert np.array_equal(predictor.rgb_pixels(values), expected)
+        tensor = torch.from_numpy(values)[None].expand(3, -1, -1)
+        assert np.array_equal(predictor.rgb_pixels(tensor), expected)
+    plain = Predictor(configs["semantic"])
+    bright = (values.clip(0, 1) * 255).astype(np.float32)
+    assert plain.rgb_pixels(bright).dtype == np.float32
+    assert np.array_equal(plain.rgb_pixels(bright)[:, :, 0], bright)
+    with pytest.raises(InputError, match=r"scales it"):
+        plain.prepare(values * 1000)
+    with pytest.raises(InputError, match="INPUT.PIXEL_RANGE is 'half'; it is 'percentile'"):
+        Predictor(configs["semantic"], pixel_range="half")
+
+
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
@@ -224,6 +267,8 @@ def test_values_of_every_type(configs, value, kind):
         (np.full((4, 5, 3), 300), "values from 300 to 300"),
         (np.full((4, 5, 3), np.nan), "values from nan"),
         (np.zeros((4, 5, 3), bool), "an array of bool"),
+        (np.zeros((4, 5, 3), np.complex64), "an array of complex64"),
+        (np.zeros((4, 5, 3), object), "an array of object"),
         (np.full((4, 5, 3), -1), "values from -1 to -1"),
         (np.full((4, 5, 3), 255.5), "values from 255.5 to 255.5"),
         (np.ones((4, 5, 3)), r"values from 1 to 1 \(multiply it by 255\)"),

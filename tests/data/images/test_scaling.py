@@ -28,6 +28,12 @@ def test_percentiles_are_those_of_all_channels():
 
 
 @pytest.mark.parametrize("kind", ["int8", "int16", "int32", "float32"])
+def test_grey_as_three_channels_is_scaled_alike(kind):
+    values = np.random.default_rng(0).normal(0, 50, (31, 17)).astype(kind)
+    assert value_range(values) == value_range(np.stack([values] * 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16", "int32", "float32"])
 def test_negative_values(kind):
     values = np.array([[-100, -50, 0, 50, 100]], kind)
     assert value_range(values) == (-100, 100)

@@ -17,7 +17,7 @@ import numpy as np
 from ...config.pixel_range import PIXEL_RANGES, fixed_range
 from ...errors import InputError
 
-PERCENTILES = (1.0, 99.8)
+_PERMILLES = (10, 998)
 _BLOCK = 2**22  # values that are handled at once
 _SAMPLE = 2**24  # the most values that percentiles of wide types are taken of
 
@@ -65,8 +65,9 @@ def value_range(
         known, counts = known[is_data], counts[is_data]
     if not len(known):
         return None
-    ranks = np.round(np.array(PERCENTILES) / 100 * (counts.sum() - 1))
-    low, high = known[np.searchsorted(counts.cumsum(), ranks, side="right")].tolist()
+    # the least values that so many pixels do not exceed; repeated channels change nothing
+    shares = [-(-int(counts.sum()) * permille // 1000) for permille in _PERMILLES]
+    low, high = known[np.searchsorted(counts.cumsum(), shares)].tolist()
     if low == high:  # few pixels differ
         low, high = known[[0, -1]].tolist()
     return (float(low), float(high)) if low < high else None
