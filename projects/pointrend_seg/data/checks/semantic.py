@@ -25,7 +25,8 @@ from ..dataset_files import (
     local,
     some,
 )
-from ..labels import read_labels
+from ..label_files import read_label_file
+from ..problems import Problem
 
 _BINARY_SAMPLES = 8
 _HOW_TO_REGISTER = (
@@ -152,7 +153,8 @@ def _by_stem(folder: str, names: Iterable[str]) -> dict[str, str]:
 def _warn_of_255_masks(name: str, label_files: Sequence[str]) -> None:
     """Warn if labels have only 0 and 255, since 255 is ignored and nothing would be learned."""
     sample = evenly(label_files, _BINARY_SAMPLES)
-    maps = [read_labels(path) for path in sample]
+    files = [read_label_file(path) for path in sample]  # problems are found where they are read
+    maps = [each.values for each in files if not isinstance(each, Problem)]
     if any(((m != 0) & (m != 255)).any() for m in maps) or not any((m == 255).any() for m in maps):
         return
     logging.getLogger(__name__).warning(
