@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 r"""Predict on images, folders and videos.
 
-    python tools/predict.py --config-file output/config.yaml --weights output/model_final.pth \
+    python tools/predict.py --config-file output/config.yaml \
         --input images/ 'more/*.jpg' clip.mp4 --output predictions
 
 For each image, write a picture and the prediction: a label image for a semantic model, a JSON file
@@ -26,9 +26,11 @@ from pointrend_seg.command_line.options import (
 from pointrend_seg.command_line.running import FoundProblems, run_tool
 from pointrend_seg.errors import InputError, printable
 from pointrend_seg.prediction import Predictor
+from pointrend_seg.prediction.exports import EXPORTS, check_exports, export
 from pointrend_seg.prediction.folder import predict_images
 from pointrend_seg.prediction.inputs import find_sources, left_out
 from pointrend_seg.prediction.outputs import OutputFolder
+from pointrend_seg.prediction.predictor import DEFAULT_CONFIDENCE
 from pointrend_seg.prediction.video import predict_video
 from pointrend_seg.prediction.visualizations import Visualizations
 
@@ -40,7 +42,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config-file", required=True, help="e.g. the config.yaml written by training"
     )
-    parser.add_argument("--weights", help="checkpoint (default: MODEL.WEIGHTS)")
+    parser.add_argument(
+        "--weights",
+        help="checkpoint (default: the last of the training that wrote the config.yaml, or "
+        "MODEL.WEIGHTS)",
+    )
     parser.add_argument(
         "--input", nargs="+", required=True, help="images, folders, quoted patterns, videos"
     )
@@ -48,8 +54,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--confidence",
         type=number(0, 1),
-        default=0.5,
-        help="minimum score of an object (default 0.5)",
+        help=f"minimum score of an object (default {DEFAULT_CONFIDENCE})",
     )
     parser.add_argument(
         "--max-size",
@@ -98,6 +103,21 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--compare", action="store_true", help="draw coarse and refined side by side"
     )
+    parser.add_argument(
+        "--export",
+        nargs="+",
+        choices=EXPORTS,
+        default=[],
+        metavar="FORMAT",
+        help=f"also write the results for other programs: {', '.join(EXPORTS)}",
+    )
+    parser.add_argument(
+        "--simplify",
+        type=number(0, 1000),
+        default=0,
+        metavar="PIXELS",
+        help="how far polygons of --export may be from the outlines (default 0, exact)",
+    )
     parser.add_argument("--no-pictures", action="store_true", help="write results only")
     parser.add_argument(
         "--skip-existing", action="store_true", help="skip images that have results"
@@ -111,6 +131,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     sources = find_sources(args.input, output=args.output)
+    export_formats = list(dict.fromkeys(args.export))
     predictor = Predictor(
         args.config_file,
         args.weights,
@@ -124,6 +145,7 @@ def main(argv: list[str] | None = None) -> None:
         overlap=args.overlap,
         allow_remote=args.allow_remote_config,
     )
+    check_exports(export_formats, semantic=predictor.is_semantic)
     output = OutputFolder(
         args.output,
         predictor.classes,
@@ -150,6 +172,10 @@ def main(argv: list[str] | None = None) -> None:
     if not predictor.is_semantic:
         print(f"objects of all images: {output.write_summary()}")
     skipped = f", {outcome.skipped} were there already" if args.skip_existing else ""
+    for path in export(
+        output.images(), export_formats, output.folder, output.categories(), args.simplify
+    ):
+        print(f"exported: {path}")
     print(f"{args.output}: {outcome.predicted} predicted{skipped}")
     if others := left_out(args.input, output=args.output):
         print(f"{printable(others)}.")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pointrend_seg.data.classes import Classes, palette
 from pointrend_seg.errors import InputError
-from pointrend_seg.prediction.outputs import OutputFolder, save_png, to_cpu
+from pointrend_seg.prediction.outputs import OutputFolder, save_image, to_cpu
 from pointrend_seg.prediction.visualizations import Visualizations, draw_overlay
 
 
@@ -67,9 +67,11 @@ def test_objects_without_masks(tmp_path):
         (2, "b.jpg"),
     ]
     assert content["annotations"] == [
-        {"id": 1, "image_id": 2, "category_id": 70000, "bbox": [-1, 1, 4, 8],
+        {"id": 1, "image_id": 2, "category_id": 70000,
+         "category_name": "class 70000", "bbox": [-1, 1, 4, 8],
          "score": pytest.approx(0.9)},
-        {"id": 2, "image_id": 2, "category_id": -5, "bbox": [2, 0, 2, 2],
+        {"id": 2, "image_id": 2, "category_id": -5,
+         "category_name": "class -5", "bbox": [2, 0, 2, 2],
          "score": pytest.approx(0.6)},
     ]  # fmt: skip
     assert [each["id"] for each in content["categories"]] == [-5, 70000]
@@ -92,7 +94,7 @@ def test_boxes_are_drawn_without_masks():
     ],
 )
 def test_pictures_are_written_as_they_are(tmp_path, picture):
-    save_png(tmp_path / "new/folder/a.png", picture)
+    save_image(tmp_path / "new/folder/a.png", picture)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "new/folder/a.png")), picture)
 
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.progress import progress_bar
-from .inputs import Source
-from .outputs import OutputFolder, save_png, to_cpu
+from .inputs import Source, batched
+from .outputs import OutputFolder, save_image, to_cpu
 from .predictor import Predictor
 from .visualizations import Visualizations, draw_overlay
 
@@ -76,6 +76,7 @@ def predict_images(
         if not (skip_existing and _is_done(source, output, visualizations)):
             return False
         outcome.skipped += 1
+        output.keep(source.name, source.file_name, source.path)
         return True
 
     def pending() -> Iterator[tuple[Source, np.ndarray | None]]:
@@ -129,11 +130,11 @@ def predict_images(
         with _naming(source):
             if visualizations.overlay:
                 picture = draw_overlay(image, prediction, predictor.classes)
-                save_png(output.picture_path(source.name), picture)
+                save_image(output.picture_path(source.name), picture)
             for suffix, draw in drawings.items():
-                save_png(output.picture_path(source.name, suffix), draw())
+                save_image(output.picture_path(source.name, suffix), draw())
             # last: it marks the image as done
-            output.write(source.name, source.file_name, prediction)
+            output.write(source.name, source.file_name, prediction, source.path)
 
     with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers:
         ahead = 2 * threads + predictor.batch_size
@@ -171,13 +172,6 @@ def _naming(source: Source) -> Iterator[None]:
         raise InputError(
             f"{source.path}: the memory is not enough for this image. Use --tile or --max-size."
         ) from error
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield lists of ``size`` items; the last may be shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def _is_done(source: Source, output: OutputFolder, visualizations: Visualizations) -> bool:

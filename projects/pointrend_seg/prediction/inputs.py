@@ -5,10 +5,14 @@ import glob
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 from ..data.custom.datasets import IMAGE_EXTENSIONS
 from ..errors import InputError
 from .outputs import WRITTEN
+
+T = TypeVar("T")
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
@@ -50,7 +54,7 @@ def find_sources(inputs: list[str], *, output: str = "") -> list[Source]:
         if not found:
             others = left_out([given], output=output)
             raise InputError(
-                f"--input {given}: no image or video there{others and f' ({others})'}. Expected a "
+                f"{given}: no image or video there{others and f' ({others})'}. Expected a "
                 f"file, a folder or a pattern of {', '.join(IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)}, "
                 f"in {os.getcwd()}."
             )
@@ -99,6 +103,13 @@ def _is_below(path: str, folder: str) -> bool:
 
 def _is_read(path: str) -> bool:
     return path.lower().endswith(IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield lists of ``size`` items; the last may be shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
 def _paths(given: str) -> list[str]:

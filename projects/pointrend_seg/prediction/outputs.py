@@ -3,22 +3,23 @@
     DIR/pictures/NAME.png       the prediction drawn over the image
     DIR/labels/NAME.png         semantic models: the class of each pixel
     DIR/objects/NAME.json       instance models: the objects of one image
-    DIR/predictions.json        instance models: the objects of all images, in COCO format
+    DIR/predictions.json        instance models: the objects of a run's images, in COCO format
 
 A file gets its name only when it is complete.
 """
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pycocotools.mask as mask_util
+import tifffile
 import torch
 from detectron2.structures import Instances
+from PIL import Image
 
 from ..data.classes import Classes
 from ..errors import InputError
@@ -26,9 +27,9 @@ from ..evaluation.coco import encode_masks
 from ..files.atomic import replaces, write_text
 from ..files.names import path_inside
 from ..structures.class_map import ClassMap
+from .shapes import ImageShapes, class_shapes, stored_shapes
 
-WRITTEN = ("labels", "objects", "pictures")  # folders in the output folder
-_PART = re.compile(r"\..*\.part\.json")  # what a killed process left
+WRITTEN = ("labels", "objects", "pictures", "instances", "geojson")  # folders in the output folder
 
 
 class OutputFolder:
@@ -56,6 +57,7 @@ class OutputFolder:
             )
         dtype = np.uint8 if max(values) <= 255 else np.uint16
         self._values = np.array(list(values), dtype if semantic else np.int64)
+        self._of_run: dict[str, tuple[str, str]] = {}  # file name and path by name of the result
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def result_path(self, name: str) -> Path:
@@ -67,24 +69,26 @@ class OutputFolder:
         """Return the path of an image's picture; ``suffix`` tells several pictures apart."""
         return path_inside(self.folder, f"pictures/{name}{suffix}.png")
 
-    def write(self, name: str, file_name: str, prediction: dict) -> None:
-        """Write the result of an image.
+    def write(self, name: str, file_name: str, prediction: dict, path: str = "") -> None:
+        """Write the result of an image; it is then one of this run's.
 
         Args:
             name: name of the result.
             file_name: path of the image, for the JSON file.
             prediction: as `to_cpu` returns it.
+            path: of the image file, from which exports take a georeference.
         """
+        result = self.result_path(name)
         if "classes" in prediction:
-            save_png(self.result_path(name), self._values[prediction["classes"]])
-            return
-        instances = prediction["instances"]
-        height, width = instances.image_size
-        objects = list(self._objects(instances))
-        content = {"file_name": file_name, "height": height, "width": width, "objects": objects}
-        path = self.result_path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(content))
+            save_image(result, self._values[prediction["classes"]])
+        else:
+            instances = prediction["instances"]
+            height, width = instances.image_size
+            objects = list(self._objects(instances))
+            content = {"file_name": file_name, "height": height, "width": width, "objects": objects}
+            result.parent.mkdir(parents=True, exist_ok=True)
+            write_text(result, json.dumps(content))
+        self._of_run[name] = file_name, path
 
     def _objects(self, instances: Instances) -> Iterator[dict]:
         boxes = instances.pred_boxes.tensor.numpy().astype(float)
@@ -99,44 +103,82 @@ class OutputFolder:
             rles,
             strict=True,
         ):
-            item = {"category_id": int(self._values[class_index]), "bbox": box, "score": score}
+            item = {
+                "category_id": int(self._values[class_index]),
+                "category_name": self.classes.names[class_index],
+                "bbox": box,
+                "score": score,
+            }
             if rle is not None:
                 item |= {"segmentation": rle, "area": int(mask_util.area(rle)), "iscrowd": 0}
             yield item
 
+    def keep(self, name: str, file_name: str, path: str = "") -> None:
+        """Count the result that an earlier run left as one of this run's; of a video, each frame.
+
+        Args:
+            name, file_name, path: as `write` takes them.
+        """
+        result = self.result_path(name)
+        if result.exists():
+            self._of_run[name] = file_name, path
+            return
+        for frame in result.with_suffix("").glob(f"*{result.suffix}"):
+            if not frame.name.startswith("."):  # what a killed process left
+                self._of_run[f"{name}/{frame.stem}"] = f"{name}/{frame.stem}", ""
+
+    def images(self) -> Iterator[ImageShapes]:
+        """Yield what was found in the images of this run, in the order of their names."""
+        names = dict(zip(self._values.tolist(), self.classes.names, strict=True))
+        for name, (file_name, path) in sorted(self._of_run.items()):
+            result = self.result_path(name)
+            if self.semantic:
+                with Image.open(result) as opened:
+                    values = np.asarray(opened)
+                size = values.shape[0], values.shape[1]
+                yield ImageShapes(name, file_name, path, *size, class_shapes(values, names))
+            else:
+                content = json.loads(result.read_text())
+                shapes = stored_shapes(content["objects"], names)
+                size = content["height"], content["width"]
+                yield ImageShapes(name, file_name, path, *size, shapes)
+
+    def categories(self) -> list[tuple[int, str]]:
+        """Return the number and the name of each class, as results have them."""
+        return list(zip(self._values.tolist(), self.classes.names, strict=True))
+
     def write_summary(self) -> Path:
-        """Collect the objects of all images in the folder in predictions.json, and return its path.
+        """Collect the objects of this run's images in predictions.json, and return its path.
 
         The file can be read with `pycocotools.coco.COCO`; its annotations have scores.
         """
         images: list[dict] = []
         annotations: list[dict] = []
-        files = sorted((self.folder / "objects").rglob("*.json"))
-        files = [file for file in files if not _PART.fullmatch(file.name)]
-        for image_id, file in enumerate(files, start=1):
-            image = json.loads(file.read_text())
+        for image_id, name in enumerate(sorted(self._of_run), start=1):
+            image = json.loads(self.result_path(name).read_text())
             for item in image.pop("objects"):
                 annotations.append({"id": len(annotations) + 1, "image_id": image_id, **item})
             images.append({"id": image_id, **image})
-        categories = [
-            {"id": category_id, "name": name}
-            for category_id, name in zip(self.classes.ids, self.classes.names, strict=True)
-        ]
+        categories = [{"id": number, "name": name} for number, name in self.categories()]
         content = {"images": images, "annotations": annotations, "categories": categories}
         path = self.folder / "predictions.json"
         write_text(path, json.dumps(content))
         return path
 
 
-def save_png(path: Path, picture: np.ndarray) -> None:
-    """Write a PNG file and create its folders.
+def save_image(path: Path, picture: np.ndarray) -> None:
+    """Write an image file in the format of its extension, and create its folders.
 
     Args:
-        picture: (H, W) uint8 or uint16, or RGB (H, W, 3) uint8.
+        picture: (H, W) uint8 or uint16, in a TIFF also uint32; or RGB (H, W, 3) uint8.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() in (".tif", ".tiff"):
+        with replaces(path) as part:
+            tifffile.imwrite(part, picture, compression="zlib")
+        return
     picture = picture[:, :, ::-1] if picture.ndim == 3 else picture  # OpenCV writes BGR
-    encoded, content = cv2.imencode(".png", picture)
+    encoded, content = cv2.imencode(path.suffix, picture)
     if not encoded:
         raise OSError(f"cannot write {path}")
     with replaces(path) as part:

@@ -1,8 +1,10 @@
 """Predict on images with a trained model."""
 
+import glob
+import logging
 import os
-from collections.abc import Sequence
-from typing import TypeAlias, overload
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -23,17 +25,38 @@ from ..engine import find_task, load_config, load_model, use_available_device
 from ..engine.config_loading import merge_opts
 from ..errors import InputError
 from ..tiling.model import PlannedInference
+from .inputs import VIDEO_EXTENSIONS, Source, batched, find_sources
+from .results import Prediction
+from .video_reader import VideoReader
+from .weights import weights_of_run
 
 ImageLike: TypeAlias = np.ndarray | torch.Tensor | Image.Image | str | os.PathLike
 
+DEFAULT_CONFIDENCE = 0.5  # minimum score of an object, where a config is given as a file
+_CONFIDENCE_KEYS = (
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
+    "MODEL.RETINANET.SCORE_THRESH_TEST",
+)
 _ORDERS = ("BGR", "RGB")
+
+logger = logging.getLogger(__name__)
+
+
+class _Image(NamedTuple):
+    """An image to predict on: RGB (H, W, 3), the model's input, name of the results, file."""
+
+    pixels: np.ndarray
+    inputs: dict
+    name: str
+    path: str
 
 
 class Predictor:
     """A trained model that predicts on one image or several, at the images' original size.
 
     A replacement for Detectron2's `DefaultPredictor` with the same call, results and attributes.
-    It also takes several images at once, PIL images, tensors and paths.
+    It also takes several images at once, PIL images, tensors, paths, folders, patterns and videos,
+    and its results can be drawn, saved and converted (`Prediction`).
 
     Attributes:
         cfg, model, metadata, aug, input_format: as in `DefaultPredictor`.
@@ -41,9 +64,11 @@ class Predictor:
         task: the model's task, semantic or instance.
 
     Example:
-        >>> predictor = Predictor("output/config.yaml", "model_final.pth")  # doctest: +SKIP
+        >>> predictor = Predictor("output/config.yaml")  # doctest: +SKIP
         >>> predictor(cv2.imread("image.jpg"))["instances"].pred_masks.shape  # doctest: +SKIP
         torch.Size([7, 480, 640])
+        >>> for found in predictor.stream(["images/", "clip.mp4"]):  # doctest: +SKIP
+        ...     found.save(f"drawn/{found.name}.jpg")
     """
 
     def __init__(
@@ -67,12 +92,15 @@ class Predictor:
         Args:
             cfg: a config (not modified) or its path, such as the ``config.yaml`` written by
                 training.
-            weights: path of a checkpoint; ``MODEL.WEIGHTS`` if None.
+            weights: path of a checkpoint. None takes ``MODEL.WEIGHTS``, or the last checkpoint of
+                the training if ``cfg`` is the path of the ``config.yaml`` in its folder.
             opts: KEY, VALUE, KEY, VALUE, …: changes to the config.
             channel_order: "BGR" (as in OpenCV and `DefaultPredictor`) or "RGB", the order in
                 arrays and tensors with three or four channels.
             batch_size: number of images per forward pass. Images of different sizes are padded.
-            confidence: minimum score of an object; the config's if None.
+            confidence: minimum score of an object. None takes 0.5, as on the command line, where
+                ``cfg`` is a path and ``opts`` do not set it; for a `CfgNode` it takes the config's
+                ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``, as `DefaultPredictor` does.
             max_size: limit on the longer side of the model's input, in pixels.
             mask_resolution: mask resolution per box, e.g. 448, or "box" for one cell per pixel, as
                 ``MODEL.POINT_HEAD.MASK_RESOLUTION``.
@@ -91,6 +119,11 @@ class Predictor:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}.")
         self.cfg = _load_config(cfg, list(opts), allow_remote)
+        if not isinstance(cfg, CfgNode):
+            if weights is None and "MODEL.WEIGHTS" not in opts:
+                weights = weights_of_run(cfg) or None
+            if confidence is None and not {*_CONFIDENCE_KEYS} & {*map(str, opts)}:
+                confidence = DEFAULT_CONFIDENCE
         if weights is not None:
             self.cfg.MODEL.WEIGHTS = os.fspath(weights)
         _set_options(self.cfg, confidence, max_size, mask_resolution)
@@ -118,38 +151,119 @@ class Predictor:
         return self.task.is_semantic
 
     @overload
-    def __call__(self, images: ImageLike) -> dict: ...
+    def __call__(self, images: np.ndarray | torch.Tensor | Image.Image) -> Prediction: ...
 
     @overload
-    def __call__(self, images: list | tuple) -> list[dict]: ...
+    def __call__(self, images: list | tuple) -> list[Prediction]: ...
 
-    def __call__(self, images: ImageLike | list | tuple) -> dict | list[dict]:
+    @overload
+    def __call__(self, images: str | os.PathLike) -> Any: ...
+
+    def __call__(self, images: ImageLike | list | tuple) -> Prediction | list[Prediction]:
         """Predict on one image or several.
 
         Args:
             images: one image, or a list or tuple of images of any sizes. An image is a NumPy array
                 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), a tensor (3, H, W), a PIL image, or the
-                path of a file of one frame. Alpha is dropped. The EXIF orientation of PIL images
+                path of a file. Alpha is dropped. The EXIF orientation of PIL images
                 and files is applied. 16-bit and 32-bit images, of files, PIL images, arrays or
                 tensors, are scaled to 0..255 as ``INPUT.PIXEL_RANGE`` says; so are floating-point
                 files and PIL images. Arrays and tensors of uint8, int64 and floating point have
-                values from 0 to 255, and are not scaled unless `pixel_range` is given.
+                values from 0 to 255, and are not scaled unless `pixel_range` is given. The path of
+                a folder, a video or a file of several frames, and a pattern such as
+                ``"images/*.png"``, are several images: those of `stream`.
 
         Returns:
-            a dict for one image, a list of dicts for several. It contains ``instances``
-            (`Instances` with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks``
-            (N, H, W) bool) or ``sem_seg`` ((C, H, W) logits), on the model's device.
+            a `Prediction` for one image, a list of them for several. It is a dict with
+            ``instances`` (`Instances` with ``pred_boxes``, ``scores``, ``pred_classes`` and
+            ``pred_masks`` (N, H, W) bool) or ``sem_seg`` ((C, H, W) logits), on the model's device.
 
         Raises:
             InputError: an image has another type, shape or range of values, or cannot be read.
         """
-        if not isinstance(images, list | tuple):
-            return self.predict([self.prepare(images)])[0]
-        outputs = []
-        for first in range(0, len(images), self.batch_size):
-            batch = images[first : first + self.batch_size]
-            outputs += self.predict([self.prepare(image) for image in batch])
-        return outputs
+        if isinstance(images, list | tuple):
+            return [*self._predict_all(map(self._read, images))]
+        if isinstance(images, str | os.PathLike) and self._is_several(os.fspath(images)):
+            return [*self.stream([images])]
+        return next(self._predict_all([self._read(images)]))
+
+    def stream(
+        self,
+        inputs: str | os.PathLike | Sequence[str | os.PathLike],
+        *,
+        errors: list[str] | None = None,
+    ) -> Iterator[Prediction]:
+        """Predict on files, folders, patterns and videos, one after the other, as the tool does.
+
+        Only a batch is in memory. Images that cannot be read are skipped.
+
+        Args:
+            inputs: paths of images, folders (searched recursively) and videos, and patterns such
+                as ``"images/*.png"``; one or several.
+            errors: takes a message for each file that is skipped; None logs it as a warning.
+
+        Yields:
+            a prediction of each image and frame, with ``name`` and ``path``. Frames of a video, or
+            of an image file of several frames, are named NAME/000000, NAME/000001, ….
+
+        Raises:
+            InputError: nothing is found for one of ``inputs``.
+        """
+        given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+        sources = find_sources([os.fspath(each) for each in given])
+        return self._predict_all(self._read_all(sources, errors))
+
+    def _read(self, image: ImageLike) -> _Image:
+        path = os.fspath(image) if isinstance(image, str | os.PathLike) else ""
+        name = os.path.splitext(os.path.basename(path))[0]
+        return self._prepared(self.rgb_pixels(image), name, path)
+
+    def _prepared(self, pixels: np.ndarray, name: str, path: str) -> _Image:
+        return _Image(pixels, self.prepare_rgb(pixels), name, path)
+
+    def _read_all(self, sources: Sequence[Source], errors: list[str] | None) -> Iterator[_Image]:
+        """Yield each image and frame that can be read."""
+        for source in sources:
+            several = source.is_video or self.reader.count_frames(source.path) > 1
+            try:
+                if not several:
+                    yield self._prepared(self.read(source.path), source.name, source.path)
+                    continue
+                frames = (
+                    VideoReader(source.path).frames()
+                    if source.is_video
+                    else self.reader.frames(source.path)
+                )
+                for number, frame in enumerate(frames):
+                    yield self._prepared(frame, f"{source.name}/{number:06d}", source.path)
+            except InputError as error:
+                message = str(error)
+                if source.path not in message:
+                    message = f"{source.path}: {message}"
+                if errors is None:
+                    logger.warning("Skipped: %s", message)
+                else:
+                    errors.append(message)
+
+    def _predict_all(self, images: Iterable[_Image]) -> Iterator[Prediction]:
+        """Predict in batches."""
+        for batch in batched(images, self.batch_size):
+            outputs = self.predict([each.inputs for each in batch])
+            for image, output in zip(batch, outputs, strict=True):
+                yield Prediction(
+                    output,
+                    image=np.ascontiguousarray(image.pixels, np.uint8),
+                    classes=self.classes,
+                    name=image.name,
+                    path=image.path,
+                )
+
+    def _is_several(self, path: str) -> bool:
+        if os.path.isdir(path) or path.lower().endswith(VIDEO_EXTENSIONS):
+            return True
+        if not os.path.exists(path):
+            return glob.has_magic(path)
+        return self.reader.count_frames(path) > 1
 
     def prepare(self, image: ImageLike) -> dict:
         """Return the model's input for one image; thread-safe.
