@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY, build_model
+from PIL import Image
 
 from mask_inputs import (
     assert_finite_with_gradients,
@@ -62,13 +63,21 @@ def test_the_python_of_the_quick_start(monkeypatch):
     assert type(names["model"].sem_seg_head).__name__ == "PointRendSemanticHead"
 
 
-def test_the_python_of_predicting(tmp_path):
-    (code,) = examples("docs/predicting.md")
+def test_the_python_of_predicting(tmp_path, monkeypatch):
+    blocks = examples("docs/predicting.md")
+    assert len(blocks) == 3
     config = small_semantic_cfg(opts=("DATASETS.TRAIN", "()", "DATASETS.TEST", "()"))
     torch.save({"model": build_model(config).state_dict()}, tmp_path / "model.pth")
     names = {"config": config, "weights": tmp_path / "model.pth"}
-    exec(code, names)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (80, 60)).save("images/a.png")
+    blocks[2] = blocks[2].replace(', "clip.mp4"', "")
+    for code in blocks:
+        exec(code, names)
     assert names["output"]["sem_seg"].shape == (5, 60, 80)
+    assert (tmp_path / "found.jpg").exists() and (tmp_path / "drawn/a.jpg").exists()
+    assert len(names["annotations"]) == len(names["parts"]) > 0 and names["errors"] == []
 
 
 def test_the_python_of_moving_over():

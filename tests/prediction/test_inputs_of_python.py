@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from pointrend_seg.engine.run_weights import weights_of_run
 from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
-from pointrend_seg.prediction.weights import weights_of_run
 from small_configs import small_instance_cfg
 
 SIZES = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128, "DATASETS.TRAIN", "()")
@@ -103,7 +103,7 @@ def test_the_weights_of_the_training(run, tmp_path, caplog):
     assert weights_of_run(run / "config.yaml") == str(run / "model_final.pth")
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
-    with caplog.at_level(logging.INFO, "pointrend_seg.prediction.weights"):
+    with caplog.at_level(logging.INFO, "pointrend_seg.engine.run_weights"):
         loaded = Predictor(str(folder / "config.yaml"))
     assert str(folder / "model_final.pth") == loaded.cfg.MODEL.WEIGHTS
     assert f"Using the weights of this training, {folder / 'model_final.pth'}." in caplog.text

@@ -57,7 +57,9 @@ class OutputFolder:
             )
         dtype = np.uint8 if max(values) <= 255 else np.uint16
         self._values = np.array(list(values), dtype if semantic else np.int64)
-        self._of_run: dict[str, tuple[str, str]] = {}  # file name and path by name of the result
+        self._run_results: dict[
+            str, tuple[str, str]
+        ] = {}  # file name and path by name of the result
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def result_path(self, name: str) -> Path:
@@ -88,7 +90,7 @@ class OutputFolder:
             content = {"file_name": file_name, "height": height, "width": width, "objects": objects}
             result.parent.mkdir(parents=True, exist_ok=True)
             write_text(result, json.dumps(content))
-        self._of_run[name] = file_name, path
+        self._run_results[name] = file_name, path
 
     def _objects(self, instances: Instances) -> Iterator[dict]:
         boxes = instances.pred_boxes.tensor.numpy().astype(float)
@@ -121,16 +123,16 @@ class OutputFolder:
         """
         result = self.result_path(name)
         if result.exists():
-            self._of_run[name] = file_name, path
+            self._run_results[name] = file_name, path
             return
         for frame in result.with_suffix("").glob(f"*{result.suffix}"):
             if not frame.name.startswith("."):  # what a killed process left
-                self._of_run[f"{name}/{frame.stem}"] = f"{name}/{frame.stem}", ""
+                self._run_results[f"{name}/{frame.stem}"] = f"{name}/{frame.stem}", ""
 
     def images(self) -> Iterator[ImageShapes]:
         """Yield what was found in the images of this run, in the order of their names."""
         names = dict(zip(self._values.tolist(), self.classes.names, strict=True))
-        for name, (file_name, path) in sorted(self._of_run.items()):
+        for name, (file_name, path) in sorted(self._run_results.items()):
             result = self.result_path(name)
             if self.semantic:
                 with Image.open(result) as opened:
@@ -154,7 +156,7 @@ class OutputFolder:
         """
         images: list[dict] = []
         annotations: list[dict] = []
-        for image_id, name in enumerate(sorted(self._of_run), start=1):
+        for image_id, name in enumerate(sorted(self._run_results), start=1):
             image = json.loads(self.result_path(name).read_text())
             for item in image.pop("objects"):
                 annotations.append({"id": len(annotations) + 1, "image_id": image_id, **item})

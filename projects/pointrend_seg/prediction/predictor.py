@@ -23,12 +23,12 @@ from ..data.input_size import AS_DETECTRON2, PLAN, TestResize, add_plan
 from ..data.mappers.augmentation import narrow_image
 from ..engine import find_task, load_config, load_model, use_available_device
 from ..engine.config_loading import merge_opts
+from ..engine.run_weights import weights_of_run
 from ..errors import InputError
 from ..tiling.model import PlannedInference
 from .inputs import VIDEO_EXTENSIONS, Source, batched, find_sources
 from .results import Prediction
 from .video_reader import VideoReader
-from .weights import weights_of_run
 
 ImageLike: TypeAlias = np.ndarray | torch.Tensor | Image.Image | str | os.PathLike
 

@@ -40,10 +40,10 @@ EXPORTS: dict[str, Callable[[Path, list[tuple[int, str]], float], Export]] = {
 
 def check_exports(formats: Iterable[str], *, semantic: bool) -> None:
     """Raise `InputError` for a format that a semantic model has no results for."""
-    of_objects = [name for name in formats if semantic and name.startswith("instance-")]
-    if of_objects:
+    refused = [name for name in formats if semantic and name.startswith("instance-")]
+    if refused:
         raise InputError(
-            f"--export {of_objects[0]} is of objects, but the model is semantic: its label images "
+            f"--export {refused[0]} is of objects, but the model is semantic: its label images "
             "are in labels/."
         )
 
