@@ -21,7 +21,7 @@ from .tree import value_of
 logger = logging.getLogger(__name__)
 
 # Names of Detectron2's PointRend, and what they are called here.
-_NAMES = {
+NAMES = {
     "MODEL.SEM_SEG_HEAD.NAME": {"PointRendSemSegHead": "PointRendSemanticHead"},
     "MODEL.ROI_HEADS.NAME": {"PointRendROIHeads": "StandardROIHeads"},
     "MODEL.ROI_MASK_HEAD.NAME": {
@@ -106,13 +106,13 @@ def with_pointrend_keys(cfg: CN, *, semantic: bool = False) -> CN:
 
 def _adopt(cfg: CN) -> None:
     add_pointrend_config(cfg)
-    if cfg.MODEL.SEM_SEG_HEAD.NAME in _NAMES["MODEL.SEM_SEG_HEAD.NAME"]:
+    if cfg.MODEL.SEM_SEG_HEAD.NAME in NAMES["MODEL.SEM_SEG_HEAD.NAME"]:
         _move_semantic_point_head(cfg)
-    if cfg.MODEL.ROI_MASK_HEAD.NAME in _NAMES["MODEL.ROI_MASK_HEAD.NAME"]:
+    if cfg.MODEL.ROI_MASK_HEAD.NAME in NAMES["MODEL.ROI_MASK_HEAD.NAME"]:
         _translate(cfg, "MODEL.ROI_MASK_HEAD.POOLER_TYPE", "")
     semantic, instance = has_point_heads(cfg)
     is_somebodys = instance is None or (semantic is None and not instance)
-    for key, names in _NAMES.items():
+    for key, names in NAMES.items():
         old = value_of(cfg, key)
         if old in names and not (is_somebodys and key in _OF_THE_MASK_HEAD):
             _warn_of_a_fork(key, old, names[old])
