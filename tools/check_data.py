@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def write(survey: Survey, args: argparse.Namespace) -> None:
-    """Print the class table and the findings, or write them as JSON."""
+    """Print the tables of classes and objects and the findings, or write them as JSON."""
     if args.json:
         text = json.dumps(survey.as_json(), indent=1) + "\n"
         if args.json == "-":
@@ -101,6 +101,8 @@ def write(survey: Survey, args: argparse.Namespace) -> None:
             return
         write_text(args.json, text)
     print(printable(class_table(survey), keep="\n"))
+    for name in survey.objects:
+        print("\n" + printable(object_table(survey, name), keep="\n"))
     for severity in (ERROR, WARNING, NOTE):
         for kind, found in survey.with_severity(severity).items():
             print(f"\n{severity} {kind} ({found.count}): {KINDS[kind].what}. {KINDS[kind].fix}")
@@ -129,6 +131,25 @@ def class_table(survey: Survey) -> str:
     table.append(["all", *(cell for n in survey.classes for cell in (survey.images[n], ""))])
     return tabulate(
         table, header, disable_numparse=True, colalign=("left",) + ("right",) * (len(header) - 1)
+    )
+
+
+def object_table(survey: Survey, name: str) -> str:
+    """Return a table of a data set with objects: of each class, how many of which size."""
+    figures = survey.objects[name].as_json(list(survey.classes[name]))
+    columns = ("id", "name", "images", "objects", "small", "medium", "large")
+    rows = [[each[key] for key in columns] for each in figures["classes"]]
+    sums = [sum(row[k] for row in rows) for k in range(3, len(columns))]
+    rows.append(["all", "", survey.images[name], *sums])
+    table = tabulate(
+        rows,
+        (*columns[:1], "class", *columns[2:]),
+        disable_numparse=True,
+        colalign=("right", "left", *["right"] * 5),
+    )
+    return (
+        f"{name}: {figures['objects']} objects, per image {figures['median']:g} (median) and up to "
+        f"{figures['most']}; small: below 32 x 32 pixels, large: from 96 x 96\n{table}"
     )
 
 

@@ -112,6 +112,31 @@ def test_nothing_is_wrong_with_objects(check, objects):
     assert check() == (0, {})
 
 
+def test_the_table_of_objects(run_in_process, objects, tmp_path):
+    content = objects["train"]
+    content["categories"] = [{"id": 10, "name": "hen"}, *content["categories"]]
+    first = content["annotations"][0]
+    for number in range(3):
+        content["annotations"].append(first | {"id": 100 + number, "area": 32**2 + number - 1})
+    content["annotations"].append(first | {"id": 200, "area": 96**2, "category_id": 10})
+    content["annotations"].append(first | {"id": 201, "iscrowd": 1})
+    objects["write"]()
+    data = ("--train-data", tmp_path / "train", tmp_path / "train.json")
+    status, out, _ = run_in_process(
+        "check_data", *data, "--workers", 1, "--json", tmp_path / "found.json"
+    )
+    figures = json.loads((tmp_path / "found.json").read_text())["objects"]["custom_train"]
+    assert (figures["objects"], figures["median"], figures["most"]) == (8, 4, 6)
+    assert "custom_train: 8 objects, per image 4 (median) and up to 6" in out
+    table = [line.split() for line in out.partition("large: from 96 x 96")[2].splitlines()[3:7]]
+    assert table == [
+        ["3", "cat", "2", "5", "3", "2", "0"],
+        ["7", "dog", "2", "2", "2", "0", "0"],
+        ["10", "hen", "1", "1", "0", "0", "1"],
+        ["all", "2", "8", "5", "2", "1"],
+    ]
+
+
 def truncate(path):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])

@@ -21,7 +21,7 @@ from ..custom.registration import custom_dataset
 from ..dataset_files import check_registered, evenly, load_dicts
 from ..images.reader import ImageReader
 from ..problems import ERROR
-from .findings import Survey
+from .findings import ObjectFigures, Survey
 from .images import ImageSurvey
 from .instance import InstanceImage, survey_instance_image
 from .semantic import SemanticImage, semantic_images, survey_semantic_image
@@ -60,17 +60,23 @@ def survey_datasets(
     objects: dict[str, int] = {}  # by data set with objects
     for name in names:
         jobs, survey_image, class_names = _open(name, semantic, survey)
+        numbers = getattr(survey_image, "keywords", {}).get("class_numbers", {})
+        figures = ObjectFigures({number: category for category, number in numbers.items()})
         survey_image = partial(survey_image, reader=reader or ImageReader())
         counts = dict.fromkeys(range(len(class_names)), (0, 0))
         jobs = [job for job in jobs if not is_remote(job.image or "")]
         looked_at = jobs if most is None else evenly(jobs, most)
         for found, path in _survey_images(looked_at, survey_image, workers, progress):
             _merge(found, path, name, survey, digests, counts)
+            if found.areas is not None:
+                figures.add(found.areas)
         if jobs and isinstance(jobs[0], InstanceImage) and len(looked_at) == len(jobs):
-            objects[name] = sum(count for _, count in counts.values())
+            objects[name] = figures.total
         if name in trained_on and jobs and isinstance(jobs[0], SemanticImage):
             rest = [] if len(looked_at) == len(jobs) else jobs
             _check_several_classes(name, class_names, counts, map(survey_image, rest), survey)
+        if jobs and isinstance(jobs[0], InstanceImage) and class_names:
+            survey.objects[name] = figures
         survey.images[name] = len(jobs)
         survey.classes[name] = {each: counts[k] for k, each in enumerate(class_names)}
         if not jobs and "no-labels" not in survey.found:

@@ -20,11 +20,14 @@ class ImageSurvey:
         problems: kind and place of each.
         digest: of the file's bytes, or None.
         counts: number of pixels or objects by number of the class.
+        areas: number of the class and area in pixels of each object that is no crowd; None where
+            pixels are labelled.
     """
 
     problems: list[tuple[str, str]] = field(default_factory=list)
     digest: bytes | None = None
     counts: dict[int, int] = field(default_factory=dict)
+    areas: list[tuple[int, float]] | None = None
 
 
 def survey_image(

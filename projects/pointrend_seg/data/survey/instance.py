@@ -1,5 +1,6 @@
 """Survey images with objects: decode the image and every mask, and compare masks with boxes."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from ..annotations import (
     CheckedAnnotation,
     Record,
     Size,
+    box_problem,
     decode_mask,
     is_degenerate,
     mask_problem,
@@ -58,9 +60,10 @@ def survey_instance_image(
         reader: reads images as training does.
 
     Returns:
-        problems, and counts: the objects of each class without crowds.
+        problems, and counts and areas: the objects of each class without crowds.
     """
-    found = ImageSurvey()
+    areas: list[tuple[int, float]] = []
+    found = ImageSurvey(areas=areas)
     stated = stated_size(job.record)
     decoded = survey_image(job.image, stated, found, reader)
     for each in job.annotations:
@@ -75,9 +78,22 @@ def survey_instance_image(
             number = class_numbers.get(each.annotation.get("category_id"))
             if number is not None:
                 found.counts[number] = found.counts.get(number, 0) + 1
+                areas.append((number, _area(each.annotation)))
     if not job.annotations:
         found.problems.append(("no-objects", job.image))
     return found
+
+
+def _area(annotation: Annotation) -> float:
+    """Return the area that evaluation sorts an object by: the stated one, or that of its box."""
+    area = annotation.get("area")
+    if isinstance(area, int | float) and 0 < area < math.inf:
+        return area
+    box, mode = annotation.get("bbox"), annotation.get("bbox_mode", BoxMode.XYWH_ABS)
+    if mode not in (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS) or box_problem(annotation):
+        return 0
+    x, y, width, height = BoxMode.convert(list(map(float, box or ())), mode, BoxMode.XYWH_ABS)
+    return width * height
 
 
 def _problems(
