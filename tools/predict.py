@@ -18,12 +18,14 @@ from pointrend_seg.command_line.options import (
     MOST_PROCESSES,
     add_common_options,
     add_config_changes,
+    add_no_labels_option,
     add_remote_option,
     number,
     tool_parser,
     whole_number,
 )
 from pointrend_seg.command_line.running import FoundProblems, run_tool
+from pointrend_seg.drawing.labels import numbered_names
 from pointrend_seg.errors import InputError, printable
 from pointrend_seg.prediction import Predictor
 from pointrend_seg.prediction.exports import EXPORTS, check_exports, export
@@ -118,6 +120,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="PIXELS",
         help="how far polygons of --export may be from the outlines (default 0, exact)",
     )
+    add_no_labels_option(parser)
     parser.add_argument("--no-pictures", action="store_true", help="write results only")
     parser.add_argument(
         "--skip-existing", action="store_true", help="skip images that have results"
@@ -154,7 +157,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     options: dict[str, Any] = {
         "visualizations": Visualizations(
-            not args.no_pictures, args.points, args.steps, args.compare
+            not args.no_pictures, args.points, args.steps, args.compare, not args.no_labels
         ),
         "skip_existing": args.skip_existing,
         "progress": True,
@@ -179,6 +182,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{args.output}: {outcome.predicted} predicted{skipped}")
     if others := left_out(args.input, output=args.output):
         print(f"{printable(others)}.")
+    if not args.no_pictures and (note := numbered_names(predictor.classes)):
+        print(note)
     if outcome.errors:
         shown = "\n".join(f"  {printable(message)}" for message in outcome.errors[:MAX_SHOWN])
         hidden = len(outcome.errors) - MAX_SHOWN

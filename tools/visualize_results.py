@@ -12,6 +12,7 @@ import startup  # noqa: F401
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -20,12 +21,14 @@ from tabulate import tabulate
 from pointrend_seg.command_line.options import (
     add_common_options,
     add_config_changes,
+    add_no_labels_option,
     add_remote_option,
     tool_parser,
     whole_number,
 )
 from pointrend_seg.command_line.running import run_tool
 from pointrend_seg.data.dataset_files import check_registered, evenly
+from pointrend_seg.drawing.labels import numbered_names
 from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.errors import InputError, printable
 from pointrend_seg.evaluation.build import results_folder
@@ -34,7 +37,7 @@ from pointrend_seg.files.names import path_inside
 from pointrend_seg.files.progress import progress_bar
 from pointrend_seg.report import write_report
 from pointrend_seg.report.comparison import Comparison, open_comparison
-from pointrend_seg.report.panels import draw_sheet
+from pointrend_seg.report.panels import LETTERS, WIDTH, draw_sheet
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "--most", type=whole_number(1), metavar="N", help="compare at most N images, evenly spread"
     )
     parser.add_argument("--best", action="store_true", help="best first")
+    add_no_labels_option(parser)
     parser.add_argument("--report", action="store_true", help="write report.html")
     add_remote_option(parser)
     add_common_options(parser)
@@ -89,11 +93,16 @@ def draw(comparison: Comparison, args: argparse.Namespace) -> None:
     rows = []
     for place, score in enumerate(scores[: args.num]):
         file = f"{place:04d}_{score.boundary_iou:05.1f}_{Path(score.name).stem}.png"
+        view = comparison.view(score.number, letters=LETTERS / WIDTH)
+        if args.no_labels:
+            view = replace(view, named=view.bare)
         with replaces(path_inside(args.output, file)) as part:
-            Image.fromarray(draw_sheet(comparison.view(score.number))).save(part)
+            Image.fromarray(draw_sheet(view)).save(part)
         rows.append([printable(file), score.iou, score.boundary_iou])
     print(tabulate(rows, ["picture", "IoU", "Boundary IoU"], floatfmt=".1f"))
     print(f"{args.output}: {len(rows)} pictures, sorted by {comparison.sorted_by}.")
+    if note := numbered_names(comparison.classes):
+        print(note)
 
 
 if __name__ == "__main__":

@@ -67,9 +67,12 @@ def test_masks_are_drawn_with_outlines():
     picture = vis.draw_masks(image, masks, colors)
     assert picture.dtype == np.uint8 and not image.any()
     assert picture[2, 2].tolist() == [200, 0, 0]  # outline
-    assert picture[5, 5].tolist() == [110, 0, 0]  # inside, mixed with the image
+    assert picture[5, 5].tolist() == [60, 0, 0]  # inside, mixed with the image
     assert picture[8, 8].tolist() == [0, 100, 0]  # the later one lies on top
     assert picture[0, 0].tolist() == [0, 0, 0]
+    large = np.ones((1, 100, 100), bool)
+    picture = vis.draw_masks(np.zeros((100, 100, 3), np.uint8), large, colors[:1])
+    assert picture[50, 50].tolist() == [110, 0, 0]  # which is tinted more
     none = vis.draw_masks(image, masks[:0], colors[:0])
     assert np.array_equal(none, image)
 

@@ -10,6 +10,17 @@ from pointrend_seg.data.classes import Classes
 from pointrend_seg.drawing.training_input import draw_training_input
 
 CLASSES = Classes(("sky", "road"), np.array([[0, 0, 250], [250, 0, 0]], np.uint8), (0, 1))
+FACTOR = 5  # a small image is enlarged, and so are its labels
+
+
+def panels(picture):
+    """The image and its labelled version, one pixel of five in each direction."""
+    height, width = 60 * FACTOR, 80 * FACTOR
+    left, right = picture[26:, 6:], picture[26:, 12 + width :]
+    first = FACTOR - 1
+    return [each[first:height:FACTOR, first:width:FACTOR] for each in (left, right)]
+
+
 QUICK = "configs/quick/pointrend_{}.yaml"
 
 
@@ -20,7 +31,7 @@ def test_colours_and_hatching(order):
     labels = torch.zeros(60, 80, dtype=torch.int64)
     labels[:, 40:] = 255
     picture = draw_training_input({"image": image, "sem_seg": labels}, CLASSES, order)
-    seen, labelled = picture[26:86, 6:86], picture[26:86, 92:172]
+    seen, labelled = panels(picture)
     assert (seen == [200, 0, 0]).all()
     assert labelled[3, 5].tolist() == [80, 0, 150]  # 0.4 of the image and 0.6 of the colour
     hatched = labelled[:, 43:]
@@ -35,7 +46,9 @@ def test_objects():
     masks[0, 25:50, 15:45] = True
     instances.gt_masks = BitMasks(masks)
     inputs = {"image": torch.full((3, 60, 80), 100.0), "instances": instances}
-    labelled = draw_training_input(inputs, CLASSES, "RGB")[26:86, 92:172]
+    _, labelled = panels(draw_training_input(inputs, CLASSES, "RGB"))
+    bare = draw_training_input(inputs, CLASSES, "RGB", names=False)
+    assert (bare != draw_training_input(inputs, CLASSES, "RGB")).any()
     assert (labelled[53, 5] == 100).all()
     assert (labelled[40, 30] != 100).any() and (labelled[54, 30] != 100).any()
     assert (labelled[59, 70] != 100).any()  # a box at the very edge
@@ -56,7 +69,7 @@ def test_the_tool(
     assert (tmp_path / first[0]).read_bytes() == augmented  # of the same seed
     run_in_process("visualize_data", *args, "--no-augmentation")
     size = Image.open(tmp_path / first[0]).size
-    assert size == (3 * 6 + 2 * (256 if "deeplab" in kind else 192), 26 + 128 + 6)
+    assert size == (3 * 6 + 4 * (256 if "deeplab" in kind else 192), 26 + 2 * 128 + 6)
 
 
 def test_mistakes(run_in_process, tmp_path):

@@ -74,6 +74,13 @@ def add_workers_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_no_labels_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--no-labels``, of tools that draw."""
+    parser.add_argument(
+        "--no-labels", action="store_true", help="draw no class names and scores into pictures"
+    )
+
+
 def add_remote_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--allow-remote-config``, for `load_config`."""
     parser.add_argument(

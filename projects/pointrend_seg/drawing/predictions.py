@@ -5,10 +5,10 @@ Shape legend: H, W size of an image; N objects.
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from ..data.classes import Classes, palette
-from .primitives import color_classes, draw_masks
+from .labels import Label, drawn_name, write_labels
+from .primitives import bounding_box, color_classes, draw_masks, outline_width
 
 # Segments that are a smaller share of the image than this get no name.
 _LEAST_NAMED_SHARE = 0.004
@@ -22,6 +22,8 @@ def draw_instances(
     classes: Classes,
     *,
     names: bool = True,
+    colors: np.ndarray | None = None,
+    letters: int | None = None,
 ) -> np.ndarray:
     """Return an image with coloured objects over it, the most certain on top.
 
@@ -30,7 +32,9 @@ def draw_instances(
         masks: (N, H, W) bool.
         class_numbers: (N,) integers.
         scores: (N,) 0 to 1; None for labels, which have none.
-        names: write names and scores.
+        names: write names and scores, where there is room.
+        colors: (N, 3) RGB of the objects; by default each has one of its own.
+        letters: height of the letters in pixels; by default it follows from the image's size.
 
     Example:
         >>> classes = Classes(("car", "tree"), palette(2), (0, 1))
@@ -39,27 +43,43 @@ def draw_instances(
         (40, 60, 3)
     """
     order = np.arange(len(masks)) if scores is None else np.argsort(scores, kind="stable")
-    colors = palette(len(order))
-    picture = draw_masks(image, masks[order], colors)
+    colors = palette(len(masks)) if colors is None else colors
+    picture = draw_masks(image, (masks[k] for k in order), colors[order])
     if not names:
         return picture
     labels = []
-    for k, color in zip(order, colors, strict=True):
-        if masks[k].any():
-            score = "" if scores is None else f" {100 * scores[k]:.0f}"
-            labels.append((classes.names[class_numbers[k]] + score, _centre(masks[k]), color))
-    return write_names(picture, labels)
+    for k in order:
+        box = bounding_box(masks[k])
+        if box is not None:
+            rows, columns = box
+            x, y = _centre(masks[k][box])
+            labels.append(
+                Label(
+                    drawn_name(classes, class_numbers[k]),
+                    (columns.start + x, rows.start + y),
+                    (columns.stop - columns.start, rows.stop - rows.start),
+                    colors[k],
+                    "" if scores is None else f"{100 * scores[k]:.0f}%",
+                )
+            )
+    return write_labels(picture, labels, size=letters)
 
 
 def draw_classes(
-    image: np.ndarray, class_map: np.ndarray, classes: Classes, *, names: bool = True
+    image: np.ndarray,
+    class_map: np.ndarray,
+    classes: Classes,
+    *,
+    names: bool = True,
+    letters: int | None = None,
 ) -> np.ndarray:
-    """Return an image with a coloured class map over it.
+    """Return an image with a coloured class map over it; background stays as it is.
 
     Args:
         image: (H, W, 3) RGB.
         class_map: (H, W) integers, 0 to 255; values that are no class are black.
         names: write the names of the classes, each into its largest segment.
+        letters: height of the letters in pixels; by default it follows from the image's size.
 
     Example:
         >>> classes = Classes(("sky", "road"), np.array([[0, 0, 250], [250, 0, 0]]), (0, 1))
@@ -69,41 +89,32 @@ def draw_classes(
     """
     colored = color_classes(class_map, classes.colors)
     picture = cv2.addWeighted(image, 0.4, colored, 0.6, 0)
+    background = [k for k, name in enumerate(classes.names) if _is_background(name)]
+    plain = np.isin(class_map, background)
+    picture[plain] = image[plain]
+    side = 1 + outline_width(image.shape)
     edge = cv2.morphologyEx(
-        class_map.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)
+        class_map.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((side, side), np.uint8)
     )
     picture[edge > 0] = 255
     if not names:
         return picture
     labels = []
     for number in np.unique(class_map):
+        if number >= len(classes) or number in background:
+            continue
         segment = _largest_segment(class_map == number)
-        if number < len(classes) and segment.mean() >= _LEAST_NAMED_SHARE:
-            labels.append((classes.names[number], _centre(segment), classes.colors[number]))
-    return write_names(picture, labels)
+        box = bounding_box(segment)
+        if box is not None and segment.mean() >= _LEAST_NAMED_SHARE:
+            rows, columns = box
+            size = (columns.stop - columns.start, rows.stop - rows.start)
+            color = classes.colors[number]
+            labels.append(Label(drawn_name(classes, number), _centre(segment), size, color))
+    return write_labels(picture, labels, size=letters)
 
 
-def write_names(
-    picture: np.ndarray, labels: list[tuple[str, tuple[int, int], np.ndarray]]
-) -> np.ndarray:
-    """Return a picture with texts in it, each on its colour and moved so that it is inside.
-
-    Args:
-        labels: text, position (x, y) in pixels, and RGB colour of each.
-    """
-    size = int(np.clip(picture.shape[0] / 32, 11, 40))
-    font = ImageFont.load_default(size=size)
-    canvas = Image.fromarray(picture)
-    draw = ImageDraw.Draw(canvas)
-    for text, (x, y), color in labels:
-        left, top, right, bottom = draw.textbbox((x, y), text, font=font, anchor="mm")
-        dx = max(3 - left, 0) or min(canvas.width - 3 - right, 0)
-        dy = max(2 - top, 0) or min(canvas.height - 2 - bottom, 0)
-        box = (left + dx - 3, top + dy - 2, right + dx + 3, bottom + dy + 2)
-        draw.rectangle(box, fill=tuple(int(part) for part in color))
-        ink = "black" if np.dot(color, (0.299, 0.587, 0.114)) > 140 else "white"
-        draw.text((x + dx, y + dy), text, fill=ink, font=font, anchor="mm")
-    return np.asarray(canvas)
+def _is_background(name: str) -> bool:
+    return name.strip(" _").lower() in ("background", "bg")
 
 
 def _largest_segment(mask: np.ndarray) -> np.ndarray:

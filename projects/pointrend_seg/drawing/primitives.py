@@ -3,6 +3,8 @@
 Shape legend: H, W size of an image; C classes; N masks; P points.
 """
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -121,7 +123,6 @@ def tile(rows: list[list[np.ndarray]], titles: list[str], margin: int = 6) -> np
         >>> tile([[picture, picture]], ["image", "prediction"]).shape
         (112, 218, 3)
     """
-    font = ImageFont.load_default(size=15)
     beside = ((0, margin), (margin, 0), (0, 0))
     strips = [
         np.hstack([np.pad(each, beside, constant_values=255) for each in row]) for row in rows
@@ -131,13 +132,24 @@ def tile(rows: list[list[np.ndarray]], titles: list[str], margin: int = 6) -> np
     draw = ImageDraw.Draw(canvas)
     left = margin
     for title, picture in zip(titles, rows[0], strict=True):
+        sizes = (size for size in range(15, 6, -1) if _title_width(title, size) <= picture.shape[1])
+        font = ImageFont.load_default(size=next(sizes, 6))
         draw.text((left, 5), title, fill="black", font=font)
         left += picture.shape[1] + margin
     return np.asarray(canvas)
 
 
-def draw_masks(image: np.ndarray, masks: np.ndarray, colors: np.ndarray) -> np.ndarray:
+def _title_width(title: str, size: int) -> float:
+    return ImageFont.load_default(size=size).getlength(title)
+
+
+def draw_masks(
+    image: np.ndarray, masks: Iterable[np.ndarray], colors: Iterable[np.ndarray]
+) -> np.ndarray:
     """Return an image with coloured masks and their outlines over it.
+
+    The outline is wider in large images, and narrow around small objects, which are also tinted
+    less, so that they can be seen below their colour.
 
     Args:
         image: (H, W, 3) RGB.
@@ -148,15 +160,35 @@ def draw_masks(image: np.ndarray, masks: np.ndarray, colors: np.ndarray) -> np.n
         >>> image, masks = np.zeros((5, 5, 3), np.uint8), np.zeros((1, 5, 5), bool)
         >>> masks[0, 1:4, 1:4] = True
         >>> draw_masks(image, masks, np.array([[200, 0, 0]]))[2, :, 0].tolist()
-        [0, 200, 110, 200, 0]
+        [0, 200, 60, 200, 0]
     """
-    picture = image.astype(np.float32)
+    picture = image.copy()
     for mask, color in zip(masks, colors, strict=True):
-        inside = mask.astype(np.uint8)
-        outline = inside > cv2.erode(inside, np.ones((3, 3), np.uint8))
-        picture[mask] = 0.45 * picture[mask] + 0.55 * np.asarray(color)
-        picture[outline] = color
-    return picture.astype(np.uint8)
+        box = bounding_box(mask)
+        if box is None:
+            continue
+        inside, window = mask[box], picture[box]
+        side = float(np.sqrt(inside.sum()))
+        width = min(outline_width(image.shape), 1 + int(side / 24))
+        opacity = float(np.interp(side, (16, 80), (0.3, 0.55)))
+        kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+        padded = np.pad(inside, width).astype(np.uint8)  # the image's edge is an outline, too
+        eroded = cv2.erode(padded, kernel)[width:-width, width:-width]
+        tinted = (1 - opacity) * window[inside] + opacity * np.asarray(color)
+        window[inside] = tinted.astype(np.uint8)
+        window[inside & (eroded == 0)] = color
+    return picture
+
+
+def outline_width(size: tuple[int, ...]) -> int:
+    """Return how wide lines are in an image of a size (H, W, …), in pixels."""
+    return int(np.clip(round(min(size[:2]) / 400), 1, 4))
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """Return rows and columns of the smallest box around a mask (H, W); None for an empty one."""
+    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+    return (slice(y, y + height), slice(x, x + width)) if width else None
 
 
 def largest_mask_gain(

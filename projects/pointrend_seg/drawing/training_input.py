@@ -4,54 +4,82 @@ import numpy as np
 from detectron2.structures import Instances
 
 from ..data.classes import Classes, palette
-from .predictions import draw_classes, write_names
+from .labels import Label, drawn_name, write_labels
+from .predictions import draw_classes
 from .primitives import draw_masks, tile
 
+_LEAST_HEIGHT = 256  # smaller images are enlarged
 
-def draw_training_input(inputs: dict, classes: Classes, input_format: str) -> np.ndarray:
+
+def draw_training_input(
+    inputs: dict, classes: Classes, input_format: str, *, names: bool = True
+) -> np.ndarray:
     """Draw an image as a mapper returns it, and beside it the same image with its labels.
+
+    Small images are enlarged, by a whole factor.
 
     Args:
         inputs: with ``image`` (3, H, W) and ``sem_seg`` (H, W) or ``instances``.
         input_format: order of the image's channels, "BGR" or "RGB".
+        names: write names, where there is room.
 
     Example:
         >>> import torch
         >>> classes = Classes(("sky", "road"), palette(2), (0, 1))
         >>> inputs = {"image": torch.zeros(3, 60, 80), "sem_seg": torch.ones(60, 80).long()}
         >>> draw_training_input(inputs, classes, "RGB").shape
-        (92, 178, 3)
+        (332, 818, 3)
     """
     image = inputs["image"].permute(1, 2, 0).numpy().clip(0, 255).astype(np.uint8)
-    image = np.ascontiguousarray(image[:, :, ::-1] if input_format == "BGR" else image)
+    image = image[:, :, ::-1] if input_format == "BGR" else image
+    factor = -(-_LEAST_HEIGHT // image.shape[0])
+    image = _enlarge(image, factor)
     if "sem_seg" in inputs:
-        labels = inputs["sem_seg"].numpy()
-        labelled = draw_classes(image, labels, classes)
+        labels = _enlarge(inputs["sem_seg"].numpy(), factor)
+        labelled = draw_classes(image, labels, classes, names=names)
         ignored = labels == classes.ignore_value
         labelled = _hatch(labelled, ignored)
         title = f"labels; hatched: no class ({100 * ignored.mean():.0f} %)"
     else:
-        labelled = draw_objects(image, inputs["instances"], classes)
+        labelled = draw_objects(image, inputs["instances"], classes, factor, names=names)
         title = f"{len(inputs['instances'])} objects"
     return tile([[image, labelled]], ["what the model sees", title])
 
 
-def draw_objects(image: np.ndarray, instances: Instances, classes: Classes) -> np.ndarray:
-    """Return an image (H, W, 3) with the boxes, masks and names of labelled objects over it."""
+def draw_objects(
+    image: np.ndarray,
+    instances: Instances,
+    classes: Classes,
+    factor: int = 1,
+    *,
+    names: bool = True,
+) -> np.ndarray:
+    """Return an image (H, W, 3) with the boxes, masks and names of labelled objects over it.
+
+    Args:
+        factor: how much larger the image is than the one that has the labels.
+    """
     colors = palette(len(instances))
     picture = image.copy()
     if instances.has("gt_masks"):
-        picture = draw_masks(image, instances.gt_masks.tensor.numpy().astype(bool), colors)
+        masks = (_enlarge(mask.numpy().astype(bool), factor) for mask in instances.gt_masks.tensor)
+        picture = draw_masks(image, masks, colors)
     labels = []
-    boxes = instances.gt_boxes.tensor.numpy().round().astype(int)
+    boxes = (factor * instances.gt_boxes.tensor.numpy()).round().astype(int)
     for (x0, y0, x1, y1), number, color in zip(
         boxes, instances.gt_classes.tolist(), colors, strict=True
     ):
         x1, y1 = min(x1, image.shape[1]) - 1, min(y1, image.shape[0]) - 1
         picture[[y0, y1], x0 : x1 + 1] = color
         picture[y0 : y1 + 1, [x0, x1]] = color
-        labels.append((classes.names[number], (x0, y0), color))
-    return write_names(picture, labels)
+        name = drawn_name(classes, number)
+        labels.append(Label(name, ((x0 + x1) / 2, y0), (x1 - x0, y1 - y0), color))
+    return write_labels(picture, labels) if names else picture
+
+
+def _enlarge(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Repeat each pixel of an array (H, W, …) in both directions."""
+    return np.ascontiguousarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
 def _hatch(picture: np.ndarray, where: np.ndarray) -> np.ndarray:

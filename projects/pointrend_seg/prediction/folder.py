@@ -129,7 +129,9 @@ def predict_images(
         source, image, _ = prepared
         with _naming(source):
             if visualizations.overlay:
-                picture = draw_overlay(image, prediction, predictor.classes)
+                picture = draw_overlay(
+                    image, prediction, predictor.classes, names=visualizations.names
+                )
                 save_image(output.picture_path(source.name), picture)
             for suffix, draw in drawings.items():
                 save_image(output.picture_path(source.name, suffix), draw())

@@ -65,7 +65,9 @@ def predict_video(
                     if writer is None:
                         writer = _writer(part, reader.rate, frame.shape)
                         stack.callback(writer.release)  # before the file gets its name
-                    picture = draw_overlay(frame, prediction, predictor.classes)
+                    picture = draw_overlay(
+                        frame, prediction, predictor.classes, names=visualizations.names
+                    )
                     writer.write(picture[:, :, ::-1])
     return names
 

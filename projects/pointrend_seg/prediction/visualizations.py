@@ -24,12 +24,14 @@ class Visualizations:
         points: NAME.points-1.png, …, the points of each subdivision step.
         steps: NAME.step-0.png (coarse), NAME.step-1.png, …, the masks after each step.
         compare: NAME.compare.png, image, coarse prediction and final prediction side by side.
+        names: whether names and scores are written, where there is room.
     """
 
     overlay: bool = True
     points: bool = False
     steps: bool = False
     compare: bool = False
+    names: bool = True
 
     def files(self, output: OutputFolder, name: str) -> list[Path]:
         """Return the pictures that every model writes for an image, with any number of steps."""
@@ -57,7 +59,7 @@ class Visualizations:
         image = image[:, :, ::-1] if predictor.input_format == "BGR" else image
         image = np.ascontiguousarray(image)
         trace = predictor.task.trace(predictor.model, inputs["image"])
-        draw_masks = _mask_drawer(image, trace, predictor.classes)
+        draw_masks = _mask_drawer(image, trace, predictor.classes, names=self.names)
         drawings: dict[str, Callable[[], np.ndarray]] = {}
         if self.points:
             for step, points in enumerate(trace.points, start=1):
@@ -73,25 +75,29 @@ class Visualizations:
         return drawings
 
 
-def draw_overlay(image: np.ndarray, prediction: dict, classes: Classes) -> np.ndarray:
+def draw_overlay(
+    image: np.ndarray, prediction: dict, classes: Classes, *, names: bool = True
+) -> np.ndarray:
     """Draw a prediction over its image; without masks, fill the boxes.
 
     Args:
         image: RGB, (H, W, 3), uint8.
         prediction: as `to_cpu` returns it.
+        names: write names and scores, where there is room.
 
     Returns:
         RGB, (H, W, 3), uint8.
     """
     if "classes" in prediction:
-        return draw_classes(image, prediction["classes"], classes)
+        return draw_classes(image, prediction["classes"], classes, names=names)
     instances = prediction["instances"]
     if instances.has("pred_masks"):
         masks = instances.pred_masks.numpy()
     else:
         masks = _box_masks(instances.pred_boxes.tensor.numpy(), image.shape[:2])
     return draw_instances(
-        image, masks, instances.pred_classes.numpy(), instances.scores.numpy(), classes
+        *(image, masks, instances.pred_classes.numpy(), instances.scores.numpy(), classes),
+        names=names,
     )
 
 
@@ -103,13 +109,13 @@ def _box_masks(boxes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def _mask_drawer(
-    image: np.ndarray, trace: SemanticTrace | InstanceTrace, classes: Classes
+    image: np.ndarray, trace: SemanticTrace | InstanceTrace, classes: Classes, *, names: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function that draws masks (semantic: a class map) over the image."""
     if isinstance(trace, SemanticTrace):
-        return lambda class_map: draw_classes(image, class_map, classes)
+        return lambda class_map: draw_classes(image, class_map, classes, names=names)
     indices, scores = trace.instances.pred_classes.numpy(), trace.instances.scores.numpy()
-    return lambda masks: draw_instances(image, masks, indices, scores, classes)
+    return lambda masks: draw_instances(image, masks, indices, scores, classes, names=names)
 
 
 def _final_masks(trace: SemanticTrace | InstanceTrace) -> np.ndarray:

@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.structures import polygons_to_bitmask
 
 from ..data.annotations import decode_mask, mask_problem, shown
-from ..data.classes import Classes, known_classes
+from ..data.classes import Classes, known_classes, palette
 from ..data.dataset_files import load_dicts
 from ..data.images.reader import ImageReader
 from ..data.labels import read_record_labels
@@ -119,13 +119,22 @@ class SemanticComparison:
         ]
         return np.stack(counts)[:, :2]
 
-    def view(self, number: int) -> View:
-        """Return what there is to see of an image; ignored pixels are not wrong."""
+    def view(self, number: int, *, letters: float | None = None) -> View:
+        """Return what there is to see of an image; ignored pixels are not wrong.
+
+        Args:
+            letters: height of names as a share of the image's width; by default as it fits the
+                image.
+        """
         image = self._reader.read(self.records[number]["file_name"])
         labels, predicted = self.maps(number)
         wrong = (labels != predicted) & (labels != self.classes.ignore_value)
+        size = _letter_size(image, letters)
         named, bare = (
-            [draw_classes(image, each, self.classes, names=names) for each in (labels, predicted)]
+            [
+                draw_classes(image, each, self.classes, names=names, letters=size)
+                for each in (labels, predicted)
+            ]
             for names in (True, False)
         )
         return View(image, named, bare, wrong)
@@ -219,15 +228,29 @@ class InstanceComparison:
                 row[:, labelled.classes[i]] += min(iou, boundary), 1
         return counts
 
-    def view(self, number: int) -> View:
-        """Return what there is to see of an image; wrong are pixels inside objects of one only."""
+    def view(self, number: int, *, letters: float | None = None) -> View:
+        """Return what there is to see of an image; wrong are pixels inside objects of one only.
+
+        An object has the same colour among the labels and in the prediction.
+
+        Args:
+            letters: height of names as a share of the image's width; by default as it fits the
+                image.
+        """
         image = self._reader.read(self.records[number]["file_name"])
         labelled, predicted = self.objects(number)
         wrong = np.logical_xor(labelled.masks.any(axis=0), predicted.masks.any(axis=0))
+        colors = matched_colors(labelled, predicted)
+        size = _letter_size(image, letters)
         named, bare = (
             [
-                draw_instances(image, o.masks, o.classes, o.scores, self.classes, names=names)
-                for o in (labelled, predicted)
+                draw_instances(
+                    *(image, each.masks, each.classes, each.scores, self.classes),
+                    names=names,
+                    colors=own,
+                    letters=size,
+                )
+                for each, own in zip((labelled, predicted), colors, strict=True)
             ]
             for names in (True, False)
         )
@@ -253,24 +276,47 @@ def open_comparison(cfg: CfgNode, dataset_name: str, folder: Path) -> Comparison
     )
 
 
-def match(labelled: Objects, predicted: Objects) -> list[tuple[int, int, float]]:
+def matched_colors(labelled: Objects, predicted: Objects) -> tuple[np.ndarray, np.ndarray]:
+    """Return RGB colours, (N, 3) each, in which matched objects have the same one.
+
+    Example:
+        >>> squares = Objects(np.ones((1, 4, 4), bool), np.array([0]))
+        >>> labels, predictions = matched_colors(squares, squares)
+        >>> bool((labels == predictions).all())
+        True
+    """
+    colors = palette(len(labelled) + len(predicted))
+    own = colors[len(labelled) :].copy()
+    for i, j, _ in match(labelled, predicted, any_class=True):
+        own[j] = colors[i]
+    return colors[: len(labelled)], own
+
+
+def match(
+    labelled: Objects, predicted: Objects, *, any_class: bool = False
+) -> list[tuple[int, int, float]]:
     """Match each predicted object with a labelled one of its class and an IoU of 0.5 or more.
 
     Args:
         predicted: highest score first; in this order they choose.
+        any_class: whether the class may be another.
 
     Returns:
         of each pair the place among the labelled objects, that among the predicted ones, the IoU.
     """
     pairs, free = [], set(range(len(labelled)))
     for j, (mask, class_number) in enumerate(zip(predicted.masks, predicted.classes, strict=True)):
-        same_class = [i for i in free if labelled.classes[i] == class_number]
-        ious = {i: _iou(labelled.masks[i], mask) for i in same_class}
+        choices = [i for i in free if any_class or labelled.classes[i] == class_number]
+        ious = {i: _iou(labelled.masks[i], mask) for i in choices}
         if max(ious.values(), default=0) >= 0.5:
             best = max(ious, key=ious.__getitem__)
             free.remove(best)
             pairs.append((best, j, ious[best]))
     return pairs
+
+
+def _letter_size(image: np.ndarray, share: float | None) -> int | None:
+    return None if share is None else max(8, round(share * image.shape[1]))
 
 
 def boundary_iou(a: np.ndarray, b: np.ndarray, width: int) -> float:

@@ -9,6 +9,8 @@ from ..drawing.primitives import densest_window, enlarge, tile
 from .comparison import View
 
 _ZOOM = 4
+WIDTH = 480  # of a panel in a sheet
+LETTERS = 11  # height of names in a panel, in pixels
 # What `draw_panels` draws, in its order.
 PANELS = ("image", "labels", "prediction", "image, enlarged", "labels, enlarged",
           "prediction, enlarged")  # fmt: skip
@@ -23,7 +25,7 @@ def draw_panels(view: View, width: int) -> list[np.ndarray]:
     return [*(_frame(picture, window, view.wrong.shape) for picture in scaled), *zoomed]
 
 
-def draw_sheet(view: View, width: int = 480) -> np.ndarray:
+def draw_sheet(view: View, width: int = WIDTH) -> np.ndarray:
     """Draw all panels of a width into one RGB picture."""
     panels = draw_panels(view, width)
     return tile([panels[:3], panels[3:]], list(PANELS[:3]))

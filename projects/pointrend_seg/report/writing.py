@@ -19,7 +19,7 @@ from ..files.atomic import write_text
 from .charts import Line, line_chart
 from .comparison import Comparison, Score, open_comparison
 from .page import Chart, Figure, Section, Table, render_page
-from .panels import PANELS, data_uri, draw_panels
+from .panels import LETTERS, PANELS, data_uri, draw_panels
 
 # The most images that are compared, and the most at several boundary widths, which takes longer;
 # of a larger set, as many are spread evenly over it. For Cityscapes that is a minute.
@@ -228,7 +228,9 @@ def _boundary_widths(comparison: Comparison, numbers: list[int]) -> Section:
 def _gallery(comparison: Comparison, scores: list[Score]) -> list[Figure]:
     figures: list[Figure] = []
     for score in scores:
-        pictures = draw_panels(comparison.view(score.number), _PANEL_WIDTH)
+        pictures = draw_panels(
+            comparison.view(score.number, letters=LETTERS / _PANEL_WIDTH), _PANEL_WIDTH
+        )
         name = os.path.basename(score.name)
         caption = f"{name}: Boundary IoU {score.boundary_iou:.1f}, IoU {score.iou:.1f}"
         texts = [f"{panel} of {name}" for panel in PANELS]
