@@ -1,13 +1,16 @@
 """Names in pictures: which are written, where, and in which letters."""
 
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
+import torch
 
 from pointrend_seg.data.classes import Classes, palette
 from pointrend_seg.drawing import fonts
 from pointrend_seg.drawing.fonts import find_font
 from pointrend_seg.drawing.labels import Label, drawn_name, numbered_names, write_labels
 from pointrend_seg.drawing.predictions import draw_classes, draw_instances
+from pointrend_seg.structures.rle_masks import RleMasks
 
 RED = np.array([200, 30, 30])
 
@@ -127,3 +130,16 @@ def test_objects_may_have_given_colors():
     for mask, color in zip(masks, colors, strict=True):
         assert (picture[mask] == color).all(-1).any()
         assert (picture[mask] == colors[::-1][0]).all(-1).any() == (color == colors[::-1][0]).all()
+
+
+def test_compact_masks_are_drawn_as_arrays_are():
+    image, masks = squares(7, 30, (100, 150))
+    masks[3] = False
+    pixels = torch.from_numpy(masks)
+    rles = [mask_util.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]
+    compact = RleMasks([{**r, "counts": r["counts"].decode()} for r in rles], (100, 150))
+    options = (np.zeros(7, int), np.linspace(0.1, 0.9, 7), classes("nucleus"))
+    assert compact.shape == pixels.shape
+    expected = draw_instances(image, masks, *options)
+    assert np.array_equal(draw_instances(image, compact, *options), expected)
+    assert (expected != image).any()

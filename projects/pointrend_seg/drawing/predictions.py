@@ -3,12 +3,14 @@
 Shape legend: H, W size of an image; N objects.
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
 
 from ..data.classes import Classes, palette
 from .labels import Label, drawn_name, write_labels
-from .primitives import bounding_box, color_classes, draw_masks, outline_width
+from .primitives import bounding_box, color_classes, draw_crops, mask_crops, outline_width
 
 # Segments that are a smaller share of the image than this get no name.
 _LEAST_NAMED_SHARE = 0.004
@@ -16,7 +18,7 @@ _LEAST_NAMED_SHARE = 0.004
 
 def draw_instances(
     image: np.ndarray,
-    masks: np.ndarray,
+    masks: Any,
     class_numbers: np.ndarray,
     scores: np.ndarray | None,
     classes: Classes,
@@ -29,7 +31,7 @@ def draw_instances(
 
     Args:
         image: (H, W, 3) RGB.
-        masks: (N, H, W) bool.
+        masks: (N, H, W) bool, or compact masks as `mask_crops` takes them.
         class_numbers: (N,) integers.
         scores: (N,) 0 to 1; None for labels, which have none.
         names: write names and scores, where there is room.
@@ -44,20 +46,20 @@ def draw_instances(
     """
     order = np.arange(len(masks)) if scores is None else np.argsort(scores, kind="stable")
     colors = palette(len(masks)) if colors is None else colors
-    picture = draw_masks(image, (masks[k] for k in order), colors[order])
+    crops = list(mask_crops(masks))
+    picture = draw_crops(image, (crops[k] for k in order), colors[order])
     if not names:
         return picture
     labels = []
     for k in order:
-        box = bounding_box(masks[k])
-        if box is not None:
-            rows, columns = box
-            x, y = _centre(masks[k][box])
+        x0, y0, mask = crops[k]
+        if mask.size:
+            x, y = _centre(mask)
             labels.append(
                 Label(
                     drawn_name(classes, class_numbers[k]),
-                    (columns.start + x, rows.start + y),
-                    (columns.stop - columns.start, rows.stop - rows.start),
+                    (x0 + x, y0 + y),
+                    mask.shape[::-1],
                     colors[k],
                     "" if scores is None else f"{100 * scores[k]:.0f}%",
                 )

@@ -3,11 +3,15 @@
 Shape legend: H, W size of an image; C classes; N masks; P points.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+# Left and top of a part of an image in pixels, and its mask (h, w), bool.
+Crop = tuple[int, int, np.ndarray]
 
 
 def color_classes(class_map: np.ndarray, colors: np.ndarray) -> np.ndarray:
@@ -162,12 +166,24 @@ def draw_masks(
         >>> draw_masks(image, masks, np.array([[200, 0, 0]]))[2, :, 0].tolist()
         [0, 200, 60, 200, 0]
     """
+    return draw_crops(image, mask_crops(masks), colors)
+
+
+def draw_crops(
+    image: np.ndarray, crops: Iterable[Crop], colors: Iterable[np.ndarray]
+) -> np.ndarray:
+    """Return an image with masks over it as `draw_masks` draws them.
+
+    Args:
+        image: (H, W, 3) RGB.
+        crops: N masks, as `mask_crops` returns them.
+        colors: (N, 3) RGB, 0 to 255.
+    """
     picture = image.copy()
-    for mask, color in zip(masks, colors, strict=True):
-        box = bounding_box(mask)
-        if box is None:
+    for (x0, y0, inside), color in zip(crops, colors, strict=True):
+        if not inside.size:
             continue
-        inside, window = mask[box], picture[box]
+        window = picture[y0 : y0 + inside.shape[0], x0 : x0 + inside.shape[1]]
         side = float(np.sqrt(inside.sum()))
         width = min(outline_width(image.shape), 1 + int(side / 24))
         opacity = float(np.interp(side, (16, 80), (0.3, 0.55)))
@@ -183,6 +199,21 @@ def draw_masks(
 def outline_width(size: tuple[int, ...]) -> int:
     """Return how wide lines are in an image of a size (H, W, …), in pixels."""
     return int(np.clip(round(min(size[:2]) / 400), 1, 4))
+
+
+def mask_crops(masks: Any) -> Iterator[Crop]:
+    """Yield the smallest part of each mask that has all of it; an empty mask has no pixels.
+
+    Args:
+        masks: (N, H, W) bool, or compact masks that know their ``crops``, such as those of an image
+            that was seen in tiles.
+    """
+    if hasattr(masks, "crops"):
+        yield from masks.crops()
+        return
+    for mask in masks:
+        rows, columns = bounding_box(mask) or (slice(0, 0), slice(0, 0))
+        yield columns.start, rows.start, mask[rows, columns]
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, slice] | None:

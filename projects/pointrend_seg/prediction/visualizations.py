@@ -92,7 +92,8 @@ def draw_overlay(
         return draw_classes(image, prediction["classes"], classes, names=names)
     instances = prediction["instances"]
     if instances.has("pred_masks"):
-        masks = instances.pred_masks.numpy()
+        masks = instances.pred_masks
+        masks = masks if hasattr(masks, "crops") else masks.numpy()
     else:
         masks = _box_masks(instances.pred_boxes.tensor.numpy(), image.shape[:2])
     return draw_instances(
