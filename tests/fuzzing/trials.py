@@ -3,16 +3,20 @@
 import base64
 import copy
 import io
+import itertools
 import json
 import os
 import pickle
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import tifffile
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -31,7 +35,12 @@ from pointrend_seg.config import adopt_config
 from pointrend_seg.config.detectron2_keys import detectron2_keys
 from pointrend_seg.config.keys import KEYS
 from pointrend_seg.config.tree import value_of
+from pointrend_seg.data.images.reader import ImageReader
+from pointrend_seg.data.images.tiff import read_georeference
+from pointrend_seg.data.survey.images import ImageSurvey, survey_image
 from pointrend_seg.engine import load_config
+from pointrend_seg.errors import InputError
+from pointrend_seg.prediction import Predictor
 from values import any_value, change
 from world import World
 
@@ -617,6 +626,119 @@ _IMAGES = (
 )
 
 
+# --- bytes of image files, and arrays -----------------------------------------------------------
+
+_PIXELS = np.random.default_rng(0).integers(0, 4000, (24, 32, 4), dtype=np.uint16)
+_PICTURE = Image.fromarray((_PIXELS[:, :, :3] // 16).astype(np.uint8))
+_TIFFS = (
+    *({"tile": (16, 16)}, {"compression": "zlib"}, {"bigtiff": True}, {"byteorder": ">"}),
+    *({}, {"planarconfig": "separate"}, {"rowsperstrip": 5}),
+)
+
+
+def image_file_trials(world: World, rng: random.Random) -> Iterator[Trial]:
+    """Spoil bytes of image files of every format, and read them as training and checks do."""
+    number = 0
+    while True:
+        number += 1
+        seed = rng.randrange(2**32)
+        use = _give_array if rng.random() < 0.2 else _read_spoiled
+        yield f"image file {use.__name__} {seed}", partial(use, world, number, seed)
+
+
+def _image_file(path: Path, rng: random.Random) -> None:
+    """Write a good image of a format that is drawn."""
+    how, frames = rng.randrange(4), [_PICTURE, _PICTURE.rotate(180)]
+    if how == 0:
+        kinds = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "PPM", "JPEG2000", "AVIF", "TIFF", "TGA")
+        _PICTURE.save(path, rng.choice(kinds))
+    elif how == 1:
+        kind = rng.choice(("PNG", "GIF", "WEBP", "TIFF", "AVIF", "MPO"))
+        frames[0].save(path, kind, save_all=True, append_images=frames[1:])
+    elif how == 2:
+        bands = rng.choice((1, 2, 3, 4, 4, 5))
+        values = _PIXELS[:, :, :bands].astype(rng.choice(("u1", "u2", "i2", "u4", "f4", "f8")))
+        options = rng.choice(_TIFFS)
+        values = np.ascontiguousarray(
+            np.moveaxis(values, 2, 0) if "planarconfig" in options and bands > 1 else values
+        )
+        options = options if bands > 1 else {k: v for k, v in options.items() if k[0] != "p"}
+        photometric = "rgb" if bands in (3, 4) else "minisblack"
+        tags = [(274, 3, 1, rng.randrange(1, 9), True), (42113, 2, 4, "nan", True)]
+        tifffile.imwrite(path, values.squeeze(), photometric=photometric, extratags=tags, **options)
+    else:
+        suffix = rng.choice((".png", ".ppm", ".pgm", ".jp2", ".hdr", ".pfm", ".tif"))
+        values = _PIXELS[:, :, 0] if suffix == ".pgm" else _PIXELS[:, :, :3]
+        values = values.astype(np.float32) if suffix in (".hdr", ".pfm") else values
+        encoded, content = cv2.imencode(suffix, np.tile(values, (2, 2, 1)[: values.ndim]))
+        path.write_bytes(content.tobytes() if encoded else b"")
+
+
+def _read_spoiled(world: World, number: int, seed: int) -> None:
+    rng = random.Random(seed)
+    path = _folder(world, number) / rng.choice(("a.png", "a.tif", "a.jpg", "a.gif"))
+    _image_file(path, rng)
+    data = bytearray(path.read_bytes())
+    for _ in range(rng.choice((0, 1, 1, 2, 5, 20))):
+        near = rng.choice((len(data), 40, 400))  # headers matter most
+        place = rng.choice((rng.randrange(len(data)), rng.randrange(min(near, len(data)))))
+        place = -place if rng.random() < 0.2 else place  # directories lie at the end, too
+        data[place] = rng.choice((0, 1, 255, rng.randrange(256)))
+    if rng.random() < 0.1:
+        del data[rng.randrange(len(data)) :]
+    path.write_bytes(data)
+    reader = ImageReader(
+        rng.choice(("percentile", "full", "0..4095")), rng.choice(((), (), (3, 2, 1))), 2**22
+    )
+    for frame in itertools.islice(_refusable(reader.frames(str(path))), 5):
+        assert frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3
+    found = ImageSurvey()
+    size = survey_image(str(path), None, found, reader)
+    read_georeference(str(path))
+    try:
+        image = reader.read(str(path), "BGR")
+    except InputError as error:
+        assert size is None, f"the check accepts what training refuses: {error}"
+        raise
+    assert image.shape == (*size, 3), f"check: {size}, training: {image.shape}"
+    assert image.shape[:2] == reader.size(str(path)), "the size without decoding"
+
+
+def _refusable(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    try:
+        yield from frames
+    except InputError:
+        return
+
+
+def _give_array(world: World, number: int, seed: int) -> None:
+    rng, draw = random.Random(seed), np.random.default_rng(seed)
+    kinds = ("u1", "u2", ">u2", "i1", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "?", "c8")
+    sides = [rng.choice((0, 1, 2, 7, 30)) for _ in range(2)]
+    shape = rng.choice((sides, [*sides, 1], [*sides, 3], [*sides, 4], [*sides, 2], [3, *sides]))
+    with np.errstate(all="ignore"):
+        values = draw.normal(*rng.choice(((128, 40), (0.5, 0.2), (0, 1e5), (1e30, 1e38))), shape)
+        if rng.random() < 0.2 and values.size:
+            values.flat[rng.randrange(values.size)] = rng.choice((np.nan, np.inf, -np.inf))
+        values = values.astype(rng.choice(kinds))
+    given: Any = values
+    how = rng.randrange(4)
+    if how == 0 and values.dtype.isnative:
+        given = torch.from_numpy(values)
+    elif how == 1:
+        given = Image.new(rng.choice(("1", "L", "P", "I", "F", "I;16", "LA", "CMYK")), sides)
+    elif how == 2:
+        given = values[::-1, ::2]
+    rule = rng.choice((None, "percentile", "full", "-5..5"))
+    key = f"predictor {rule}"
+    if key not in world.kept:
+        cfg = world.cfgs["semantic"].clone()
+        cfg.MODEL.WEIGHTS = str(world.weights["semantic"])
+        world.kept[key] = Predictor(cfg, pixel_range=rule)
+    pixels = world.kept[key].rgb_pixels(given)
+    assert pixels.ndim == 3 and pixels.shape[2] == 3 and 0 <= pixels.min() <= pixels.max() <= 255
+
+
 # --- checkpoints -----------------------------------------------------------------------------
 
 
@@ -888,6 +1010,7 @@ KINDS: dict[str, Callable[[World, random.Random], Iterator[Trial]]] = {
     "COCO JSON": coco_trials,
     "command lines": command_trials,
     "images": image_trials,
+    "image files": image_file_trials,
     "checkpoints": checkpoint_trials,
     "label folders": label_trials,
     "labels of other tools": import_trials,

@@ -1,7 +1,7 @@
 """A small world of data sets, configs and weights, of which the fuzzers spoil one part each."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ class World:
         configs: a config file by task, "semantic" and "instance".
         weights: checkpoints that fit them.
         work: the folder in which trials leave their files.
+        kept: what trials make once.
     """
 
     images: Path
@@ -44,6 +45,7 @@ class World:
     work: Path
     content: dict
     cfgs: dict[str, CfgNode]
+    kept: dict = field(default_factory=dict)
 
     def data(self, task: str, coco: Path | None = None, labels: Path | None = None) -> list[str]:
         """Return the options that give data to a tool, for training and evaluation."""

@@ -6,13 +6,19 @@ import shutil
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
+import tifffile
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import transforms as T
 from detectron2.data.datasets.lvis import register_lvis_instances
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from pointrend_seg.data.images.reader import ImageReader
+from pointrend_seg.data.mappers.semantic import SemanticMapper
 from pointrend_seg.data.problems import KINDS
 from pointrend_seg.data.survey.datasets import survey_datasets
+from pointrend_seg.errors import InputError
+from small_configs import small_semantic_cfg
 
 NAMES = ("custom_train", "custom_val")
 
@@ -30,11 +36,18 @@ def forget():
 def check(run_in_process, tmp_path):
     """Runs check_data.py; returns its status and its findings: examples by code."""
 
-    def run(*args, labels=("train.json", "val.json")):
+    def run(*args, labels=("train.json", "val.json"), **changes):
         data = ("--train-data", tmp_path / "train", tmp_path / labels[0])
         data += ("--val-data", tmp_path / "val", tmp_path / labels[1])
         status, out, err = run_in_process(
-            "check_data", *data, "--workers", 1, "--json", tmp_path / "found.json", *args
+            "check_data",
+            *data,
+            "--workers",
+            1,
+            "--json",
+            tmp_path / "found.json",
+            *args,
+            *(word for key, value in changes.items() for word in (key.replace("_", ".", 1), value)),
         )
         assert "Traceback" not in err
         found = json.loads((tmp_path / "found.json").read_text())["findings"]
@@ -198,6 +211,58 @@ def test_classes_that_do_not_occur(check, pixels):
         "class-never-occurs": "road in custom_train",
         "class-not-in-training": "road, which is in custom_val",
     }
+
+
+def test_images_of_more_than_8_bits_are_noted(check, pixels):
+    """How they are scaled is no fault, and follows the config."""
+    values = np.resize(np.arange(100, 300, dtype=np.uint16), (12, 16))
+    (pixels / "train/1.png").unlink()
+    Image.fromarray(values).save(pixels / "train/1.tif")
+    status, found = check("--strict", labels=LABELS)
+    assert status == 0 and found.keys() == {"scaled-image"}
+    assert (
+        "1.tif: uint16, values from 101 to 291 become 0 to 255 (percentile)"
+        in (found["scaled-image"])
+    )
+    status, found = check(labels=LABELS, INPUT_PIXEL_RANGE="0..4095")
+    assert "values from 0 to 4095 become 0 to 255 (0..4095)" in found["scaled-image"]
+
+
+def test_several_frames_are_refused_by_check_and_training(check, pixels):
+    (pixels / "train/1.png").unlink()
+    picture(5).save(pixels / "train/1.gif", save_all=True, append_images=[picture(6)])
+    status, found = check(labels=LABELS)
+    assert status == 1 and found.keys() == {"several-frames"}
+    assert "1.gif has 2 frames or pages, and one image is expected" in found["several-frames"]
+    mapper = SemanticMapper(small_semantic_cfg(num_classes=2), is_train=True)
+    record = {"file_name": str(pixels / "train/1.gif")}
+    record["sem_seg_file_name"] = str(pixels / "train_labels/1.png")
+    with pytest.raises(InputError, match="has 2 frames or pages, and one image is expected"):
+        mapper(record)
+
+
+def test_check_and_training_read_the_same_pixels(check, pixels):
+    """Bands that are chosen, and the limit of pixels."""
+    (pixels / "train/1.png").unlink()
+    values = np.random.default_rng(0).integers(0, 900, (12, 16, 6), dtype=np.uint16)
+    options = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(pixels / "train/1.tif", values, **options)
+    status, found = check(labels=LABELS)
+    assert status == 1 and "has 6 bands" in found["unreadable-image"]
+    cfg = small_semantic_cfg(num_classes=2, opts=("INPUT.BANDS", (4, 3, 6)))
+    record = {"file_name": str(pixels / "train/1.tif")}
+    record["sem_seg_file_name"] = str(pixels / "train_labels/1.png")
+    mapper = SemanticMapper(cfg, is_train=True)
+    mapper.augmentations = T.AugmentationList([])
+    expected = ImageReader().scaled(values[:, :, [3, 2, 5]])[:, :, ::-1]  # BGR
+    assert np.array_equal(mapper(record)["image"].permute(1, 2, 0).numpy(), expected)
+    status, found = check(labels=LABELS, INPUT_BANDS="(4, 3, 6)")
+    assert status == 0 and found.keys() == {"scaled-image"}
+    status, found = check(labels=LABELS, INPUT_BANDS="(4, 3, 6)", INPUT_MAX_PIXELS=100)
+    assert (
+        status == 1
+        and "is 16 x 12 pixels, more than INPUT.MAX_PIXELS" in (found["unreadable-image"])
+    )
 
 
 def test_a_turned_image(check, pixels):

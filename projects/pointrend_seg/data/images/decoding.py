@@ -10,7 +10,7 @@ from typing import IO, Any
 import cv2
 import numpy as np
 from detectron2.data import detection_utils
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 # What a folder is searched for. Files of other types are read where they are named.
 IMAGE_EXTENSIONS = (
@@ -57,6 +57,20 @@ def open_with_pillow(file: str | IO[bytes]) -> Image.Image:
             return Image.open(file)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def reason(error: BaseException) -> str:
+    """Return in words why an image cannot be decoded.
+
+    Args:
+        error: one of `UNREADABLE`.
+    """
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image, or an image of an unknown format"
+    is_clear = isinstance(error, OSError | SyntaxError | EOFError | zlib.error) and str(error)
+    return str(error) if is_clear else "it is damaged"  # what a decoder stumbled over
 
 
 def count_frames(image: Image.Image) -> int:

@@ -198,19 +198,23 @@ class ImageReader:
         except InputError:
             raise
         except UNREADABLE as error:
-            raise InputError(f"The PIL image cannot be read: {error}.") from error
+            raise InputError(f"The PIL image cannot be read: {decoding.reason(error)}.") from error
 
     def size(self, path: str) -> tuple[int, int]:
-        """Return height and width of an image, upright, without decoding it.
+        """Return height and width of an image, upright, decoding it only if Pillow cannot open it.
 
         Raises:
-            OSError, ValueError, …: one of `UNREADABLE`.
+            OSError, ValueError, …: one of `UNREADABLE`, of which `InputError` is one.
         """
         if tiff.is_tiff(_start(path)):
             page = tiff.read_pages(PathManager.get_local_path(path))[0]
             sides, turn = (page.height, page.width), page.orientation
         else:
-            with PathManager.open(path, "rb") as file, decoding.open_with_pillow(file) as image:
+            with PathManager.open(path, "rb") as file:
+                try:
+                    image = decoding.open_with_pillow(file)
+                except UnidentifiedImageError:
+                    return next(self._frames(path)).size
                 sides, turn = (image.height, image.width), decoding.orientation(image)
         return sides[::-1] if turn >= 5 else sides
 
@@ -353,6 +357,8 @@ class ImageReader:
             yield Stored(tiff.read_bands(path, page), page.orientation, page.nodata)
 
     def _check_size(self, path: str, height: int, width: int) -> None:
+        if height * width == 0:
+            raise OSError("it has no pixels")
         if height * width > self.max_pixels:
             raise InputError(
                 f"{path} is {width} x {height} pixels, more than INPUT.MAX_PIXELS "
@@ -380,7 +386,7 @@ def _attempt(path: str, what: str, read: Callable[[], T]) -> T | Problem:
         if isinstance(error, SeveralFrames) and kind == "unreadable-image":
             kind = "several-frames"
     except UNREADABLE as error:
-        reason = "not enough memory" if isinstance(error, MemoryError) else error
+        reason = decoding.reason(error)
         found = f"The {what} {path} cannot be read: {reason}"
         fix = "The file could not be decoded; export it again as PNG or JPEG."
     return Problem(kind, found, fix)

@@ -57,7 +57,7 @@ def value_range(
     if values.dtype.itemsize <= 2 and np.issubdtype(values.dtype, np.integer):
         known, counts = _histogram(values)
     else:
-        step = -(-values.size // _SAMPLE)  # evenly, and the same each time
+        step = -(-values.size // _SAMPLE) or 1  # evenly, and the same each time
         flat = values.reshape(-1)[::step]
         known, counts = np.unique(flat[np.isfinite(flat)], return_counts=True)
     if nodata is not None:

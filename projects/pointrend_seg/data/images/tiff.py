@@ -8,6 +8,7 @@ import functools
 import io
 import logging
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -77,7 +78,8 @@ def _decoder(function: Callable[P, T]) -> Callable[P, T]:
         except (InputError, OSError, MemoryError):
             raise
         except Exception as error:
-            raise OSError(f"{type(error).__name__}: {error}") from error
+            is_clear = isinstance(error, tifffile.TiffFileError | zlib.error)
+            raise OSError(str(error) if is_clear else "it is damaged") from error
 
     return wrapped
 
