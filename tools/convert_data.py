@@ -17,6 +17,7 @@ and prints the command that trains on them.
 import startup  # noqa: F401
 
 import argparse
+import shlex
 from collections.abc import Callable
 
 import check_data
@@ -125,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     data = []
     for split in written.images:
         data += [f"--{split}-data", f"{args.output}/images", f"{args.output}/{split}.json"]
-    print(f"\ncheck_data {' '.join(data)}")
+    print("\nWhat tools/check_data.py finds:")
     check_data.main(["--workers", "1", *data])
     config = "pointrend_rcnn_R_18_FPN"
     if written.median_side() < SMALL:
@@ -133,8 +134,8 @@ def main(argv: list[str] | None = None) -> None:
     print(
         "Next, train:\n    python tools/train_net.py "
         f"--config-file configs/quick/{config}.yaml \\\n"
-        f"        {' '.join(data)} \\\n"
-        f"        --classes-from-data OUTPUT_DIR {args.output}/model"
+        f"        {shlex.join(data)} \\\n"
+        f"        --classes-from-data OUTPUT_DIR {shlex.quote(args.output)}/model"
     )
 
 

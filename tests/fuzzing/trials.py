@@ -438,7 +438,8 @@ def _commands(world: World, folder: str) -> list[tuple[str, Callable, list[str]]
             "predict",
             predict.main,
             [*config, "--weights", weights, "--input", str(world.images), *out]
-            + ["--confidence", "0.5", "--batch-size", "2", "--threads", "1", "--max-size", "64"],
+            + ["--confidence", "0.5", "--batch-size", "2", "--threads", "1", "--max-size", "64"]
+            + ["--export", "geojson", "label-studio", "--simplify", "1"],
         ),
         (
             "make_synthetic_data",

@@ -160,6 +160,13 @@ def test_supervision(monkeypatch):
     assert semantic().to_supervision()["confidence"] is None
 
 
+def test_supervision_itself():
+    supervision = pytest.importorskip("supervision")
+    found = prediction().to_supervision()
+    assert isinstance(found, supervision.Detections) and np.array_equal(found.mask, masks())
+    assert found[found.confidence > 0.6].data["class_name"].tolist() == ["cell", "cell"]
+
+
 def written(folder, *formats, tolerance=0.0, path="", make=prediction):
     """Write a prediction as the tool does and export it; return the folder."""
     output = OutputFolder(folder, CLASSES, semantic=make is semantic, contiguous=False)

@@ -16,12 +16,12 @@ from statistics import median
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from ...config.keys import KEYS
 from ...errors import InputError
 from ...files.atomic import write_text
 from ...files.names import path_inside
+from ...files.progress import progress_bar
 from ...structures.regions import Region
 from ..annotations import Size
 from ..images.reader import ImageReader
@@ -104,7 +104,7 @@ def write_dataset(
     written, contents = Written(), {}
     total = sum(map(len, splits.values()))
     try:
-        with tqdm(total=total, unit="image", disable=not progress) as bar:
+        with progress_bar(total=total, unit="image", shown=progress) as bar:
             for split, images in splits.items():
                 content = _Content(written)
                 for image, share in images:
