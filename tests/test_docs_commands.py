@@ -1,7 +1,5 @@
 """Command lines in the documents are ones that the tools understand."""
 
-import argparse
-import importlib
 import re
 import shlex
 from pathlib import Path
@@ -9,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pointrend_seg.config.errors import check_pairs
+from tool_runs import REPOSITORY, parse
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
 DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *PAGES]
 TARGETS = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
@@ -30,27 +28,6 @@ def commands():
 
 
 COMMANDS = list(commands())
-
-
-class Parsed(Exception):
-    pass
-
-
-def parse(tool, args, monkeypatch):
-    """What the tool's own parser makes of the arguments; the tool goes no further."""
-    module = importlib.import_module(tool)
-    if hasattr(module, "parser"):
-        return module.parser().parse_args(args)
-    for name in ("parse_args", "parse_intermixed_args"):
-        real = getattr(argparse.ArgumentParser, name)
-
-        def stop(self, *_, real=real):
-            raise Parsed(real(self, args))
-
-        monkeypatch.setattr(argparse.ArgumentParser, name, stop)
-    with pytest.raises(Parsed) as parsed:
-        getattr(module, "main", getattr(module, "run", None))()
-    return parsed.value.args[0]
 
 
 @pytest.mark.parametrize(

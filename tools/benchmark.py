@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """Measure speed and memory against the PointRend inside Detectron2, in turn, in one process.
 
-    python tools/benchmark.py                            # all cases: a quarter of an hour
-    python tools/benchmark.py --only R100-C80 training   # cases with one of these in their names
+    python tools/benchmark.py
+    python tools/benchmark.py --only R100-C80 training
     python tools/benchmark.py --device cuda --dtype float16 --json results.json
 
+All cases take a quarter of an hour; --only takes those with one of the words in their names.
 docs/performance.md explains the cases and the figures.
 """
 

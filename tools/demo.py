@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Generate data, train a small PointRend on it, and compare it with its own coarse output.
 
-    python tools/demo.py [--output output/demo]
+    python tools/demo.py --output output/demo
 
 The output folder gets the data, the model, `summary.json` and `comparison.png`. Run the command
 again to continue an interrupted run.

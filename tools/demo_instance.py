@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Generate data, train a Mask R-CNN and a PointRend on it from the same start, and compare masks.
 
-    python tools/demo_instance.py [--output output/demo-instance]
+    python tools/demo_instance.py --output output/demo-instance
 
 The output folder gets the data, the three models, `summary.json` and `comparison.png`. Run the
 command again to continue an interrupted run.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train on three quarters of a real micrograph, and find the nuclei in all of it.
 
-    python tools/demo_micrograph.py [--output output/demo-micrograph]
+    python tools/demo_micrograph.py --output output/demo-micrograph
 
 The micrograph and its labels come from the Python package stardist (3 MB), which pip downloads. The
 steps are those of docs/from-images-to-model.md. The output folder gets the data, the model, the

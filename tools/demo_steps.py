@@ -71,7 +71,9 @@ def train(
 
 def run_demo(run: Callable[[Path], None], description: str, default: str) -> None:
     """Parse the command line of a demo and run it; exit with the status of a step that fails."""
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--output", type=Path, default=Path(default), help=f"output folder (default {default})"
     )

@@ -1,8 +1,10 @@
 #!/usr/bin/env python
-"""Show what a checkpoint contains and whether it fits a config, without running code from it.
+r"""Show what a checkpoint contains and whether it fits a config, without running code from it.
 
     python tools/inspect_checkpoint.py model_final.pkl
-    python tools/inspect_checkpoint.py model_final.pkl --config-file … MODEL.ROI_HEADS.NUM_CLASSES 8
+    python tools/inspect_checkpoint.py model_final.pkl \
+        --config-file configs/coco/pointrend_rcnn_R_50_FPN_1x_coco.yaml \
+        MODEL.ROI_HEADS.NUM_CLASSES 8
     python tools/inspect_checkpoint.py model_final.pth --save model_final.safetensors
 
 Exit status: 0 if it fits (or no config is given), 1 if it does not, 2 if it cannot be read.

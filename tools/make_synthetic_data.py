@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""Generate images with exact labels, in the layout of Cityscapes, of COCO, or as a plain folder.
+r"""Generate images with exact labels, in the layout of Cityscapes, of COCO, or as a plain folder.
 
-python tools/make_synthetic_data.py --layout cityscapes --output datasets --train 200 --val 40
-python tools/make_synthetic_data.py --layout coco --output datasets --train 400 --val 60
-DETECTRON2_DATASETS=datasets python tools/train_net.py --config-file …
+    python tools/make_synthetic_data.py --layout cityscapes --output datasets --train 200 --val 40
+    python tools/make_synthetic_data.py --layout coco --output datasets --train 400 --val 60
+    DETECTRON2_DATASETS=datasets python tools/train_net.py \
+        --config-file configs/quick/pointrend_rcnn_R_18_FPN.yaml
 
-python tools/make_synthetic_data.py --layout folder --output streets --train 40 --val 10
+    python tools/make_synthetic_data.py --layout folder --output streets --train 40 --val 10
 """
 
 import startup  # noqa: F401

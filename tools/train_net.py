@@ -2,14 +2,20 @@
 r"""Train or evaluate the model of a config file.
 
     python tools/train_net.py --config-file configs/quick/pointrend_rcnn_R_18_FPN.yaml
-    python tools/train_net.py --config-file … --num-gpus 8 SOLVER.IMS_PER_BATCH 16
-    python tools/train_net.py --config-file … --num-machines 2 --machine-rank 0 \
-        --dist-url tcp://HOST:PORT
-    torchrun --nproc-per-node 8 tools/train_net.py --config-file …
-    python tools/train_net.py --config-file … --eval-only MODEL.WEIGHTS output/model_final.pth
-    python tools/train_net.py --config-file … --dry-run
-    python tools/train_net.py --config-file … --train-data images/train labels/train \
-        --val-data images/val labels/val --classes-from-data
+    python tools/train_net.py --config-file configs/quick/pointrend_deeplabv3_R_18_OS16.yaml \
+        --train-data images/train labels/train --val-data images/val labels/val \
+        --classes-from-data OUTPUT_DIR output/run
+    python tools/train_net.py --config-file output/run/config.yaml --resume
+    python tools/train_net.py --config-file output/run/config.yaml --eval-only \
+        MODEL.WEIGHTS output/run/model_final.pth
+    python tools/train_net.py --config-file output/run/config.yaml --dry-run
+    python tools/train_net.py --num-gpus 8 \
+        --config-file configs/coco/pointrend_rcnn_R_50_FPN_1x_coco.yaml
+    python tools/train_net.py --num-gpus 8 --num-machines 2 --machine-rank 0 \
+        --dist-url tcp://10.0.0.1:29500 \
+        --config-file configs/coco/pointrend_rcnn_R_50_FPN_1x_coco.yaml SOLVER.IMS_PER_BATCH 32
+    torchrun --nproc-per-node 8 tools/train_net.py \
+        --config-file configs/coco/pointrend_rcnn_R_50_FPN_1x_coco.yaml
 
 The options include all of Detectron2's train_net.py. Without a CUDA device it runs on the CPU,
 with ``--num-gpus N`` in N processes.

@@ -1,8 +1,10 @@
 #!/usr/bin/env python
 """Write the tables of docs/configuration.md from the table of keys in config/keys.py.
 
-python tools/write_config_reference.py            # write them
-python tools/write_config_reference.py --check    # exit with 1 if they are not up to date
+    python tools/write_config_reference.py
+    python tools/write_config_reference.py --check
+
+--check writes nothing, and exits with 1 if the tables are not up to date.
 """
 
 import startup  # noqa: F401

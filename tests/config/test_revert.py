@@ -55,9 +55,7 @@ def test_what_has_no_counterpart_is_said(caplog):
     opts = ("MODEL.POINT_HEAD.PADDING_MODE", "border", "MODEL.POINT_HEAD.FAST_PATH", False)
     builtin_config(small_instance_cfg(3, (*opts, "TEST.REPORT", False)))
     said = [record.getMessage() for record in caplog.records]
-    assert (
-        "MODEL.POINT_HEAD.PADDING_MODE is 'border'; Detectron2 and its" in said[0]
-    )
+    assert "MODEL.POINT_HEAD.PADDING_MODE is 'border'; Detectron2 and its" in said[0]
     assert any(each.startswith("TEST.REPORT is False") for each in said)
     assert not any("FAST_PATH" in each for each in said)
 

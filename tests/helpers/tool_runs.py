@@ -1,10 +1,14 @@
 """Run a tool in a process of its own."""
 
+import argparse
+import importlib
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -39,3 +43,24 @@ def free_port():
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         return holder.getsockname()[1]
+
+
+class Parsed(Exception):
+    pass
+
+
+def parse(tool, args, monkeypatch):
+    """What the tool's own parser makes of the arguments; the tool goes no further."""
+    module = importlib.import_module(tool)
+    if hasattr(module, "parser"):
+        return module.parser().parse_args(args)
+    for name in ("parse_args", "parse_intermixed_args"):
+        real = getattr(argparse.ArgumentParser, name)
+
+        def stop(self, *_, real=real):
+            raise Parsed(real(self, args))
+
+        monkeypatch.setattr(argparse.ArgumentParser, name, stop)
+    with pytest.raises(Parsed) as parsed:
+        getattr(module, "main", getattr(module, "run", None))()
+    return parsed.value.args[0]
