@@ -42,7 +42,9 @@ MAX_SHOWN = 20  # errors
 def parser() -> argparse.ArgumentParser:
     parser = tool_parser(__doc__)
     parser.add_argument(
-        "--config-file", required=True, help="e.g. the config.yaml written by training"
+        "--config-file",
+        required=True,
+        help="e.g. the config.yaml of a training, or its folder",
     )
     parser.add_argument(
         "--weights",
@@ -149,6 +151,7 @@ def main(argv: list[str] | None = None) -> None:
         allow_remote=args.allow_remote_config,
     )
     check_exports(export_formats, semantic=predictor.is_semantic)
+    print(f"weights: {printable(predictor.cfg.MODEL.WEIGHTS) or 'none, random ones'}")
     output = OutputFolder(
         args.output,
         predictor.classes,

@@ -105,7 +105,11 @@ def test_the_weights_of_the_training(run, tmp_path, caplog):
     shutil.copytree(run, folder)
     with caplog.at_level(logging.INFO, "pointrend_seg.engine.run_weights"):
         loaded = Predictor(str(folder / "config.yaml"))
-    assert str(folder / "model_final.pth") == loaded.cfg.MODEL.WEIGHTS
+    assert f"{folder}/model_final.pth" == loaded.cfg.MODEL.WEIGHTS
+    assert Predictor(folder).cfg.MODEL.WEIGHTS == loaded.cfg.MODEL.WEIGHTS
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(InputError, match="nothing/config.yaml does not exist"):
+        Predictor(tmp_path / "nothing")
     assert f"Using the weights of this training, {folder / 'model_final.pth'}." in caplog.text
     # a training that was stopped, whose newest checkpoint is damaged
     (folder / "model_final.pth").rename(folder / "model_0000009.pth")
@@ -180,6 +184,7 @@ def test_the_summary_is_of_this_run(predict, images, video, tmp_path):
 
 def test_exports_of_the_tool(predict, images, tmp_path):
     out = predict("--input", images, "--export", "geojson", "instance-png", "coco-polygons")
+    assert out.startswith("weights: ") and "model_final.pth" in out
     assert f"exported: {tmp_path / 'out/geojson'}" in out
     assert sorted(path.name for path in (tmp_path / "out/geojson").iterdir()) == [
         "a.geojson", "b.geojson"

@@ -18,8 +18,10 @@ from pointrend_seg.data.importing.instance_masks import find
 from pointrend_seg.data.importing.writing import write_dataset
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction.exports import EXPORTS, check_exports, export
+from pointrend_seg.prediction.exports.label_studio import encode_brush
 from pointrend_seg.prediction.outputs import OutputFolder
 from pointrend_seg.prediction.results import Prediction
+from pointrend_seg.structures.regions import Region
 
 HEIGHT, WIDTH = 60, 90
 CLASSES = Classes(("cell", "débris"), palette(2), (7, 300))
@@ -326,6 +328,17 @@ def test_label_studio_brushes_are_exact(tmp_path):
     for result, mask in zip(found, masks(), strict=True):
         assert result["type"] == "brushlabels" and result["value"]["format"] == "rle"
         pixels = decode_brush(result["value"]["rle"]).reshape(HEIGHT, WIDTH, 4)
+        assert np.array_equal(pixels, np.repeat(mask[:, :, None] * 255, 4, axis=2))
+
+
+def test_brushes_of_whole_rows_and_long_runs():
+    """Runs that go on in the next row, and more values than the longest run holds."""
+    for height, width, first, end in ((300, 200, 50, 250), (3, 5, 0, 3), (2, 4, 0, 0)):
+        mask = np.zeros((height, width), bool)
+        mask[first:end] = True
+        region = Region(np.ascontiguousarray(mask.T).view(np.uint8), 0, 0)
+        runs = encode_brush(region, height, width)
+        pixels = decode_brush(runs).reshape(height, width, 4)
         assert np.array_equal(pixels, np.repeat(mask[:, :, None] * 255, 4, axis=2))
 
 

@@ -23,7 +23,7 @@ from ..data.input_size import AS_DETECTRON2, PLAN, TestResize, add_plan
 from ..data.mappers.augmentation import narrow_image
 from ..engine import find_task, load_config, load_model, use_available_device
 from ..engine.config_loading import merge_opts
-from ..engine.run_weights import weights_of_run
+from ..engine.run_weights import RUN_CONFIG, weights_of_run
 from ..errors import InputError
 from ..tiling.model import PlannedInference
 from .inputs import VIDEO_EXTENSIONS, Source, batched, find_sources
@@ -91,9 +91,9 @@ class Predictor:
         """
         Args:
             cfg: a config (not modified) or its path, such as the ``config.yaml`` written by
-                training.
+                training, or the folder that it is in.
             weights: path of a checkpoint. None takes ``MODEL.WEIGHTS``, or the last checkpoint of
-                the training if ``cfg`` is the path of the ``config.yaml`` in its folder.
+                the training if ``cfg`` is its ``config.yaml`` or folder.
             opts: KEY, VALUE, KEY, VALUE, …: changes to the config.
             channel_order: "BGR" (as in OpenCV and `DefaultPredictor`) or "RGB", the order in
                 arrays and tensors with three or four channels.
@@ -118,6 +118,8 @@ class Predictor:
             raise InputError(f"channel_order must be 'BGR' or 'RGB', not {channel_order!r}.")
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}.")
+        if not isinstance(cfg, CfgNode) and os.path.isdir(cfg):
+            cfg = os.path.join(cfg, RUN_CONFIG)
         self.cfg = _load_config(cfg, list(opts), allow_remote)
         if not isinstance(cfg, CfgNode):
             if weights is None and "MODEL.WEIGHTS" not in opts:

@@ -89,22 +89,31 @@ def encode_brush(region: Region, height: int, width: int) -> list[int]:
     Returns:
         the bytes, as numbers.
     """
-    mask = np.zeros((height, width), bool)
-    pixels = region.pixels > 0
-    part = mask[region.y0 :, region.x0 :][: pixels.shape[0], : pixels.shape[1]]
-    part[:] = pixels[: part.shape[0], : part.shape[1]]
-    flat = mask.ravel()
-    starts = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]])
-    lengths = np.diff(np.r_[starts, len(flat)]) * 4
-    bits = [f"{flat.size * 4:032b}{7:05b}", *(f"{size - 1:04b}" for size in _RUN_BITS)]
-    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-        value = "11111111" if flat[start] else "00000000"
-        while length:
-            kind = next((k for k, size in enumerate(_RUN_BITS) if length <= 1 << size), 3)
-            size = _RUN_BITS[kind]
-            taken = min(length, 1 << size)
-            bits.append(f"1{kind:02b}{taken - 1:0{size}b}{value}")
-            length -= taken
-    text = "".join(bits)
-    text += "0" * (-len(text) % 8)
-    return [int(text[k : k + 8], 2) for k in range(0, len(text), 8)]
+    bits = [f"{height * width * 4:032b}{7:05b}", *(f"{size - 1:04b}" for size in _RUN_BITS)]
+    end = 0
+    for start, stop in _row_runs(region, width):
+        bits += [_run(start - end, 0), _run(stop - start, 255)]
+        end = stop
+    bits.append(_run(height * width - end, 0))
+    text = "".join(bits).encode()
+    return np.packbits(np.frombuffer(text, np.uint8) - ord("0")).tolist()
+
+
+def _row_runs(region: Region, width: int) -> list[list[int]]:
+    """Return first pixel and end of each run of the mask, counted row by row through the image."""
+    padded = np.pad(region.pixels, ((0, 0), (1, 1))).astype(np.int8)
+    steps = np.diff(padded, axis=1)
+    ends = (np.nonzero(steps == step) for step in (1, -1))
+    starts, stops = ((region.y0 + y) * width + region.x0 + x for y, x in ends)
+    return np.stack([starts, stops], axis=1).tolist()
+
+
+def _run(pixels: int, value: int) -> str:
+    """Return the bits of a run of RGBA pixels that have a value in all four channels."""
+    longest = 1 << _RUN_BITS[-1]
+    whole, rest = divmod(pixels * 4, longest)
+    bits = f"111{longest - 1:b}{value:08b}" * whole
+    if rest:
+        kind = next(k for k, size in enumerate(_RUN_BITS) if rest <= 1 << size)
+        bits += f"1{kind:02b}{rest - 1:0{_RUN_BITS[kind]}b}{value:08b}"
+    return bits
