@@ -163,6 +163,13 @@ def decode_with_opencv(data: bytes) -> np.ndarray | None:
     return values[:, :, [2, 1, 0, *range(3, values.shape[2])]]
 
 
+def as_color(values: np.ndarray, image_format: str) -> np.ndarray:
+    """Return grey or RGB pixels, (H, W) or (H, W, 3), as "RGB" or "BGR", (H, W, 3)."""
+    if values.ndim == 2:
+        return np.repeat(values[:, :, None], 3, axis=2)
+    return values[:, :, ::-1] if image_format == "BGR" else values
+
+
 def converted(image: Image.Image, image_format: str | None) -> np.ndarray:
     """Convert a decoded image as `detectron2.data.detection_utils.read_image` does."""
     with warnings.catch_warnings():

@@ -160,7 +160,10 @@ class ImageReader:
             if image_format in _NUMBERS and image.ndim == 2:
                 image = Image.fromarray(image.astype(_NUMBERS[image_format]))
             else:
-                image = Image.fromarray(self.scaled(image, stored.nodata))
+                scaled = self.scaled(image, stored.nodata)
+                if image_format in ("RGB", "BGR"):  # without a copy in Pillow
+                    return decoding.as_color(scaled, image_format)
+                image = Image.fromarray(scaled)
         return decoding.converted(image, image_format)
 
     def explain_scaling(self, stored: Stored, path: str) -> str | None:

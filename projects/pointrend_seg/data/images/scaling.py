@@ -54,7 +54,7 @@ def value_range(
         if fixed is None:
             raise InputError(f"INPUT.PIXEL_RANGE is {rule!r}; it is {PIXEL_RANGES}.")
         return fixed
-    if values.dtype.itemsize <= 2 and np.issubdtype(values.dtype, np.integer):
+    if _is_narrow(values):
         known, counts = _histogram(values)
     else:
         step = -(-values.size // _SAMPLE) or 1  # evenly, and the same each time
@@ -89,17 +89,21 @@ def to_uint8(values: np.ndarray, limits: Range | None, nodata: float | None = No
         array([[  0, 128, 255, 255]], dtype=uint8)
     """
     low, high = limits or (0.0, 255.0)
-    if values.dtype.itemsize <= 2 and np.issubdtype(values.dtype, np.integer):
-        limit = np.iinfo(values.dtype)
-        known = np.arange(limit.min, limit.max + 1)
-        table = _mapped(known, low, high, nodata)
-        table = np.roll(table, limit.min)  # negative indices count from the end
-        return table[values]
     result = np.empty(values.shape, np.uint8)
     flat, mapped = values.reshape(-1), result.reshape(-1)
+    table = None
+    if _is_narrow(values):
+        limit = np.iinfo(values.dtype)
+        table = _mapped(np.arange(limit.min, limit.max + 1), low, high, nodata)
+        table = np.roll(table, limit.min)  # negative indices count from the end
     for part in _blocks(flat.size):
-        mapped[part] = _mapped(flat[part], low, high, nodata)
+        block = flat[part]
+        mapped[part] = table[block] if table is not None else _mapped(block, low, high, nodata)
     return result
+
+
+def _is_narrow(values: np.ndarray) -> bool:
+    return values.dtype.kind in "ui" and values.dtype.itemsize <= 2
 
 
 def _mapped(values: np.ndarray, low: float, high: float, nodata: float | None) -> np.ndarray:
