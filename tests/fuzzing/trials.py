@@ -820,12 +820,16 @@ def label_trials(world: World, rng: random.Random) -> Iterator[Trial]:
     number = 0
     while True:
         number += 1
-        seed, how = rng.randrange(2**32), rng.choice((*_IMAGES, *[_class_file] * 8, *[_values] * 4))
+        seed, how = rng.randrange(2**32), rng.choice(_spoil_labels())
         use = rng.choice((_check, _look, _train, _evaluate))
         yield (
             f"labels {how.__name__} {seed} {use.__name__}",
             _use_labels(world, number, how, seed, use),
         )
+
+
+def _spoil_labels() -> tuple[Callable[[Path, random.Random], None], ...]:
+    return *_IMAGES, *[_class_file] * 8, *[_values] * 4, *[_label_image] * 12
 
 
 def _use_labels(
@@ -1005,6 +1009,102 @@ _IMPORTS: dict[str, Callable[[World, Path, random.Random], list[str]]] = {
 }
 
 
+def _label_image(path: Path, rng: random.Random) -> None:
+    """Write a label image of some mode, format and palette, whose values may be classes."""
+    size = rng.choice(((48, 64), (48, 64), (48, 64), (64, 48), (1, 1)))
+    seed = np.random.default_rng(rng.randrange(2**32))
+    top = rng.choice((1, 2, 3, 3, 256))
+    values = seed.integers(0, top, size) * rng.choice((1, 1, 1, 255, 85, 257))
+    how = rng.randrange(8)
+    suffix = rng.choice((".png", ".png", ".tif", ".bmp", ".jpg", ".webp"))
+    kind = rng.choice((np.uint8, np.uint16, np.int32, np.float32, bool))
+    image = Image.fromarray(values.astype(kind))
+    if how == 0:
+        image = Image.fromarray(values.astype(np.uint8))
+        image.putpalette(rng.randbytes(3 * rng.randrange(1, 257)))
+    elif how == 1:
+        channels = rng.choice((2, 3, 4))
+        image = Image.fromarray(np.dstack([values.astype(np.uint8)] * channels))
+    elif how == 2:
+        image = Image.fromarray(values.astype(np.float32) + rng.choice((0, 0.5, float("nan"))))
+        suffix = ".tif"
+    path.unlink()
+    exif = Image.Exif()
+    exif[0x0112] = rng.choice((1, 1, 1, 0, 3, 6, 9))
+    file = path.with_suffix(suffix)
+    try:
+        image.save(file, exif=exif) if suffix not in (".bmp",) else image.save(file)
+    except (OSError, ValueError):  # not every format takes every mode
+        image.convert("RGB").save(file)
+    if rng.random() < 0.2:
+        _bytes(file, rng)
+
+
+# --- class files -----------------------------------------------------------------------------
+
+_CLASS_TEXTS = (
+    ("classes.txt", "cat\ndog\nhen\n"),
+    ("classes.txt", "0 cat\n1 dog\n2 hen"),
+    ("classes.txt", "2: cat\n1: dog\n0: hen"),
+    ("classes.txt", "cat,0\ndog,1\nhen,2\n"),
+    ("classes.txt", "1 cat #010203\n0 dog #040506\n2 hen #070809"),
+    ("classes.txt", "1 2 3 cat\n4 5 6 dog\n7 8 9 hen"),
+    ("classes.txt", '"cat, tom"\n"dog"\nhen # of birds\n'),
+    (
+        "labelmap.txt",
+        "# label:color_rgb:parts:actions\ncat:0,0,0::\ndog:1,2,3:a,b:\nhen:9,9,9::x",
+    ),
+    ("_classes.csv", "Pixel Value, Class\n0, cat\n1, dog\n2, hen\n"),
+    ("class_dict.csv", "name,r,g,b\ncat,1,2,3\ndog,4,5,6\nhen,7,8,9"),
+    ("data.yaml", "train: a\nval: b\nnc: 3\nnames:\n  0: cat\n  1: dog\n  2: hen\n"),
+    ("classes.yaml", "- cat\n- dog\n- {name: hen, color: '#010203'}\n"),
+    ("classes.json", '{"classes": [{"name": "cat", "id": 0, "color": [1, 2, 3]}, "dog"]}'),
+    ("classes.json", '{"0": "cat", "1": "dog", "2": "hen"}'),
+)
+_PIECES = (
+    *("0", "-1", "255", "1.5", "\t", ",", ":", ";", "=", "|", "#", "# ", "#12", "#010203"),
+    *("\r", "\n", '"', "'", "name", "id", "class", "Pixel Value", "[", "{", "- ", "\0"),
+    *("\u2028", "é", " ", "nan", "null"),
+)
+
+
+def class_file_trials(world: World, rng: random.Random) -> Iterator[Trial]:
+    """Spoil the text of class files of all formats, and give them to tools."""
+    number = 0
+    while True:
+        number += 1
+        name, text = rng.choice(_CLASS_TEXTS)
+        for _ in range(rng.choice((0, 1, 1, 2, 3))):
+            place = rng.randrange(len(text) + 1)
+            cut = place + rng.choice((0, 0, 1, 5))
+            text = text[:place] + rng.choice(_PIECES) * rng.choice((0, 1, 1, 2)) + text[cut:]
+        content = text.encode(errors="replace")
+        if rng.random() < 0.1:
+            content = text.encode(rng.choice(_ENCODINGS), errors="replace")
+        if rng.random() < 0.05:
+            content = _spoil_text(text, rng)
+        use = rng.choice((_check, _check, _train))
+        yield (
+            f"class file {use.__name__} {name} {content!r}",
+            _use_class_file(world, number, name, content, use),
+        )
+
+
+def _use_class_file(
+    world: World, number: int, name: str, content: bytes, use: Callable
+) -> Callable[[], object]:
+    def run() -> None:
+        folder = _folder(world, number)
+        labels = folder / "labels"
+        shutil.copytree(world.labels, labels)
+        (labels / "classes.txt").unlink()
+        (labels / name).write_bytes(content)
+        data = world.data("semantic", labels=labels)
+        use(world, folder, data, *(["semantic"] if use is not _check else []))
+
+    return run
+
+
 KINDS: dict[str, Callable[[World, random.Random], Iterator[Trial]]] = {
     "config values": config_trials,
     "YAML": yaml_trials,
@@ -1014,5 +1114,6 @@ KINDS: dict[str, Callable[[World, random.Random], Iterator[Trial]]] = {
     "image files": image_file_trials,
     "checkpoints": checkpoint_trials,
     "label folders": label_trials,
+    "class files": class_file_trials,
     "labels of other tools": import_trials,
 }

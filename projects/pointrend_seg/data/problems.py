@@ -129,6 +129,10 @@ _WARNINGS = {
         "classes that are evaluated but not in training",
         "Move images with them into the training set.",
     ),
+    "unsure-orientation": (
+        "images that their EXIF orientation turns, whose size fits turned and unturned labels",
+        "Look whether labels lie on their objects (tools/visualize_data.py).",
+    ),
     "odd-image": ("images of an unusual mode", "Save as 8-bit RGB and check how it looks."),
     "same-image": ("images that are in a data set twice", "Remove one of them."),
     "image-without-labels": (

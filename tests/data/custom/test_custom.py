@@ -337,6 +337,26 @@ def test_255_that_is_first_seen_late_is_unclear(folder, monkeypatch):
         labels_of(DatasetCatalog.get(NAME)[0])
 
 
+@pytest.mark.parametrize("explicit", [False, True])
+def test_masks_of_0_and_1_beside_masks_of_0_and_255(folder, explicit):
+    """In the second set 255 may be unlabelled, unless its class file says so."""
+    write_labels(folder, values(0, 1))
+    (folder / "labels").rename(folder / "first")
+    write_labels(folder, values(0, 255))
+    classes = [{"name": "cell", "id": 255}] if explicit else ["cell"]
+    second = entry(folder, classes=classes) | {"name": f"{NAME}_val"}
+    register(entry(folder, "first", classes=["cell"]), second)
+    try:
+        if explicit:
+            registration.check_same_classes([NAME, f"{NAME}_val"])
+            return
+        with pytest.raises(InputError, match=f"{NAME} have the value 1, those of {NAME}_val only"):
+            registration.check_same_classes([NAME, f"{NAME}_val"])
+    finally:
+        DatasetCatalog.remove(f"{NAME}_val")
+        MetadataCatalog.remove(f"{NAME}_val")
+
+
 def test_a_saved_config_keeps_the_values_of_masks(folder):
     write_labels(folder, values(0, 255))
     cfg = register(entry(folder, classes=["cell"]))

@@ -13,6 +13,7 @@ from detectron2.data.datasets.lvis import register_lvis_instances
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from pointrend_seg.data.checks.contents import warn_of_shared_images
 from pointrend_seg.data.images.reader import ImageReader
 from pointrend_seg.data.mappers.semantic import SemanticMapper
 from pointrend_seg.data.problems import KINDS
@@ -273,6 +274,34 @@ def test_a_turned_image(check, pixels):
     (pixels / "train/1.png").unlink()
     status, found = check(labels=LABELS)
     assert status == 1 and found.keys() == {"turned-image"}
+
+
+def test_an_orientation_that_no_size_tells(check, pixels):
+    """The labels of an image that stands on its head may be drawn on either."""
+    image = Image.open(pixels / "train/1.png")
+    exif = image.getexif()
+    exif[0x0112] = 3
+    image.save(pixels / "train/1.png", exif=exif)
+    status, found = check(labels=LABELS)
+    assert status == 0 and found.keys() == {"unsure-orientation"} and "1.png" in str(found)
+
+
+def test_an_image_in_two_sets_of_one_folder(run_in_process, pixels, caplog):
+    """All say it: of a file that is in both sets, and of one that equals another."""
+    folders = (pixels / "train", pixels / "train_labels")
+    data = ("--train-data", *folders, "--val-data", *folders)
+    status, out, _ = run_in_process("check_data", *data, "--workers", 1)
+    assert status == 0 and "warning image-in-two-sets (2)" in out
+    warn_of_shared_images("custom_val", ["custom_train"])
+    assert "2 of 2 images of custom_val are also in custom_train" in caplog.text
+    caplog.clear()
+    data = ("--train-data", *folders, "--val-data", pixels / "val", pixels / "val_labels")
+    run_in_process("check_data", *data, "--workers", 1)
+    warn_of_shared_images("custom_val", ["custom_train"])
+    assert "also in" not in caplog.text
+    shutil.copy(pixels / "train/1.png", pixels / "val/0.png")
+    warn_of_shared_images("custom_val", ["custom_train"])
+    assert "1 of 2 images of custom_val are also in custom_train" in caplog.text
 
 
 def test_colours(check, pixels):

@@ -52,7 +52,8 @@ def check_same_classes(names: Iterable[str]) -> None:
         names: data sets that a model is trained or evaluated on; others are ignored.
 
     Raises:
-        InputError: two of them have different classes.
+        InputError: two of them have different classes, or masks whose values may mean different
+            things.
     """
     own = [name for name in names if custom_dataset(name) is not None]
     tables = {name: MetadataCatalog.get(name).get("class_table") for name in own}
@@ -64,6 +65,17 @@ def check_same_classes(names: Iterable[str]) -> None:
                 f"different order: {some(classes)} and {some(other_classes)}. Use the same for "
                 "both: all categories in both JSON files, or one class file (--classes)."
             )
+    foregrounds = {name: MetadataCatalog.get(name).get("found_foreground") for name in own}
+    with_1, with_255 = (
+        next((name for name, found in foregrounds.items() if found == value), "")
+        for value in (1, IGNORED)
+    )
+    if with_1 and with_255:
+        raise InputError(
+            f"The label images of {with_1} have the value 1, those of {with_255} only 0 and 255, "
+            "which may be the foreground or unlabelled pixels. Say which: give the foreground its "
+            "value in the class files (255 NAME or 1 NAME), or use --ignore-value 255."
+        )
 
 
 def _registered(entry: dict) -> dict:
@@ -178,7 +190,7 @@ def _register_json(dataset: CustomDataset) -> None:
 def _register_labels(dataset: CustomDataset) -> None:
     table = dataset.class_table()
     with_colors = table.colors is not None and not dataset.drawing_colors
-    is_255_unclear = False
+    is_255_unclear, foreground = False, None
     if table.ids is None and table.ignore_value is None and len(table.names) <= 2:
         foreground = _foreground_value(dataset)
         is_255_unclear = foreground is None
@@ -242,6 +254,7 @@ def _register_labels(dataset: CustomDataset) -> None:
         ignore_label=decoded_ignore,
         evaluator_type="sem_seg",
         label_coding=coding,
+        found_foreground=foreground,
     )
 
 
@@ -254,7 +267,7 @@ def _foreground_value(dataset: CustomDataset) -> int | None:
     """
     files = _label_files(dataset)
     if not files:
-        return 1
+        return None
     random.Random(0).shuffle(files)
     found = None
     for number, file in enumerate(files):

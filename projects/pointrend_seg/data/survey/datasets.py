@@ -17,7 +17,7 @@ from ..classes import IGNORED
 from ..coco_json import JSON_TYPES, CocoJson, read_coco_json
 from ..coco_records import use_own_reader
 from ..coco_schema import is_id, unique_names
-from ..custom.registration import custom_dataset
+from ..custom.registration import check_same_classes, custom_dataset
 from ..dataset_files import check_registered, evenly, load_dicts
 from ..images.reader import ImageReader
 from ..problems import ERROR
@@ -82,6 +82,11 @@ def survey_datasets(
         if not jobs and "no-labels" not in survey.found:
             survey.add("no-images", name)
     _compare_classes(survey, trained_on)
+    try:
+        check_same_classes(names)
+    except InputError as error:
+        if trained_on and "other-classes" not in survey.found:
+            survey.add("other-classes", str(error))
     for name in names:
         if name in trained_on and name in objects and not objects[name]:
             survey.add("nothing-to-train-on", name)

@@ -72,4 +72,6 @@ def survey_image(
         found.problems.append(
             (kind, f"{path} is {size[1]} x {size[0]}, stated {stated[1]} x {stated[0]}")
         )
+    elif stored.orientation > 1 and (stored.orientation < 5 or size[0] == size[1]):
+        found.problems.append(("unsure-orientation", f"{path}: orientation {stored.orientation}"))
     return size
