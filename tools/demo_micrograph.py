@@ -37,6 +37,7 @@ IMAGES = {
     "micrograph.tif": "stardist/data/images/img2d.tif",
     "nuclei.tif": "stardist/data/images/mask2d.tif",
 }
+PICTURES = ("micrograph.jpg", "tiles.jpg", "result.jpg")
 FOUND, WRONG, MISSED = (90, 230, 90), (255, 70, 70), (80, 170, 255)  # RGB
 
 
@@ -142,7 +143,7 @@ def _middle(mask: np.ndarray) -> float:
 
 
 def draw(comparison: Comparison, output: Path) -> None:
-    """Write micrograph.jpg, labels beside it, and result.jpg, what was found, missed and wrong."""
+    """Write the pictures of the page: micrograph.jpg, with labels; tiles.jpg; result.jpg."""
     from PIL import Image
 
     from pointrend_seg.data.classes import palette
@@ -165,6 +166,8 @@ def draw(comparison: Comparison, output: Path) -> None:
             cv2.drawContours(result, outline, -1, color, 2)
     result[:, 2 * comparison.held_out] = 255
     pictures["result.jpg"] = result
+    with Image.open(output / "training-data" / "contact.png") as tiles:
+        pictures["tiles.jpg"] = np.asarray(tiles.convert("RGB").reduce(tiles.width // 1200 or 1))
     for name, picture in pictures.items():
         with replaces(output / name) as part:
             Image.fromarray(picture).save(part, quality=88)
@@ -178,15 +181,14 @@ def run(output: Path) -> None:
     say("2/6  Cutting it into tiles, three quarters to train on, and checking them")
     data = convert(output)
     say("3/6  Drawing what the model will see")
-    pictures = ("--num", "12", "--output", output / "training-data")
+    pictures = ("--num", "6", "--output", output / "training-data")
     tool("visualize_data", "--config-file", CONFIG.relative_to(ROOT), *data, *pictures)
-    say("4/6  Training (5 to 10 minutes)")
+    say("4/6  Training (4 to 8 minutes)")
     seconds = train(output / "model", CONFIG, data=data)
     say("5/6  Predicting on the whole micrograph")
     tool(
         "predict",
         *("--config-file", output / "model" / "config.yaml"),
-        *("--weights", output / "model" / "model_final.pth"),
         *("--input", output / "micrograph.tif", "--output", output / "predictions"),
     )
     say("6/6  Comparing with the labels")
@@ -199,7 +201,7 @@ def run(output: Path) -> None:
     for name, each in scores.items():
         print(f"{name:20}" + "".join(f"{value:8}" for value in each.values()))
     print()
-    for name in ("summary.json", "micrograph.jpg", "result.jpg", "predictions", "model"):
+    for name in ("summary.json", *PICTURES, "predictions", "model"):
         print(f"  {output / name}")
 
 

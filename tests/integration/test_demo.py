@@ -59,5 +59,5 @@ def test_nuclei_of_the_micrograph_are_found(tmp_path):
     assert summary["held out"]["F1"] >= 0.8
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text().splitlines()[-1])
     assert metrics["segm/F1"] >= 75
-    for name in ("micrograph.jpg", "result.jpg"):
+    for name in demo_micrograph.PICTURES:
         assert cv2.imread(str(tmp_path / name)).shape[1] >= 1024

@@ -46,6 +46,8 @@ def test_scores_and_pictures(tmp_path):
     (tmp_path / "data").mkdir()
     images = [{"file_name": f"micrograph_x{x}_y0.png"} for x in (56, 48)]
     (tmp_path / "data" / "val.json").write_text(json.dumps({"images": images}))
+    (tmp_path / "training-data").mkdir()
+    cv2.imwrite(str(tmp_path / "training-data" / "contact.png"), np.ones((20, 30, 3)))
     comparison = demo_micrograph.Comparison(tmp_path)
     assert comparison.scores() == {
         "whole": {"found": 3, "missed": 2, "wrong": 2, "F1": 0.6},
@@ -56,3 +58,4 @@ def test_scores_and_pictures(tmp_path):
     assert result.shape == (80, 128, 3)
     assert result[:, 96].min() > 150  # the line
     assert cv2.imread(str(tmp_path / "micrograph.jpg")).shape[1] > 128
+    assert cv2.imread(str(tmp_path / "tiles.jpg")).shape == (20, 30, 3)
