@@ -404,8 +404,9 @@ def test_nothing_but_what_is_left_out(write):
         annotation["segmentation"] = [[40, 3, 50, 3, 50, 9]]
     write(data)
     assert "There is nothing to train on" in refusal()
+    assert "There is nothing to evaluate with" in refusal(is_train=False)
     found = survey_datasets([NAME], trained_on=[NAME]).found
-    assert "nothing-to-train-on" in found
+    assert "no-usable-object" in found
 
 
 def test_masks_of_a_brush_that_are_crowds(write, caplog):

@@ -251,7 +251,10 @@ def coco_trials(world: World, rng: random.Random) -> Iterator[Trial]:
     while True:
         number += 1
         content = copy.deepcopy(world.content)
-        told = [_spoil(content, rng) for _ in range(rng.choice((1, 1, 1, 2)))]
+        told = [
+            rng.choice((_spoil, _spoil, _spoil_everywhere))(content, rng)
+            for _ in range(rng.choice((1, 1, 1, 2)))
+        ]
         if rng.random() < 0.03:
             content = any_value(rng)
             told = ["everything"]
@@ -260,7 +263,7 @@ def coco_trials(world: World, rng: random.Random) -> Iterator[Trial]:
             text = text[: rng.randrange(len(text))]
         if rng.random() < 0.02:
             text = rng.choice(("", "[" * 100000, "\0", "NaN", '{"images": ' * 5000, "1" * 5000))
-        use = rng.choice((_check, _check, _look, _train, _evaluate))
+        use = rng.choice((_agree, _agree, _check, _look, _train, _evaluate))
         yield f"coco {use.__name__} {told}", _use_coco(world, number, text, use)
 
 
@@ -274,6 +277,43 @@ def _use_coco(
         use(world, folder, world.data("instance", coco=file))
 
     return run
+
+
+def _agree(world: World, folder: Path, data: list[str]) -> None:
+    """What one tool refuses, all refuse; what they accept can be trained on and scored.
+
+    The stated size of an image is compared with the file by what opens it, which training does
+    for one of them only here.
+    """
+    train = _refusal(_train, world, folder, data)
+    evaluation = _refusal(_evaluate, world, folder, data)
+    dry_run = _refusal(_dry_run, world, folder, data)
+    check = _refusal(_check, world, folder, [*data, "--json", str(folder / "found.json")])
+    if check and (folder / "found.json").exists():
+        findings = json.loads((folder / "found.json").read_text())["findings"]
+        errors = [each for each in findings if each["severity"] == "error"]
+        check = str([each["examples"] for each in errors])
+        if all(", stated " in example for each in errors for example in each["examples"]):
+            return
+    refusals = {"train": train, "evaluate": evaluation, "dry run": dry_run, "check": check}
+    if len({bool(each) for each in refusals.values()}) > 1:
+        raise AssertionError(f"the tools disagree: {refusals}")
+    if train:
+        raise InputError(train)
+
+
+def _refusal(use: Callable, world: World, folder: Path, data: list[str]) -> str:
+    try:
+        use(world, folder, data)
+    except (InputError, FoundProblems) as error:
+        return str(error)
+    return ""
+
+
+def _dry_run(world: World, folder: Path, data: list[str]) -> None:
+    config = str(world.configs["instance"])
+    opts = ["--dry-run", "--num-gpus", "1", "OUTPUT_DIR", str(folder / "dry")]
+    train_net.run(["--config-file", config, *data, *opts])
 
 
 def _check(world: World, folder: Path, data: list[str]) -> None:
@@ -318,6 +358,48 @@ def _spoil(content: Any, rng: random.Random) -> str:
         else:
             content[place] = change(below, rng)
         return ".".join(path)
+
+
+# Values that annotation tools write, and that other tools stumble over.
+_WRITTEN: dict[str, tuple] = {
+    "iscrowd": (None, False, True, "0", "1", 1, 2, 0.0, float("nan"), []),
+    "area": (0, None, -1, float("nan"), float("inf"), "12", "", "big", [], True),
+    "ignore": (None, 0, 1, False, "0", 0.0),
+    "id": (None, 1, 1.0, "1", "a", True),
+    "image_id": (0, 1.0, "1", "01", None, "a", 10**30, True),
+    "category_id": (1.0, "1", "cat", 0, None, True, 2**60),
+    "bbox": ([0, 0, 0, 0], [0.1, 0.1, 0.5, 0.5], [8, 8, 40, 40], [], None, [8, 8, -3, 4], "8"),
+    "segmentation": (
+        *([], None, {}, [[]], [[8, 8]], [[8, 8, 40, 40]], [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]),
+        *([8, 8, 40, 8, 40, 40], [[[8, 8], [40, 8], [40, 40]]], [[90, 8, 99, 8, 99, 40]]),
+        {"size": [48, 64], "counts": [100, 500]},
+        {"size": [48.0, "64"], "counts": [100, 500, 2472]},
+        {"size": [64, 48], "counts": [100, 500, 2472]},
+        {"size": [48, 64], "counts": "T3d?l]2"},
+        {"size": [48, 64], "counts": "T3d?"},
+        {"size": [48, 64], "counts": ""},
+    ),
+    "height": (48.0, "48", 0, None, "48px", 48.5, 10**9, 47),
+    "width": (64.0, "64", 0, None, -64, True, 65),
+    "file_name": (None, "", "gone.png", "0.png", "../coco.json", 7, "\udcff.png"),
+    "name": (7, None, "", "cat", ["cat"], True, "\ud800", "no", "ä b\t"),
+    "color": ([200, 30, 30, 255], [0.5, 0.1, 1], "#fff", "red", "reddish", [1], None, [300, 0, 0]),
+}
+
+
+def _spoil_everywhere(content: Any, rng: random.Random) -> str:
+    """Change a key of all entries of a list, or of a part of them; return what."""
+    lists = [each for each in ("images", "annotations", "categories") if content.get(each)]
+    entries = [each for each in content[rng.choice(lists)] if isinstance(each, dict)]
+    keys = sorted({key for each in entries for key in each} | {"ignore", "color"})
+    key, share = rng.choice(keys), rng.choice((1, 1, 0.5))
+    value, other = rng.choice(_WRITTEN.get(key, (None, 7, [], "a"))), rng.random() < 0.1
+    for entry in entries:
+        if rng.random() < share and other:
+            entry[key.title()] = entry.pop(key, None)
+        elif rng.random() < share:
+            entry[key] = copy.deepcopy(value)
+    return f"{key} = {'another case' if other else value!r} in {share}"
 
 
 # --- command lines ---------------------------------------------------------------------------

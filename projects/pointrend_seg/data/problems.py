@@ -115,8 +115,8 @@ _ERRORS = {
         "annotation files whose coordinates are not those of COCO",
         "Boxes are x, y, width, height, and polygons x1, y1, x2, y2, …, all in pixels.",
     ),
-    "nothing-to-train-on": (
-        "training sets without an object that is no crowd",
+    "no-usable-object": (
+        "data sets whose objects are all crowds or left out, and training sets without any",
         "Annotate objects; set iscrowd to 0 where a mask is that of one object.",
     ),
 }

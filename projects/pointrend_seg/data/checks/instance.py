@@ -175,19 +175,22 @@ def _check_annotations(
         place: what messages add to the name of an annotation.
 
     Raises:
-        InputError: a problem stops training or evaluation, or there is nothing to train on.
+        InputError: a problem stops training or evaluation, or there is nothing to train on or
+            to evaluate with. An evaluation set without any annotation may be that of a challenge.
     """
-    log, usable = ProblemLog(source), 0
+    log, usable, count = ProblemLog(source), 0, 0
     for each in annotations:
+        count += 1
         for problem in each.problems:
             log.add(each.name + place, problem)
         usable += each.is_used and not each.is_crowd
     log.report()
-    if is_train and not usable:
+    if (is_train or count) and not usable:
+        found = "it has only crowds (iscrowd 1) and objects that are left out"
+        found = found if count else "it has no annotations"
         raise InputError(
-            f"There is nothing to train on in {source}: it has no annotations, or only crowds "
-            "(iscrowd 1) and objects that are left out. Choose another data set, or correct its "
-            "annotations."
+            f"There is nothing to {'train on' if is_train else 'evaluate with'} in {source}: "
+            f"{found}. Choose another data set, or correct its annotations."
         )
 
 

@@ -58,7 +58,9 @@ def survey_datasets(
     survey, names, trained_on = Survey(), list(dict.fromkeys(names)), set(trained_on)
     digests: dict[bytes, tuple[str, str]] = {}
     objects: dict[str, int] = {}  # by data set with objects
+    annotated: set[str] = set()
     for name in names:
+        strangers = _count(survey, "unknown-image")
         jobs, survey_image, class_names = _open(name, semantic, survey)
         numbers = getattr(survey_image, "keywords", {}).get("class_numbers", {})
         figures = ObjectFigures({number: category for category, number in numbers.items()})
@@ -72,6 +74,8 @@ def survey_datasets(
                 figures.add(found.areas)
         if jobs and isinstance(jobs[0], InstanceImage) and len(looked_at) == len(jobs):
             objects[name] = figures.total
+            if any(job.annotations for job in jobs) or _count(survey, "unknown-image") > strangers:
+                annotated.add(name)
         if name in trained_on and jobs and isinstance(jobs[0], SemanticImage):
             rest = [] if len(looked_at) == len(jobs) else jobs
             _check_several_classes(name, class_names, counts, map(survey_image, rest), survey)
@@ -88,9 +92,13 @@ def survey_datasets(
         if trained_on and "other-classes" not in survey.found:
             survey.add("other-classes", str(error))
     for name in names:
-        if name in trained_on and name in objects and not objects[name]:
-            survey.add("nothing-to-train-on", name)
+        if name in annotated | trained_on and name in objects and not objects[name]:
+            survey.add("no-usable-object", name)
     return survey
+
+
+def _count(survey: Survey, kind: str) -> int:
+    return survey.found[kind].count if kind in survey.found else 0
 
 
 def _check_several_classes(
