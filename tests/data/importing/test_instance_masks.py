@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 from pointrend_seg.data.importing.instance_masks import find, read_values
+from pointrend_seg.data.importing.objects import ImportedObject
+from pointrend_seg.data.importing.tiling import Window, cut_objects
 from pointrend_seg.data.importing.writing import write_dataset
 from pointrend_seg.errors import InputError
+from pointrend_seg.structures.regions import Region
 
 # Objects 1 and 2 touch, 3 has a hole and a part apart, 300 needs 16 bits.
 VALUES = np.zeros((24, 40), np.int64)
@@ -234,6 +237,13 @@ def test_what_has_no_partner(tmp_path, missing, text):
         find(images, labels)
 
 
+def test_lossy_masks_of_a_folder(tmp_path):
+    images, labels = mask_tree(tmp_path, "a")
+    save(tmp_path / "masks/a.jpg", np.zeros((24, 40), np.uint8))
+    with pytest.raises(InputError, match="masks/a.jpg is a JPEG or WebP file, which changes"):
+        write_dataset(find(images, labels), tmp_path / "out", val_share=0)
+
+
 def test_refusals(tmp_path):
     images, labels = mask_tree(tmp_path, "a")
     save(tmp_path / "masks/b.png", VALUES.astype(np.uint16))
@@ -260,3 +270,18 @@ def test_refusals(tmp_path):
     assert (tmp_path / "out/images/a.jpg").is_symlink()
     with pytest.raises(InputError, match="out is not empty"):
         write_dataset(source, tmp_path / "out", val_share=0)
+
+
+def test_slivers_at_the_edge_of_a_tile_are_left_out():
+    """Parts of fewer than 10 pixels of objects that the edge cuts; small objects stay."""
+    pixels = {"part of 9": (3, 3), "part of 10": (2, 5), "whole": (1, 2)}
+    regions = [
+        (ImportedObject(name, []), Region(np.ones((w, h + (name != "whole") * 4), np.uint8), 0, 0))
+        for name, (w, h) in pixels.items()
+    ]
+    kept = [
+        (item.category, part.area)
+        for (item, region), (_, h) in zip(regions, pixels.values(), strict=True)
+        for item, part in cut_objects([(item, region)], Window(0, 0, 8, h))
+    ]
+    assert kept == [("part of 10", 10), ("whole", 2)]

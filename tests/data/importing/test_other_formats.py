@@ -250,8 +250,10 @@ def test_voc(tmp_path, colored):
 
 def test_palettes_of_voc_in_another_order_are_read_by_colour(tmp_path):
     numbers = voc_tree(tmp_path / "voc", colored="P")
+    others = "".join(f"other {k}:{k},{k},{k}::\n" for k in range(1, 13))
     (tmp_path / "voc/labelmap.txt").write_text(
-        "# label:color_rgb:parts:actions\nbackground:0,0,0::\nhen:64,0,128::\nowl:64,0,0::\n"
+        f"# label:color_rgb:parts:actions\nbackground:0,0,0::\n{others}hen:64,0,128::\n"
+        "owl:64,0,0::\n"
     )  # 12 (dog) has the colour 64, 0, 128; 8 (cat) has 64, 0, 0
     found = {n: m for n, _, m in objects(pascal_voc.find(str(tmp_path / "voc")), tmp_path / "out")}
     assert np.array_equal(found["owl"], numbers == 1) and np.array_equal(found["hen"], numbers == 2)

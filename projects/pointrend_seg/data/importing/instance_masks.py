@@ -22,7 +22,8 @@ from ..dataset_files import some
 from ..images.decoding import UNREADABLE
 from .objects import ImportedObject, LabelledImage, Source
 
-MASK_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")
+_LOSSY = (".jpg", ".jpeg", ".webp")  # found, so that they are refused by their names
+MASK_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy", *_LOSSY)
 DEFAULT_CLASS = "object"
 _MOST_VALUE = 2**53  # floats count up to here
 # A picture that is no mask has about as many values as pixels.
@@ -103,7 +104,7 @@ def read_values(path: str, size: Size) -> np.ndarray:
             0 or more, or a picture that is no mask.
     """
     check_regular(path, "instance mask")
-    if path.lower().endswith((".jpg", ".jpeg", ".webp")):
+    if path.lower().endswith(_LOSSY):
         raise _invalid(path, "is a JPEG or WebP file, which changes values", "Export it as PNG.")
     pixels = _pixels(path)
     if pixels.shape[:2] != size and pixels.ndim > 1:
