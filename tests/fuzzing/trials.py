@@ -969,6 +969,7 @@ def _class_file(path: Path, rng: random.Random) -> None:
     if rng.random() < 0.2:
         (path.parent / "classes.txt").write_bytes(rng.randbytes(30))
         return
+    (path.parent / "classes.txt").unlink()
     good: Any = [{"name": n, "id": k, "color": [k, 2, 3]} for k, n in enumerate(("a", "b", "c"))]
     content = {"classes": good, "ignore_value": 255, "ignore_color": "#000000"}
     if rng.random() < 0.3:

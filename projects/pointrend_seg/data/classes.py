@@ -60,7 +60,8 @@ def known_classes(
     if not names or (dataset_name is None and not _fit(names, num_classes)):
         names, colors, numbers = _numbered(num_classes), None, None
     if semantic and len(names) == 1:  # a binary model: the foreground alone has a name
-        names, colors = ["background", *names], None
+        coding = metadata.get("label_coding") if metadata is not None else None
+        names, colors = ["background", *names], coding.colors if coding is not None else None
         numbers = numbers if numbers and len(numbers) == 2 else None
     if colors is None or len(colors) != len(names):
         colors = palette(len(names))

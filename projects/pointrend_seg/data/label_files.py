@@ -65,7 +65,9 @@ def read_label_file(label_file: str) -> LabelPixels | Problem:
     except InputError as error:
         found, fix = str(error).partition(". ")[::2]
     except (*UNREADABLE, cv2.error) as error:
-        found = f"The label file {label_file} cannot be read: {error}"
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        reason = "its contents are not those of an image" if unknown else error
+        found = f"The label file {label_file} cannot be read: {reason}"
         fix = "The file could not be decoded; export it again as PNG."
     return Problem("unreadable-labels", found, fix)
 
@@ -121,7 +123,7 @@ def _read(image: Image.Image, head: bytes, label_file: str) -> LabelPixels | Pro
 
 
 def _lossy_format(image: Image.Image, head: bytes) -> str:
-    if image.format in ("JPEG", "MPO", "JPEG2000", "AVIF"):
+    if image.format in ("JPEG", "MPO", "JPEG2000", "AVIF", "HEIF", "JXL"):
         return str(image.format)
     if image.format == "WEBP" and b"VP8L" not in head:
         return "WebP (lossy)" if b"VP8 " in head else "WebP"

@@ -159,6 +159,9 @@ def test_two_class_files_that_differ(tmp_path):
     write(tmp_path, "_classes.csv", "Pixel Value, Class\n1, road\n2, sky")
     with pytest.raises(InputError, match="classes.txt and _classes.csv list different classes"):
         find_class_file(str(labels))
+    (tmp_path / "_classes.csv").unlink()
+    write(tmp_path, "data.yaml", "host: here")  # of something else
+    assert find_class_file(str(labels)) == str(tmp_path / "classes.txt")
     write(labels, "classes.json", json.dumps(["cell"]))
     assert find_class_file(str(labels)) == str(labels / "classes.json")  # the nearest
 

@@ -430,6 +430,18 @@ def test_two_classes_of_one_colour(folder):
         read_record_labels(DatasetCatalog.get(NAME)[0])
 
 
+def test_one_class_with_a_colour(folder):
+    """The background of masks is black."""
+    write_labels(folder, np.resize(np.array([BLACK, GREEN], np.uint8), (6, 8, 3)))
+    cfg = register(entry(folder, classes=[{"name": "cell", "color": "#008000"}]))
+    assert read_record_labels(DatasetCatalog.get(NAME)[0])[0, :2].tolist() == [0, 1]
+    classes = find_task(cfg).classes(cfg, NAME)
+    assert classes.names == ("background", "cell") and classes.colors.tolist() == [BLACK, GREEN]
+    write_labels(folder, np.resize(np.array([MAROON, GREEN], np.uint8), (6, 8, 3)))
+    with pytest.raises(InputError, match="colours that are not classes: #800000"):
+        read_record_labels(DatasetCatalog.get(NAME)[0])
+
+
 def test_label_images_with_an_ending(folder):
     write_labels(folder, values(0, 1), names=("a_mask.png", "sub/b_mask.png"))
     register(entry(folder, classes=["sky", "road"]))

@@ -1,6 +1,7 @@
 """Read class files: names, values and colours of classes."""
 
 import codecs
+import contextlib
 import json
 import os
 import re
@@ -60,7 +61,7 @@ def find_class_file(folder: str) -> str | None:
     folder = os.path.abspath(folder)
     for _ in range(3):
         found = [os.path.join(folder, name) for name in CLASS_FILES]
-        found = [path for path in found if os.path.isfile(path)]
+        found = [path for path in found if os.path.isfile(path) and _may_list_classes(path)]
         if found:
             tables = [read_class_file(path) for path in found] if found[1:] else []
             for path, table in zip(found[1:], tables[1:], strict=True):
@@ -72,6 +73,15 @@ def find_class_file(folder: str) -> str | None:
             return found[0]
         folder = os.path.dirname(folder)
     return None
+
+
+def _may_list_classes(path: str) -> bool:
+    """Return False for a `data.yaml` of something else, without names."""
+    if os.path.basename(path) != "data.yaml":
+        return True
+    with contextlib.suppress(OSError, ValueError):
+        return re.search(r"^\s*['\"]?names\b", _read_text(path), re.MULTILINE) is not None
+    return False
 
 
 def _agree(first: ClassTable, second: ClassTable) -> bool:

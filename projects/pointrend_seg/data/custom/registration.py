@@ -25,6 +25,7 @@ from .label_coding import LabelCoding
 
 # Label images that tell masks of 0 and 1 from masks of 0 and 255, and how many may be empty.
 _LABELS, _MOST_LABELS = 16, 500
+_BACKGROUND = (0, 0, 0)  # its colour in label images where only the foreground has a name
 _PATHS = ("images", "annotations", "classes")
 
 
@@ -218,7 +219,10 @@ def _register_labels(dataset: CustomDataset) -> None:
             f"Data set {dataset.name}: the ignore_value {ignore} is also the value of class "
             f"{name}. Change ignore_value (--ignore-value) or the class file."
         )
-    if with_colors and table.ignore_color in (table.colors or ()):
+    colors = table.colors if with_colors else None
+    if colors and len(table.names) == 1:
+        colors = (_BACKGROUND, *colors)
+    if table.ignore_color in (colors or ()):
         raise InputError(
             f"Data set {dataset.name}: the ignore_color #{bytes(table.ignore_color or ()).hex()} "
             "is also the colour of a class. Change it, or the class file."
@@ -231,7 +235,7 @@ def _register_labels(dataset: CustomDataset) -> None:
     file_palette = None if with_colors else _read_palette(dataset)
     coding = LabelCoding(
         ids,
-        table.colors if with_colors else None,
+        colors,
         ignore,
         table.ignore_color,
         decoded_ignore,
