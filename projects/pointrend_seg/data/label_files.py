@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from ..errors import InputError
 from ..files.regular import check_regular
-from .images.decoding import UNREADABLE
+from .images.decoding import UNREADABLE, check_size, open_with_pillow, reason
 from .problems import Problem
 
 _GRAY_SCALES = {2: 85, 4: 17}  # by which Pillow multiplies grey values of so many bits
@@ -48,13 +48,14 @@ def read_label_file(label_file: str) -> LabelPixels | Problem:
             head = file.read(32)
             file.seek(0)
             try:
-                image = Image.open(file)
+                image = open_with_pillow(file)
             except Image.UnidentifiedImageError:
                 if not head.startswith(_TIFF_MARKS):
                     raise
                 file.seek(0)
                 return _read_with_opencv(file.read(), label_file)
             with image:
+                check_size(label_file, image.height, image.width)
                 if _bits(head, image) == 16 and image.mode in ("LA", "RGB", "RGBA"):
                     file.seek(0)  # Pillow would drop 8 bits
                     return _read_with_opencv(file.read(), label_file)
@@ -65,9 +66,7 @@ def read_label_file(label_file: str) -> LabelPixels | Problem:
     except InputError as error:
         found, fix = str(error).partition(". ")[::2]
     except (*UNREADABLE, cv2.error) as error:
-        unknown = isinstance(error, Image.UnidentifiedImageError)
-        reason = "its contents are not those of an image" if unknown else error
-        found = f"The label file {label_file} cannot be read: {reason}"
+        found = f"The label file {label_file} cannot be read: {reason(error)}"
         fix = "The file could not be decoded; export it again as PNG."
     return Problem("unreadable-labels", found, fix)
 
@@ -76,7 +75,7 @@ def read_palette(label_file: str) -> np.ndarray | None:
     """Return the palette of a label image, K x 3, uint8; None if it has none or is unreadable."""
     try:
         check_regular(label_file, "label file")
-        with PathManager.open(label_file, "rb") as file, Image.open(file) as image:
+        with PathManager.open(label_file, "rb") as file, open_with_pillow(file) as image:
             return _palette(image)
     except (InputError, *UNREADABLE):
         return None

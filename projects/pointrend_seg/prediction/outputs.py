@@ -19,9 +19,9 @@ import pycocotools.mask as mask_util
 import tifffile
 import torch
 from detectron2.structures import Instances
-from PIL import Image
 
 from ..data.classes import Classes
+from ..data.images.decoding import open_with_pillow
 from ..errors import InputError
 from ..evaluation.coco import encode_masks
 from ..files.atomic import replaces, write_text
@@ -135,7 +135,7 @@ class OutputFolder:
         for name, (file_name, path) in sorted(self._run_results.items()):
             result = self.result_path(name)
             if self.semantic:
-                with Image.open(result) as opened:
+                with open_with_pillow(result) as opened:
                     values = np.asarray(opened)
                 size = values.shape[0], values.shape[1]
                 yield ImageShapes(name, file_name, path, *size, class_shapes(values, names))

@@ -12,6 +12,7 @@ from PIL import Image
 from pointrend_seg.data.images import reader as reader_module
 from pointrend_seg.data.images.reader import ImageReader, Stored
 from pointrend_seg.data.images.tiff import read_georeference
+from pointrend_seg.data.label_files import read_label_file
 from pointrend_seg.data.problems import Problem
 from pointrend_seg.errors import InputError
 
@@ -378,3 +379,14 @@ def test_pillow_images_are_read_as_their_files(tmp_path):
     exif[0x0112] = 6
     Image.fromarray(COLOR_8).save(buffer, "PNG", exif=exif)
     assert np.array_equal(READER.convert(Image.open(buffer)), np.rot90(COLOR_8, -1))
+
+
+def test_large_label_images_are_read_up_to_the_limit(tmp_path, monkeypatch):
+    """Pillow's own limit does not count, and says nothing."""
+    Image.fromarray(COLOR_8[:, :, 0]).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    found = read_label_file(str(tmp_path / "a.png"))
+    assert np.array_equal(found.values, COLOR_8[:, :, 0])
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
+    problem = read_label_file(str(tmp_path / "bomb.png"))
+    assert "bomb.png is 20000 x 20000 pixels, more than INPUT.MAX_PIXELS" in str(problem)

@@ -1,6 +1,7 @@
 """Decode image files with Pillow and OpenCV: what each returns, before any scaling."""
 
 import io
+import os
 import struct
 import threading
 import warnings
@@ -12,12 +13,15 @@ import numpy as np
 from detectron2.data import detection_utils
 from PIL import Image, UnidentifiedImageError
 
+from ...errors import InputError
+
 # What a folder is searched for. Files of other types are read where they are named.
 IMAGE_EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
     *(".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".tga", ".hdr"),
     *(".avif", ".heic", ".heif"),
 )
+MAX_PIXELS = 2**28  # the default of INPUT.MAX_PIXELS, and the limit of label images
 # What Pillow's decoders raise for broken files
 UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, MemoryError),
@@ -49,7 +53,7 @@ _METHODS = {
 _LOCK = threading.Lock()
 
 
-def open_with_pillow(file: str | IO[bytes]) -> Image.Image:
+def open_with_pillow(file: str | os.PathLike | IO[bytes]) -> Image.Image:
     """Open an image file, also one with more pixels than Pillow's own limit allows."""
     with _LOCK:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -57,6 +61,22 @@ def open_with_pillow(file: str | IO[bytes]) -> Image.Image:
             return Image.open(file)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def check_size(path: str, height: int, width: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Check that an image has pixels, and not more than ``INPUT.MAX_PIXELS``.
+
+    Raises:
+        InputError: it is too large; the message names `path`.
+        OSError: it has no pixels.
+    """
+    if height * width == 0:
+        raise OSError("it has no pixels")
+    if height * width > max_pixels:
+        raise InputError(
+            f"{path} is {width} x {height} pixels, more than INPUT.MAX_PIXELS ({max_pixels}) "
+            "allows. Split the image, or raise INPUT.MAX_PIXELS if the memory is enough."
+        )
 
 
 def reason(error: BaseException) -> str:
@@ -68,7 +88,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory"
     if isinstance(error, UnidentifiedImageError):
-        return "it is no image, or an image of an unknown format"
+        return "its contents are not those of an image"
     is_clear = isinstance(error, OSError | SyntaxError | EOFError | zlib.error) and str(error)
     return str(error) if is_clear else "it is damaged"  # what a decoder stumbled over
 

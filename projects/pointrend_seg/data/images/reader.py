@@ -83,7 +83,7 @@ class ImageReader:
 
     pixel_range: str = "percentile"
     bands: tuple[int, ...] = ()
-    max_pixels: int = 2**28
+    max_pixels: int = decoding.MAX_PIXELS
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "ImageReader":
@@ -191,7 +191,7 @@ class ImageReader:
             InputError: it cannot be decoded, or has too many pixels.
         """
         try:
-            self._check_size("The image", image.height, image.width)
+            decoding.check_size("The image", image.height, image.width, self.max_pixels)
             orientation = decoding.orientation(image)
             if image.mode[0] in "IF":
                 stored = Stored(decoding.turned(np.asarray(image), orientation))
@@ -302,7 +302,7 @@ class ImageReader:
                 yield self._read_otherwise(path, error)
                 return
             with image:
-                self._check_size(path, image.height, image.width)
+                decoding.check_size(path, image.height, image.width, self.max_pixels)
                 has_8_bits = decoding.has_8_bits(image)  # before EXIF data make Pillow load it
                 orientation = decoding.orientation(image)
                 if not has_8_bits:
@@ -343,7 +343,7 @@ class ImageReader:
             values = decoding.decode_with_opencv(file.read())
         if values is None:
             raise error
-        self._check_size(path, *values.shape[:2])
+        decoding.check_size(path, values.shape[0], values.shape[1], self.max_pixels)
         return Stored(values)
 
     def _tiff_pages(self, path: str) -> Iterator[Stored]:
@@ -351,23 +351,13 @@ class ImageReader:
         if not pages:
             raise OSError("it has no page")
         for page in pages:
-            self._check_size(path, page.height, page.width)
+            decoding.check_size(path, page.height, page.width, self.max_pixels)
             if page.is_8_bit and page.bands <= _MOST_BANDS and not (self.bands and page.bands > 1):
                 image = tiff.read_with_pillow(path, page)
                 if image is not None:
                     yield Stored(decoding.turned_image(image, page.orientation), page.orientation)
                     continue
             yield Stored(tiff.read_bands(path, page), page.orientation, page.nodata)
-
-    def _check_size(self, path: str, height: int, width: int) -> None:
-        if height * width == 0:
-            raise OSError("it has no pixels")
-        if height * width > self.max_pixels:
-            raise InputError(
-                f"{path} is {width} x {height} pixels, more than INPUT.MAX_PIXELS "
-                f"({self.max_pixels}) allows. Split the image, or raise INPUT.MAX_PIXELS if the "
-                "memory is enough."
-            )
 
 
 def _start(path: str) -> bytes:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from ...errors import InputError, printable
 from ...files.regular import check_regular
@@ -19,7 +18,7 @@ from ...structures.regions import regions_of_values
 from ..annotations import Size
 from ..custom.datasets import IMAGE_EXTENSIONS
 from ..dataset_files import some
-from ..images.decoding import UNREADABLE
+from ..images.decoding import UNREADABLE, check_size, open_with_pillow
 from .objects import ImportedObject, LabelledImage, Source
 
 _LOSSY = (".jpg", ".jpeg", ".webp")  # found, so that they are refused by their names
@@ -170,7 +169,8 @@ def _pixels(path: str) -> np.ndarray:
     try:
         if path.lower().endswith(".npy"):
             return np.load(path, allow_pickle=False)
-        with Image.open(path) as image:
+        with open_with_pillow(path) as image:
+            check_size(path, image.height, image.width)
             pages = getattr(image, "n_frames", 1)
             if pages > 1:
                 raise _invalid(path, f"has {pages} pages", "Save each page as a file of its own.")
