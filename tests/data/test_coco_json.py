@@ -346,6 +346,20 @@ def test_panoptic_data_sets(register, folder):
     assert "has category_id 4" in message("checked_instances_separated")
 
 
+@pytest.mark.parametrize(
+    "changes", [{"iscrowd": None}, {"image_id": "8"}, {"category_id": 3.0}, {"iscrowd": False}]
+)
+def test_what_another_loader_would_not_read_as_meant_is_an_error(changes, register):
+    """Detectron2's own loader reads these data sets."""
+
+    def by(name, metadata, file, root):
+        register_coco_panoptic_separated(name, metadata, root, root, file, root, file)
+
+    register(content(**changes), by=by)
+    text = message("checked_instances_separated")
+    assert "Detectron2's own loader of this data set would not read it as" in text
+
+
 @pytest.fixture
 def lvis(register):
     def add(name="checked_lvis", **changes):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from coco_sets import annotation, mask_rle
 from pointrend_seg.data.custom.registration import register_custom
+from pointrend_seg.errors import InputError
 from pointrend_seg.report import write_report, writing
 from pointrend_seg.report.charts import line_chart
 from pointrend_seg.report.comparison import Objects, boundary_iou, match, open_comparison
@@ -167,6 +168,30 @@ def test_which_objects_are_compared(instance):
     assert comparison.score(0).iou == 0  # both are missed
     comparison.records[0]["annotations"].clear()
     assert np.isnan([comparison.score(0).iou, comparison.score(0).boundary_iou]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda results: results[0]["segmentation"].update(counts="T3"),
+            "a prediction for 4 has run lengths that do not add up to its 3072 pixels",
+        ),
+        (
+            lambda results: results[0]["segmentation"].update(size=[64, 48]),
+            "has a run-length mask of 48 x 64 (width x height) as its mask, but the image is 64",
+        ),
+        (lambda results: results[0].update(segmentation=[[1, 2, 3, 4, 5, 6]]), "has polygons"),
+        (lambda results: results[1].update(score="high"), "number 1 (from 0) has the score 'high'"),
+        (lambda results: results.append(7), "prediction number 3 (from 0) has the image_id None"),
+    ],
+)
+def test_predictions_are_checked_before_they_are_decoded(change, said, instance):
+    cfg, folder = instance
+    changed(folder, change)
+    with pytest.raises(InputError) as caught:
+        open_comparison(cfg, DATASET, folder).objects(0)
+    assert said in str(caught.value) and "coco_instances_results.json" in str(caught.value)
 
 
 def test_objects_of_one_class_are_added_up(instance):

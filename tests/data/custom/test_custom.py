@@ -197,6 +197,34 @@ def test_a_json_of_objects(coco):
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == cfg.MODEL.POINT_HEAD.NUM_CLASSES == 2
 
 
+def test_class_files_keep_the_ids_of_the_json(coco):
+    """A list of the same names, with colours; of other names, the data set is refused."""
+    (coco / "names.txt").write_text("apple #010203\npear #0a0b0c\n")
+    cfg = register(entry(coco, "objects.json", classes=str(coco / "names.txt")))
+    classes = find_task(small_instance_cfg()).classes(cfg, NAME)
+    assert (classes.names, classes.ids) == (("apple", "pear"), (3, 7))
+    assert classes.colors.tolist() == [[1, 2, 3], [10, 11, 12]]
+    (coco / "names.txt").write_text("apple\nplum\n")
+    DatasetCatalog.remove(NAME)
+    cfg = register(
+        entry(coco, "objects.json", classes=str(coco / "names.txt")), cfg=small_instance_cfg(2)
+    )
+    with pytest.raises(InputError, match="has 2 categories .apple, pear., but the data set"):
+        find_task(cfg).check_dataset(cfg, NAME)
+    (coco / "names.txt").write_text("apple\napple\n")
+    DatasetCatalog.remove(NAME)
+    with pytest.raises(InputError, match="two classes have the name"):
+        register(entry(coco, "objects.json", classes=str(coco / "names.txt")))
+
+
+def test_relative_paths_are_saved_as_absolute_ones(coco, monkeypatch):
+    monkeypatch.chdir(coco)
+    given = {"name": NAME, "images": "images", "annotations": "./objects.json"}
+    (saved,) = register(given).DATASETS.CUSTOM
+    assert saved["images"] == str(coco / "images")
+    assert saved["annotations"] == str(coco / "objects.json")
+
+
 def test_changed_config_keys_are_logged(coco, caplog):
     cfg = register(entry(coco, "objects.json"), cfg=small_instance_cfg())
     with caplog.at_level("INFO"):
