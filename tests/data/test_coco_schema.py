@@ -278,7 +278,7 @@ def test_boxes_that_may_be_sizes_are_taken_as_sizes(box, write):
         (gzip.compress(b"{}"), "is compressed (gzip). Unpack it (gunzip)"),
         (b"PK\x03\x04", "is compressed (zip). Unpack it"),
         (b"[]", "its contents are a list, not a dict"),
-        (b"7", "its contents are a int, not a dict"),
+        (b"7", "its contents are the value 7, not a dict"),
         (b"", "cannot be read"),
         (b'{"images": [', "cannot be read"),
         (b"[" * 100_000, "it is nested too deeply"),

@@ -38,6 +38,7 @@ from .coco_schema import (
     Repairs,
     is_id,
     is_side,
+    kind_of,
     other_cases,
     path_problem,
     read_annotations,
@@ -137,8 +138,11 @@ class CocoJson(NamedTuple):
     problems: list[Problem]
     raw: dict
 
-    def check(self) -> None:
+    def check(self, *, log: bool = True) -> None:
         """Check the format of the file, and log what is read as what it means.
+
+        Args:
+            log: False if it was logged before.
 
         Raises:
             InputError: the file is not of COCO's format.
@@ -148,7 +152,7 @@ class CocoJson(NamedTuple):
             if problem.stops:
                 raise not_coco(self.file, problem)
             logged.setdefault((problem.kind, problem.fix), []).append(problem)
-        for problem, *more in logged.values():
+        for problem, *more in logged.values() if log else ():
             count = f" ({1 + len(more)} are like it.)" if more else ""
             logging.getLogger(__name__).warning(f"{self.file}: {problem}{count}")
 
@@ -383,7 +387,7 @@ def let_go(file: str) -> None:
 @_without_garbage_collection()
 def _read_file(name: str, file: str) -> _File:
     """Read a file, or return what was read before if it did not change."""
-    path, state = os.path.abspath(file), _state(file)
+    path, state = os.path.abspath(file), file_state(file)
     if state is not None and path in _files and _files[path][0] == state:
         _files.move_to_end(path)
         return _files[path][1]
@@ -421,7 +425,7 @@ def _size(image: dict) -> Size | None:
     return (height, width) if is_side(height) and is_side(width) else None
 
 
-def _state(file: str) -> tuple | None:
+def file_state(file: str) -> tuple | None:
     """Return what changes when a file is written; None for an address."""
     if is_remote(file):
         return None
@@ -463,7 +467,7 @@ def _parse(name: str, file: str, data: bytes) -> dict:
     except ValueError as error:
         raise _unreadable(name, file, error) from error
     if not isinstance(content, dict):
-        found = f"its contents are a {type(content).__name__}, not a dict"
+        found = f"its contents are {kind_of(content)}, not a dict"
         raise not_coco(file, Problem("unreadable-annotations", found))
     return content
 

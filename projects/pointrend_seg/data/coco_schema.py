@@ -50,7 +50,7 @@ def read_entries(
         if what not in content:
             problem += _other_key(what, content)
         elif listed:
-            problem = f"its {what!r} are {_kind(listed)}, not a list"
+            problem = f"its {what!r} are {kind_of(listed)}, not a list"
         problems.append(Problem("unreadable-annotations", problem))
         return {}
     keys = _IMAGE_KEYS if images else _CATEGORY_KEYS
@@ -191,7 +191,7 @@ def read_annotations(
             problems.append(Problem("unreadable-annotations", found))
         return None, {}
     if not isinstance(listed, list):
-        found = f"its 'annotations' are {_kind(listed)}, not a list"
+        found = f"its 'annotations' are {kind_of(listed)}, not a list"
         problems.append(Problem("unreadable-annotations", found))
         return [], {}
     annotations = [each for each in listed if isinstance(each, dict)]
@@ -399,8 +399,9 @@ def other_cases(entry: dict, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield key, lower[key]
 
 
-def _kind(value: Any) -> str:
-    names: dict[type, str] = {dict: "a dict", str: "a string", bool: "a boolean"}
+def kind_of(value: Any) -> str:
+    """Return what a value is, such as "a list" or "the value 7"."""
+    names: dict[type, str] = {dict: "a dict", list: "a list", str: "a string", bool: "a boolean"}
     return names.get(type(value), f"the value {shown(value)}")
 
 

@@ -217,6 +217,16 @@ def test_class_files_keep_the_ids_of_the_json(coco):
         register(entry(coco, "objects.json", classes=str(coco / "names.txt")))
 
 
+def test_a_json_that_is_written_anew_is_read_anew(coco):
+    content = json.loads((coco / "objects.json").read_text())
+    for name in ("plum", "cherry"):
+        content["categories"][0]["name"] = name
+        (coco / "objects.json").write_text(json.dumps(content))
+        cfg = register(entry(coco, "objects.json"), cfg=small_instance_cfg())
+        assert find_task(cfg).classes(cfg, NAME).names == ("apple", name)
+        DatasetCatalog.get(NAME)
+
+
 def test_relative_paths_are_saved_as_absolute_ones(coco, monkeypatch):
     monkeypatch.chdir(coco)
     given = {"name": NAME, "images": "images", "annotations": "./objects.json"}

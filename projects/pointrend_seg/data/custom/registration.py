@@ -15,6 +15,7 @@ from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from ...config.reading import is_remote
 from ...errors import InputError
 from ..classes import IGNORED, palette
+from ..coco_json import file_state
 from ..coco_records import load_records
 from ..dataset_files import some
 from ..label_files import read_label_file, read_palette
@@ -89,7 +90,7 @@ def _registered(entry: dict) -> dict:
         raise InputError(
             f"DATASETS.CUSTOM: another data set has the name {dataset.name}. Choose another name."
         )
-    if before != dataset:
+    if before != dataset or _is_changed(dataset):
         if known:
             DatasetCatalog.remove(dataset.name)
         if dataset.name in MetadataCatalog.list():
@@ -101,6 +102,12 @@ def _registered(entry: dict) -> dict:
             raise
         MetadataCatalog.get(dataset.name).custom = dataset
     return _with_classes(entry, MetadataCatalog.get(dataset.name))
+
+
+def _is_changed(dataset: CustomDataset) -> bool:
+    """Return whether a JSON file was written since its data set was registered."""
+    state = MetadataCatalog.get(dataset.name).get("json_state")
+    return not dataset.is_semantic and file_state(dataset.annotations) != state
 
 
 def _with_absolute_paths(entry: dict) -> dict:
@@ -175,6 +182,7 @@ def _register_json(dataset: CustomDataset) -> None:
     DatasetCatalog.register(name, partial(load_records, name))
     metadata = MetadataCatalog.get(name)
     metadata.set(json_file=dataset.annotations, image_root=dataset.images, evaluator_type="coco")
+    metadata.json_state = file_state(dataset.annotations)
     if not (dataset.classes or os.path.isfile(dataset.annotations)):
         return
     if isinstance(dataset.classes, str):
