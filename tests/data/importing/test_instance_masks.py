@@ -194,7 +194,12 @@ def test_tiles_of_colours_and_palettes_and_a_fixed_range(tmp_path):
 @pytest.mark.parametrize(
     ("values", "name", "text"),
     [
-        (VALUES.astype(np.float32) + 0.5, "m.tif", "has the value 0.5. Each object is a whole"),
+        (
+            VALUES.astype(np.float32) + 0.5,
+            "m.tif",
+            "has the value 0.5, but labels are whole numbers",
+        ),
+        (VALUES + 0.5, "m.npy", "has the value 0.5. Each object is a whole number"),
         (np.where(VALUES > 2, np.nan, 0), "m.npy", "infinite or NaN"),
         (-VALUES, "m.npy", "values from -300 to 0. Background is 0"),
         (np.zeros((24, 40, 2), np.uint8), "m.npy", r"has the shape \(24, 40, 2\)"),
@@ -202,7 +207,11 @@ def test_tiles_of_colours_and_palettes_and_a_fixed_range(tmp_path):
         (np.zeros((40, 24), np.uint8), "m.png", "EXIF orientation was applied. Save the image upr"),
         (np.arange(960).reshape(24, 40).astype(np.uint16), "m.png", "like a photograph"),
         (np.full((24, 40), "a"), "m.npy", "values of type <U1"),
-        (np.zeros((24, 40), np.uint8), "m.jpg", "JPEG or WebP file, which changes values"),
+        (
+            np.zeros((24, 40), np.uint8),
+            "m.jpg",
+            "compressed by JPEG, which changes the values of pixels",
+        ),
         (np.zeros((24, 40), np.uint8), "m.png", "There is no object in 1 images"),
     ],
 )
@@ -217,7 +226,7 @@ def test_what_is_no_instance_mask(tmp_path, values, name, text):
 def test_several_pages(tmp_path):
     pages = [Image.fromarray(VALUES.astype(np.uint16)) for _ in range(3)]
     pages[0].save(tmp_path / "m.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(InputError, match="m.tif has 3 pages. Save each page as a file"):
+    with pytest.raises(InputError, match="m.tif has 3 pages or frames"):
         read_values(str(tmp_path / "m.tif"), (24, 40))
 
 
@@ -240,7 +249,7 @@ def test_what_has_no_partner(tmp_path, missing, text):
 def test_lossy_masks_of_a_folder(tmp_path):
     images, labels = mask_tree(tmp_path, "a")
     save(tmp_path / "masks/a.jpg", np.zeros((24, 40), np.uint8))
-    with pytest.raises(InputError, match="masks/a.jpg is a JPEG or WebP file, which changes"):
+    with pytest.raises(InputError, match="masks/a.jpg is compressed by JPEG, which changes"):
         write_dataset(find(images, labels), tmp_path / "out", val_share=0)
 
 

@@ -1,6 +1,6 @@
 """Read instance masks: images in which each object is a value, or a colour, and 0 is background.
 
-PNG, TIFF and BMP of 1, 8, 16 or 32 bits, of floats that are whole numbers, palettes (their
+PNG, TIFF and BMP of 1 to 32 bits, of floats that are whole numbers, palettes (their
 indices), RGB, and NumPy's ``.npy``. All pixels of a value are one object, also where they do not
 touch; objects that touch stay apart.
 """
@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ...errors import InputError, printable
@@ -18,11 +17,13 @@ from ...structures.regions import regions_of_values
 from ..annotations import Size
 from ..custom.datasets import IMAGE_EXTENSIONS
 from ..dataset_files import some
-from ..images.decoding import UNREADABLE, check_size, open_with_pillow
+from ..images.decoding import UNREADABLE
+from ..label_files import read_label_file
+from ..problems import Problem
 from .objects import ImportedObject, LabelledImage, Source
 
-_LOSSY = (".jpg", ".jpeg", ".webp")  # found, so that they are refused by their names
-MASK_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy", *_LOSSY)
+# JPEG is found, so that it is refused by its name.
+MASK_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".jpg", ".jpeg")
 DEFAULT_CLASS = "object"
 _MOST_VALUE = 2**53  # floats count up to here
 # A picture that is no mask has about as many values as pixels.
@@ -103,8 +104,6 @@ def read_values(path: str, size: Size) -> np.ndarray:
             0 or more, or a picture that is no mask.
     """
     check_regular(path, "instance mask")
-    if path.lower().endswith(_LOSSY):
-        raise _invalid(path, "is a JPEG or WebP file, which changes values", "Export it as PNG.")
     pixels = _pixels(path)
     if pixels.shape[:2] != size and pixels.ndim > 1:
         shown = "{1} x {0}".format(*pixels.shape)
@@ -166,33 +165,17 @@ def _reader(files: list[tuple[str, str]]) -> Callable[[int, int], list[ImportedO
 
 
 def _pixels(path: str) -> np.ndarray:
+    if not path.lower().endswith(".npy"):
+        found = read_label_file(path)
+        if isinstance(found, Problem):
+            raise InputError(str(found))
+        return found.values
     try:
-        if path.lower().endswith(".npy"):
-            return np.load(path, allow_pickle=False)
-        with open_with_pillow(path) as image:
-            check_size(path, image.height, image.width)
-            pages = getattr(image, "n_frames", 1)
-            if pages > 1:
-                raise _invalid(path, f"has {pages} pages", "Save each page as a file of its own.")
-            if image.mode in ("P", "PA", "1", "L", "F", "I") or image.mode.startswith("I;16"):
-                return np.asarray(image.convert("P") if image.mode == "PA" else image)
-            if image.mode in ("RGB", "RGBA") and image.format != "TIFF":
-                return np.asarray(image)[:, :, :3]
-    except InputError:
-        raise
+        return np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"The instance mask {path} does not exist.") from None
     except UNREADABLE as error:
-        reason = str(error)
-    else:
-        reason = f"images of mode {image.mode} are not known"
-    try:  # what Pillow does not know, such as TIFF of 32 bits without a sign
-        pixels = cv2.imread(path, cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        pixels = None
-    if pixels is None:
-        raise _invalid(path, f"cannot be read: {reason}", "Export it again as PNG or TIFF.")
-    return pixels[:, :, :3] if pixels.ndim == 3 and pixels.shape[2] == 4 else pixels
+        raise _invalid(path, f"cannot be read: {error}", "Save it again.") from error
 
 
 def _whole_numbers(pixels: np.ndarray, path: str) -> np.ndarray:

@@ -15,7 +15,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image
 
 from ...errors import InputError
 from ...files.regular import check_regular
@@ -23,7 +22,8 @@ from ...structures.regions import regions_of_values
 from ..custom.class_files import ClassTable, read_class_file
 from ..custom.datasets import find_images
 from ..dataset_files import some
-from ..images.decoding import UNREADABLE
+from ..label_files import read_label_file
+from ..problems import Problem
 from .objects import ImportedObject, LabelledImage, Source
 from .writing import SPLITS
 
@@ -187,22 +187,17 @@ def _objects(
 
 def _read(file: str) -> tuple[np.ndarray, dict[int, tuple[int, int, int]]]:
     """Return the values of an image of labels, and the colour of each if it has colours."""
-    check_regular(file, "label file")
-    try:
-        with Image.open(file) as image:
-            if image.mode == "P":
-                numbers = np.asarray(image).astype(np.int64)
-                palette = (image.getpalette("RGB") or []) + [0] * 768
-                used = np.unique(numbers).tolist()
-                return numbers, {n: tuple(palette[3 * n : 3 * n + 3]) for n in used}
-            if image.mode in ("L", "1") or image.mode.startswith("I"):
-                return np.asarray(image).astype(np.int64), {}
-            pixels = np.asarray(image.convert("RGB")).astype(np.int64)
-    except FileNotFoundError:
-        raise InputError(f"The label file {file} does not exist. Complete the copy.") from None
-    except UNREADABLE as error:
-        raise InputError(f"The label file {file} cannot be read: {error}.") from error
-    numbers = pixels[:, :, 0] << 16 | pixels[:, :, 1] << 8 | pixels[:, :, 2]
+    found = read_label_file(file)
+    if isinstance(found, Problem):
+        raise InputError(str(found))
+    numbers = found.values.astype(np.int64)
+    if numbers.ndim == 2:
+        if found.palette is None:
+            return numbers, {}
+        palette = np.zeros((256, 3), int)
+        palette[: len(found.palette)] = found.palette
+        return numbers, {n: tuple(palette[n].tolist()) for n in np.unique(numbers).tolist()}
+    numbers = numbers[:, :, 0] << 16 | numbers[:, :, 1] << 8 | numbers[:, :, 2]
     used = np.unique(numbers).tolist()
     return numbers, {n: (n >> 16, n >> 8 & 255, n & 255) for n in used}
 
