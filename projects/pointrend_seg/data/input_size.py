@@ -22,6 +22,9 @@ from .images.decoding import UNREADABLE
 from .images.reader import ImageReader
 
 PLAN = "input_plan"  # in the model's input: the `InputPlan` of an image, where it is special
+REVERSED = (
+    "image_is_reversed"  # in the input: whether the channels of an image for tiles are reversed
+)
 AUTOMATIC, AS_DETECTRON2 = 0.0, -1.0  # of INPUT.SCALE_TEST
 _VARIED = 2.0  # training images whose scales differ by more have no scale to be kept
 _TOLERANCE = 1.25  # a scale this far beyond those of training is kept from being used

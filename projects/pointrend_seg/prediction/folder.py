@@ -16,12 +16,15 @@ from typing import NamedTuple, TypeVar
 import cv2
 import numpy as np
 
+from ..data.images.decoding import UNREADABLE
 from ..errors import InputError
 from ..files.progress import progress_bar
 from .inputs import Source, batched
 from .outputs import OutputFolder, save_image, to_cpu
 from .predictor import Predictor
 from .visualizations import Visualizations, draw_overlay
+
+_MOST_AHEAD = 2**25  # pixels of images that are read ahead
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -108,6 +111,16 @@ def predict_images(
             inputs = predictor.prepare_rgb(image)
         return _Prepared(source, image, {**inputs, "file_name": source.file_name})  # for messages
 
+    def pixels(item: tuple[Source, np.ndarray | None]) -> int:
+        source, frame = item
+        if frame is not None:
+            return frame.shape[0] * frame.shape[1]
+        try:
+            height, width = predictor.reader.size(source.path)
+        except UNREADABLE:  # reading it says so
+            return 0
+        return height * width
+
     def predict(batch: list[_Prepared]) -> Iterator[tuple[_Prepared, dict]]:
         """Yield predictions; if memory is not enough for a batch, those of its images alone."""
         try:
@@ -140,7 +153,7 @@ def predict_images(
 
     with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers:
         ahead = 2 * threads + predictor.batch_size
-        read_ahead = _submit_in_order(readers, read, pending(), ahead)
+        read_ahead = _submit_in_order(readers, read, pending(), ahead, pixels)
         bar = progress_bar(read_ahead, total=len(sources), unit="image", shown=progress)
         writing: deque[Future] = deque()
 
@@ -154,7 +167,7 @@ def predict_images(
             for prepared, prediction in predict(batch):
                 drawings = visualizations.prepare(predictor, prepared.inputs)
                 writing.append(writers.submit(write, prepared, to_cpu(prediction), drawings))
-            finish(ahead)
+            finish(ahead if batch[-1].image.size < 3 * _MOST_AHEAD else 0)
         finish(0)
     return outcome
 
@@ -182,14 +195,30 @@ def _is_done(source: Source, output: OutputFolder, visualizations: Visualization
 
 
 def _submit_in_order(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
+    pool: ThreadPoolExecutor,
+    function: Callable[[T], R],
+    items: Iterable[T],
+    ahead: int,
+    pixels: Callable[[T], int],
 ) -> Iterator[Future[R]]:
-    """Yield a future per item, in order, with at most ``ahead`` of them submitted and not taken."""
+    """Yield a future per item, in order; those submitted and not taken are limited.
+
+    Args:
+        ahead: the most of them.
+        pixels: of an item; with those of `_MOST_AHEAD` together, no more are submitted.
+    """
     iterator = iter(items)
-    waiting = deque(pool.submit(function, item) for item in islice(iterator, ahead))
-    while waiting:
-        yield waiting.popleft()
-        waiting.extend(pool.submit(function, item) for item in islice(iterator, 1))
+    waiting: deque[tuple[Future[R], int]] = deque()
+    while True:
+        while len(waiting) < ahead and sum(size for _, size in waiting) < _MOST_AHEAD:
+            for item in islice(iterator, 1):
+                waiting.append((pool.submit(function, item), pixels(item)))
+                break
+            else:
+                break
+        if not waiting:
+            return
+        yield waiting.popleft()[0]
 
 
 def _good(futures: Iterable[Future[T]], outcome: Outcome) -> Iterator[T]:

@@ -19,7 +19,7 @@ from ..config.keys import KEYS
 from ..data.classes import Classes
 from ..data.custom.registration import register_custom
 from ..data.images.reader import ImageReader
-from ..data.input_size import AS_DETECTRON2, PLAN, TestResize, add_plan
+from ..data.input_size import AS_DETECTRON2, PLAN, REVERSED, TestResize, add_plan
 from ..data.mappers.augmentation import narrow_image
 from ..engine import find_task, load_config, load_model, use_available_device
 from ..engine.config_loading import merge_opts
@@ -273,7 +273,8 @@ class Predictor:
         Returns:
             ``image`` ((3, h, w) float32, resized, in the channel order of ``input_format``), the
             original ``height`` and ``width``, and, where the image is not resized as Detectron2
-            would, ``input_plan`` (`InputPlan`).
+            would, ``input_plan`` (`InputPlan`). An image that is seen in tiles is neither resized
+            nor copied: it is RGB, (3, H, W), of the type that was given.
         """
         return self.prepare_rgb(self.rgb_pixels(image))
 
@@ -318,18 +319,19 @@ class Predictor:
     def prepare_rgb(self, pixels: np.ndarray) -> dict:
         """Return the model's input (as `prepare`) for an RGB array, (H, W, 3), without checks."""
         height, width = pixels.shape[:2]
+        inputs: dict = {"height": height, "width": width}
+        add_plan(inputs, T.AugmentationList([self.aug]), height, width)
+        if PLAN in inputs and inputs[PLAN].tile:
+            rgb = torch.as_tensor(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+            return {"image": rgb, REVERSED: self.input_format != "RGB", **inputs}
         if self.input_format == "BGR":
             pixels = pixels[:, :, ::-1]
         transform = self.aug.get_transform(pixels)
         if min(getattr(transform, "new_h", 1), getattr(transform, "new_w", 1)) < 1:
             raise InputError(narrow_image("The image", height, width))
         resized = transform.apply_image(pixels)
-        inputs: dict = {"height": height, "width": width}
-        add_plan(inputs, T.AugmentationList([self.aug]), height, width)
-        if PLAN not in inputs or not inputs[PLAN].tile:  # tiles are converted one by one
-            resized = resized.astype("float32")
-        channels = np.ascontiguousarray(resized.transpose(2, 0, 1))
-        return {"image": torch.as_tensor(channels), **inputs}
+        image = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
+        return {"image": image, **inputs}
 
     @torch.no_grad()
     def predict(self, inputs: list[dict]) -> list[dict]:

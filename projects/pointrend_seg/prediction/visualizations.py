@@ -1,5 +1,6 @@
 """Draw predictions: over the image, and how PointRend makes them (points, steps, comparison)."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -8,11 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from ..data.classes import Classes
+from ..data.input_size import PLAN
 from ..drawing.predictions import draw_classes, draw_instances
 from ..drawing.primitives import draw_points, tile
 from ..modeling.recording import InstanceTrace, SemanticTrace
+from .large_pictures import draw_large, is_large
 from .outputs import OutputFolder
 from .predictor import Predictor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,9 @@ class Visualizations:
         """
         if not (self.points or self.steps or self.compare):
             return {}
+        if PLAN in inputs and inputs[PLAN].tile:
+            logger.warning("Of images that are seen in tiles, only the prediction is drawn.")
+            return {}
         image = inputs["image"].permute(1, 2, 0).numpy().clip(0, 255).astype(np.uint8)
         image = image[:, :, ::-1] if predictor.input_format == "BGR" else image
         image = np.ascontiguousarray(image)
@@ -88,6 +96,8 @@ def draw_overlay(
     Returns:
         RGB, (H, W, 3), uint8.
     """
+    if is_large(image, prediction):
+        return draw_large(image, prediction, classes)
     if "classes" in prediction:
         return draw_classes(image, prediction["classes"], classes, names=names)
     instances = prediction["instances"]
