@@ -16,6 +16,7 @@ from pointrend_seg.engine.config_loading import merge_opts
 from pointrend_seg.engine.trainer import _ddp_on_any_device
 from pointrend_seg.errors import InputError
 from small_configs import small_instance_cfg, small_semantic_cfg
+from small_trainings import write_records
 
 NAME = "trainer_of_the_tests"
 INSTANCES = (
@@ -253,6 +254,43 @@ def test_evaluation_keeps_the_scale_of_training(instances, monkeypatch, caplog):
     merge_opts(cfg, ["INPUT.MIN_SIZE_TEST", 64])
     Trainer.test(cfg, model)
     assert set(seen) == {(64, 96)}
+
+
+def test_evaluation_in_tiles(instances, monkeypatch):
+    """Masks of whole images are scored, and the model sees tiles; images are 128 x 192."""
+    cfg = instances("INPUT.MIN_SIZE_TEST", 0, "TEST.TILES.SIZE", 96, "TEST.TILES.OVERLAP", 32)
+    seen = []
+    model = Trainer.build_model(cfg)
+    monkeypatch.setattr(
+        type(model.backbone), "forward", recorded(type(model.backbone).forward, seen)
+    )
+    results = Trainer.test(cfg, model)
+    assert set(seen) == {(96, 96)} and len(seen) == 3 * 6
+    assert {"bbox", "segm", "boundary"} <= results.keys()
+
+
+def test_semantic_evaluation_in_tiles(registered, tmp_path):
+    """A model that sees one pixel alone scores the same in tiles as whole."""
+    records = write_records(tmp_path, 3, semantic=True)
+    names = ["a", "b", "c"]
+    name = registered(
+        NAME, records, stuff_classes=names, ignore_label=255, evaluator_type="sem_seg"
+    )
+    opts = ("DATASETS.TEST", (name,), "DATASETS.TRAIN", (), "INPUT.MIN_SIZE_TEST", 0)
+    opts += ("OUTPUT_DIR", str(tmp_path), "DATALOADER.NUM_WORKERS", 0)
+    cfg = small_semantic_cfg(3, opts)
+
+    class Dark(torch.nn.Module):
+        def forward(self, inputs):
+            assert all(max(each["image"].shape) <= limit for each in inputs)
+            bright = [each["image"].float().mean(0) for each in inputs]
+            return [{"sem_seg": torch.stack([b - 100, 60 - b, b * 0])} for b in bright]
+
+    scores = []
+    for limit, tile in ((200, 0), (64, 64)):  # noqa: B007  # `Dark` reads it
+        cfg.TEST.TILES.SIZE, cfg.TEST.TILES.OVERLAP = tile, 16
+        scores.append(Trainer.test(cfg, Dark())["sem_seg"])
+    assert scores[0] == pytest.approx(scores[1], nan_ok=True) and 5 < scores[0]["mIoU"] < 95
 
 
 def recorded(forward, seen):

@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from pointrend_seg.data.classes import Classes, palette
+from pointrend_seg.data.images.tiff import read_georeference
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction.outputs import OutputFolder, save_image, to_cpu
 from pointrend_seg.prediction.visualizations import Visualizations, draw_overlay
@@ -117,3 +119,28 @@ def test_classes_of_logits():
 def test_expected_pictures(tmp_path, chosen, names):
     files = Visualizations(**chosen).files(semantic(tmp_path, 0, 1), "a")
     assert files == [tmp_path / "pictures" / name for name in names]
+
+
+def test_labels_of_a_geotiff_lie_on_the_map(tmp_path):
+    """The label image is also a TIFF with the tags of the image; others stay without."""
+    keys = (1, 1, 0, 1, 3072, 0, 1, 32632)
+    tags = [
+        (33550, "d", 3, (0.5, 0.5, 0.0), True),
+        (33922, "d", 6, (0, 0, 0, 500000.0, 5000000.0, 0), True),
+        (34735, "H", len(keys), keys, True),
+    ]
+    image = np.zeros((3, 5, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "map.tif", image, extratags=tags)
+    tifffile.imwrite(tmp_path / "plain.tif", image)
+    labels = np.arange(15, dtype=np.uint8).reshape(3, 5) % 2
+    output = semantic(tmp_path / "out", 3, 300)
+    for name in ("map", "plain"):
+        path = str(tmp_path / f"{name}.tif")
+        output.write(f"sub/{name}", f"{name}.tif", {"classes": labels}, path)
+    written = tmp_path / "out/labels/sub"
+    assert sorted(path.name for path in written.iterdir()) == ["map.png", "map.tif", "plain.png"]
+    assert np.array_equal(tifffile.imread(written / "map.tif"), np.where(labels, 300, 3))
+    assert read_georeference(str(written / "map.tif")) == read_georeference(
+        str(tmp_path / "map.tif")
+    )
+    assert len(read_georeference(str(written / "map.tif"))) == 3

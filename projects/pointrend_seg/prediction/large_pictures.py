@@ -1,84 +1,74 @@
-"""Draw predictions over images that are too large for a picture of their own size."""
+"""Scale predictions down that are drawn over images too large for a picture of their own size."""
+
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
-
-from ..data.classes import Classes, palette
-from ..drawing.predictions import draw_classes
-from ..drawing.primitives import draw_masks
-from ..structures.rle_masks import RleMasks
+from detectron2.structures import Instances
 
 _LONGEST = 4096  # side of a picture
-_MARGIN = 4  # pixels around an object, for its outline
+Crop = tuple[int, int, np.ndarray]  # x0, y0 and the pixels of a mask, (h, w) bool
 
 
-def is_large(image: np.ndarray, prediction: dict) -> bool:
-    """Tell whether a prediction is drawn by `draw_large`.
+class ScaledCrops:
+    """Masks of which each n-th pixel is taken, as parts of an image.
 
     Args:
-        image: RGB, (H, W, 3), uint8.
-        prediction: as `to_cpu` returns it.
+        crops: x0, y0 and pixels of each mask.
+        step: n.
     """
-    instances = prediction.get("instances")
-    if instances is not None and instances.has("pred_masks"):
-        return isinstance(instances.pred_masks, RleMasks)
-    return max(image.shape[:2]) > _LONGEST
+
+    def __init__(self, crops: Iterable[Crop], step: int):
+        self._crops = [_scaled(*crop, step) for crop in crops]
+
+    def __len__(self) -> int:
+        return len(self._crops)
+
+    def crops(self) -> Iterator[Crop]:
+        """Yield x0, y0 and the pixels of each mask, without pixels for one that has none left."""
+        return iter(self._crops)
 
 
-def draw_large(image: np.ndarray, prediction: dict, classes: Classes) -> np.ndarray:
-    """Draw a prediction over its image, scaled down by a whole number to 4096 pixels at most.
-
-    Objects have no names. Without masks, their boxes are filled.
+def at_picture_size(image: np.ndarray, prediction: dict) -> tuple[np.ndarray, dict]:
+    """Scale an image of more than 4096 pixels a side, and its prediction, down by a whole number.
 
     Args:
         image: RGB, (H, W, 3), uint8.
         prediction: as `to_cpu` returns it.
 
     Returns:
-        RGB, (H // n, W // n, 3), uint8.
+        both as they are, or the image (H // n, W // n, 3) and its prediction, in which
+        ``pred_masks`` (of boxes, if there are no masks) are `ScaledCrops`.
     """
     height, width = image.shape[:2]
     step = -(-max(height, width) // _LONGEST)
-    size = (max(1, width // step), max(1, height // step))
-    picture = image.copy() if step == 1 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    if step <= 1:
+        return image, prediction
+    height, width = max(1, height // step), max(1, width // step)
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     if "classes" in prediction:
         class_map = prediction["classes"][step // 2 :: step, step // 2 :: step]
-        return draw_classes(picture, class_map[: size[1], : size[0]], classes)
-    instances = prediction["instances"]
-    if instances.has("pred_masks"):
-        regions = instances.pred_masks
-        order = np.argsort(instances.scores.numpy(), kind="stable")
-        crops = regions[order].crops()
-    else:
-        order = np.argsort(instances.scores.numpy(), kind="stable")
-        boxes = instances.pred_boxes.tensor.numpy().round().astype(int)[order]
-        crops = (
-            (x0, y0, np.ones((max(y1 - y0, 0), max(x1 - x0, 0)), bool)) for x0, y0, x1, y1 in boxes
-        )
-    colors = palette(len(order))[order]
-    for (x0, y0, crop), color in zip(crops, colors, strict=True):
-        _draw(picture, x0, y0, crop, color, step)
-    return picture
+        return small, {"classes": np.ascontiguousarray(class_map[:height, :width])}
+    found = prediction["instances"]
+    crops = found.pred_masks.crops() if found.has("pred_masks") else _filled(found)
+    masks = ScaledCrops(crops, step)
+    fields = {"pred_classes": found.pred_classes, "scores": found.scores, "pred_masks": masks}
+    return small, {"instances": Instances((height, width), **fields)}
 
 
-def _draw(
-    picture: np.ndarray, x0: int, y0: int, crop: np.ndarray, color: np.ndarray, step: int
-) -> None:
-    """Draw an object into a picture of which each pixel stands for ``step`` x ``step``."""
-    (top, first_y), (left, first_x) = (_first(start, step) for start in (y0, x0))
-    mask = crop[first_y::step, first_x::step]
-    mask = mask[: picture.shape[0] - top, : picture.shape[1] - left]
-    if not mask.any():
-        return
-    bottom, right = top + mask.shape[0] + _MARGIN, left + mask.shape[1] + _MARGIN
-    above, before = max(top - _MARGIN, 0), max(left - _MARGIN, 0)
-    part = picture[above:bottom, before:right]
-    padded = np.zeros((1, *part.shape[:2]), bool)
-    padded[0, top - above :, left - before :][: mask.shape[0], : mask.shape[1]] = mask
-    part[:] = draw_masks(part, padded, color[None])
+def _filled(found: Instances) -> Iterator[Crop]:
+    """Yield a mask that fills each box."""
+    height, width = found.image_size
+    for x0, y0, x1, y1 in found.pred_boxes.tensor.round().int().tolist():
+        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+        yield x0, y0, np.ones((max(y1 - y0, 0), max(x1 - x0, 0)), bool)
 
 
-def _first(start: int, step: int) -> tuple[int, int]:
-    """Return the first picture pixel whose centre is at ``start`` or later, and its distance."""
-    pixel = -(-(start - step // 2) // step)
-    return pixel, pixel * step + step // 2 - start
+def _scaled(x0: int, y0: int, pixels: np.ndarray, step: int) -> Crop:
+    """Take the pixels at the centres of the squares of ``step`` x ``step`` pixels."""
+    left, top = (-(-(start - step // 2) // step) for start in (x0, y0))
+    first_x, first_y = left * step + step // 2 - x0, top * step + step // 2 - y0
+    taken = pixels[first_y::step, first_x::step]
+    if not taken.any():
+        return left, top, np.zeros((0, 0), bool)
+    return left, top, np.ascontiguousarray(taken)

@@ -1,7 +1,7 @@
 """Write predictions to files.
 
     DIR/pictures/NAME.png       the prediction drawn over the image
-    DIR/labels/NAME.png         semantic models: the class of each pixel
+    DIR/labels/NAME.png         semantic models: the class of each pixel; of a GeoTIFF also NAME.tif
     DIR/objects/NAME.json       instance models: the objects of one image
     DIR/predictions.json        instance models: the objects of a run's images, in COCO format
 
@@ -10,7 +10,7 @@ A file gets its name only when it is complete.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -22,6 +22,7 @@ from detectron2.structures import Instances
 
 from ..data.classes import Classes
 from ..data.images.decoding import open_with_pillow
+from ..data.images.tiff import read_georeference
 from ..errors import InputError
 from ..evaluation.coco import encode_masks
 from ..files.atomic import replaces, write_text
@@ -82,7 +83,11 @@ class OutputFolder:
         """
         result = self.result_path(name)
         if "classes" in prediction:
-            save_image(result, self._values[prediction["classes"]])
+            labels = self._values[prediction["classes"]]
+            georeference = read_georeference(path) if path else []
+            if georeference:
+                save_image(result.with_name(f"{result.stem}.tif"), labels, georeference)
+            save_image(result, labels)
         else:
             instances = prediction["instances"]
             height, width = instances.image_size
@@ -168,16 +173,17 @@ class OutputFolder:
         return path
 
 
-def save_image(path: Path, picture: np.ndarray) -> None:
+def save_image(path: Path, picture: np.ndarray, georeference: Sequence[tuple] = ()) -> None:
     """Write an image file in the format of its extension, and create its folders.
 
     Args:
         picture: (H, W) uint8 or uint16, in a TIFF also uint32; or RGB (H, W, 3) uint8.
+        georeference: of a TIFF, as `read_georeference` returns it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() in (".tif", ".tiff"):
         with replaces(path) as part:
-            tifffile.imwrite(part, picture, compression="zlib")
+            tifffile.imwrite(part, picture, compression="zlib", extratags=georeference)
         return
     picture = picture[:, :, ::-1] if picture.ndim == 3 else picture  # OpenCV writes BGR
     encoded, content = cv2.imencode(path.suffix, picture)

@@ -13,7 +13,7 @@ from ..data.input_size import PLAN
 from ..drawing.predictions import draw_classes, draw_instances
 from ..drawing.primitives import draw_points, tile
 from ..modeling.recording import InstanceTrace, SemanticTrace
-from .large_pictures import draw_large, is_large
+from .large_pictures import at_picture_size
 from .outputs import OutputFolder
 from .predictor import Predictor
 
@@ -94,10 +94,9 @@ def draw_overlay(
         names: write names and scores, where there is room.
 
     Returns:
-        RGB, (H, W, 3), uint8.
+        RGB, (H, W, 3), uint8; of images of more than 4096 pixels a side smaller.
     """
-    if is_large(image, prediction):
-        return draw_large(image, prediction, classes)
+    image, prediction = at_picture_size(image, prediction)
     if "classes" in prediction:
         return draw_classes(image, prediction["classes"], classes, names=names)
     instances = prediction["instances"]

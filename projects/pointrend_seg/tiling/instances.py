@@ -8,9 +8,10 @@ differ by where its masks go on:
 - on one side only: that tile sees more. The other one's mask is a fragment, and is left out.
 - nowhere: both tiles see the whole. The detection with the higher score counts.
 
-They are the rules of SAHI's GREEDYNMM (same class, masks, half of the smaller area) but for two
-things: masks are compared in the common region, so that objects larger than the overlap match,
-and an object that one tile sees whole is not joined with fragments, whose outlines are worse.
+SAHI's GREEDYNMM also compares detections of one class by the share of the smaller one, but by boxes
+of the whole image. In the common region, masks of an object larger than the overlap agree, and
+neighbours whose boxes overlap do not. An object that one tile sees whole is not joined with
+fragments, whose outlines are worse.
 
 Shapes:
     N: detections of a tile, h, w: size of the tile, H, W: size of the image

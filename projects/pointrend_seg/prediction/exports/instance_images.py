@@ -1,13 +1,15 @@
 """Images in which each object has a value: 1, 2, … in the order of ``objects/NAME.json``.
 
 ``instances/NAME.png`` is 16-bit; ``NAME.tif`` is 32-bit where there are more than 65535 objects.
-Where objects overlap, a pixel belongs to the one with the highest score.
+Where objects overlap, a pixel belongs to the one with the highest score. A TIFF has the
+georeference of the image.
 """
 
 from pathlib import Path
 
 import numpy as np
 
+from ...data.images.tiff import read_georeference
 from ...errors import InputError
 from ...files.names import path_inside
 from ..outputs import save_image
@@ -35,7 +37,8 @@ class InstanceImages:
                 f"{image.file_name} has {len(image.shapes)} objects, more than a PNG holds. Use "
                 "--export instance-tiff."
             )
-        save_image(path_inside(self._folder, f"instances/{image.name}{self._extension}"), labels)
+        path = path_inside(self._folder, f"instances/{image.name}{self._extension}")
+        save_image(path, labels, read_georeference(image.path) if image.path else ())
 
     def finish(self) -> Path:
         """Return the folder."""
