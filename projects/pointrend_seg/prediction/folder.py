@@ -19,6 +19,7 @@ import numpy as np
 from ..data.images.decoding import UNREADABLE
 from ..errors import InputError
 from ..files.progress import progress_bar
+from ..files.regular import check_regular
 from .inputs import Source, batched
 from .outputs import OutputFolder, save_image, to_cpu
 from .predictor import Predictor
@@ -116,8 +117,9 @@ def predict_images(
         if frame is not None:
             return frame.shape[0] * frame.shape[1]
         try:
+            check_regular(source.path, "image")
             height, width = predictor.reader.size(source.path)
-        except UNREADABLE:  # reading it says so
+        except (InputError, *UNREADABLE):  # reading it says so
             return 0
         return height * width
 
