@@ -8,6 +8,7 @@ from PIL import Image
 
 from pointrend_seg.data.classes import Classes
 from pointrend_seg.drawing.training_input import draw_training_input
+from visualize_data import contact_sheet
 
 CLASSES = Classes(("sky", "road"), np.array([[0, 0, 250], [250, 0, 0]], np.uint8), (0, 1))
 FACTOR = 5  # a small image is enlarged, and so are its labels
@@ -77,3 +78,21 @@ def test_mistakes(run_in_process, tmp_path):
         *("visualize_data", "--config-file", "", "--output", tmp_path, "--num", 0)
     )
     assert status == 2 and "--num is 0" in err
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "columns"), [((300, 600), 8, 2), ((600, 300), 10, 5), ((300, 600), 1, 1)]
+)
+def test_the_contact_sheet_has_several_columns(size, count, columns):
+    pictures = [np.full((*size, 3), 10 * k, np.uint8) for k in range(count)]
+    sheet = contact_sheet(pictures)
+    assert sheet.shape[1] == 600 * columns
+    assert sheet.shape[0] == -(-count // columns) * round(600 * size[0] / size[1])
+    assert {int(value) for value in np.unique(sheet)} == {10 * k for k in range(count)}
+
+
+def test_a_contact_sheet_of_several_shapes():
+    pictures = [np.zeros((height, 600, 3), np.uint8) for height in (100, 300, 200)]
+    sheet = contact_sheet(pictures)
+    assert sheet.shape == (500, 1200, 3)
+    assert (sheet[150:300, :600] == 255).all() and (sheet[300:, 600:] == 255).all()
