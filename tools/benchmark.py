@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="print the names of the cases and exit")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="of autocast (default float32)"
+        "--dtype", choices=DTYPES, default="float32", help="dtype of autocast (default float32)"
     )
     parser.add_argument(
         "--threads",
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "--seed",
         type=whole_number(0, 2**32 - 1),
         default=0,
-        help="of all random numbers (default 0)",
+        help="seed of all random numbers (default 0)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write every sample to FILE")
     add_common_options(parser)
@@ -90,7 +90,7 @@ def check(args: argparse.Namespace) -> None:
     except RuntimeError:
         kind = None
     if kind not in ("cpu", "cuda"):
-        raise InputError(f"--device is '{args.device}'; it is cpu, cuda, or cuda:NUMBER.")
+        raise InputError(f"--device is '{args.device}'; it must be cpu, cuda, or cuda:NUMBER.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, but PyTorch finds no CUDA device. Use --device cpu.")
     if args.json and not os.path.isdir(os.path.dirname(args.json) or "."):

@@ -43,7 +43,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--save",
         type=Path,
         metavar="FILE.safetensors",
-        help="also write the weights, which need no pickle there, to share them",
+        help="also write the weights to a file that is not a pickle and can be shared safely",
     )
     parser.add_argument("--config-file", default="", help="config that the checkpoint should fit")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to the config")

@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tile",
         type=whole_number(64, 2**16),
-        help="see larger images in tiles of this side, in pixels of the model's input",
+        help="split larger images into tiles of this side, in pixels of the model's input",
     )
     parser.add_argument(
         "--overlap",

@@ -220,10 +220,10 @@ def test_a_run_cannot_change_its_config_and_has_its_log_and_seed(tmp_path, capsy
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["0"], "error: --num is 0; it is from 1 to 9."),
-        (["10"], "--num is 10; it is from 1 to 9."),
-        (["1.5"], "--num is '1.5'; it is a whole number, from 1 to 9."),
-        ([""], "--num is ''; it is a whole number, from 1 to 9."),
+        (["0"], "error: --num is 0; it must be from 1 to 9."),
+        (["10"], "--num is 10; it must be from 1 to 9."),
+        (["1.5"], "--num is '1.5'; it must be a whole number, from 1 to 9."),
+        ([""], "--num is ''; it must be a whole number, from 1 to 9."),
         ([], "argument --num: expected one argument"),
     ],
 )
@@ -238,7 +238,7 @@ def test_ranges_of_options(words, text, capsys):
     for infinite in ("nan", "inf", "-1"):
         with pytest.raises(SystemExit):
             parser.parse_args(["--share", infinite])
-        assert f"--share is {infinite}; it is 0 or more." in capsys.readouterr().err
+        assert f"--share is {infinite}; it must be 0 or more." in capsys.readouterr().err
 
 
 # --- errors of the machine ------------------------------------------------------------------
@@ -318,12 +318,12 @@ def test_a_cut_off_output_ends_the_tool_in_silence():
 @pytest.mark.parametrize(
     ("tool", "words", "text"),
     [
-        ("benchmark", ("--repeats", 0), "--repeats is 0; it is 1 or more."),
-        ("predict", ("--batch-size", 0), "--batch-size is 0; it is from 1 to 65536."),
-        ("predict", ("--confidence", "nan"), "--confidence is nan; it is from 0 to 1."),
-        ("check_data", ("--workers", -1), "--workers is -1; it is from 0 to 1024."),
-        ("make_synthetic_data", ("--height", 31), "--height is 31; it is from 32 to 65536."),
-        ("visualize_results", ("--most", 0), "--most is 0; it is 1 or more."),
+        ("benchmark", ("--repeats", 0), "--repeats is 0; it must be 1 or more."),
+        ("predict", ("--batch-size", 0), "--batch-size is 0; it must be from 1 to 65536."),
+        ("predict", ("--confidence", "nan"), "--confidence is nan; it must be from 0 to 1."),
+        ("check_data", ("--workers", -1), "--workers is -1; it must be from 0 to 1024."),
+        ("make_synthetic_data", ("--height", 31), "--height is 31; it must be from 32 to 65536."),
+        ("visualize_results", ("--most", 0), "--most is 0; it must be 1 or more."),
     ],
 )
 def test_the_tools_have_ranges(run_in_process, tool, words, text):

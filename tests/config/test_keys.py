@@ -46,7 +46,7 @@ def test_values_out_of_range(key, good, bad, allowed):
     KEYS[key].check(good)
     with pytest.raises(InputError) as caught:
         KEYS[key].check(bad)
-    assert str(caught.value) == f"{key} is {bad!r}; it is {allowed}."
+    assert str(caught.value) == f"{key} is {bad!r}; it must be {allowed}."
 
 
 def test_the_documentation_is_up_to_date(run_in_process, tmp_path, monkeypatch):

@@ -418,7 +418,7 @@ def test_lvis_images_are_where_their_address_says(lvis, folder):
 WRONG_VALUES = {
     "no image": (content(remove="image_id"), "has the image_id None, not a whole number or a"),
     "list of images": (content(image_id=[8]), "has the image_id [8], not a whole number or"),
-    "crowd": (content(iscrowd=[]), "has the iscrowd []; it is 0 or 1"),
+    "crowd": (content(iscrowd=[]), "has the iscrowd []; it must be 0 or 1"),
     "list as id": (content(id=[2]), "has the id [2], not a whole number or a string"),
     "far polygon": (
         content(segmentation=[[0, 0, 1e9, 0, 5, 5]]),

@@ -137,13 +137,13 @@ def annotations(data):
 
 # Each is refused for training and evaluation, and an error of the survey.
 REFUSED = {
-    "crowd of 2": (last(iscrowd=2), "has the iscrowd 2; it is 0 or 1"),
-    "crowd not a number": (last(iscrowd=float("nan")), "has the iscrowd nan; it is 0 or 1"),
-    "crowd as text": (last(iscrowd="yes"), "has the iscrowd 'yes'; it is 0 or 1"),
-    "crowd in a list": (last(iscrowd=[[0]]), "has the iscrowd [[0]]; it is 0 or 1"),
-    "area in a list": (last(area=[7]), "has the area [7]; it is a number of pixels"),
-    "area as a boolean": (last(area=True), "has the area True; it is a number of pixels"),
-    "area of words": (last(area="big"), "has the area 'big'; it is a number of pixels"),
+    "crowd of 2": (last(iscrowd=2), "has the iscrowd 2; it must be 0 or 1"),
+    "crowd not a number": (last(iscrowd=float("nan")), "has the iscrowd nan; it must be 0 or 1"),
+    "crowd as text": (last(iscrowd="yes"), "has the iscrowd 'yes'; it must be 0 or 1"),
+    "crowd in a list": (last(iscrowd=[[0]]), "has the iscrowd [[0]]; it must be 0 or 1"),
+    "area in a list": (last(area=[7]), "has the area [7]; it must be a number of pixels"),
+    "area as a boolean": (last(area=True), "has the area True; it must be a number of pixels"),
+    "area of words": (last(area="big"), "has the area 'big'; it must be a number of pixels"),
     "half an id of a category": (last(category_id=3.5), "has category_id 3.5, which its"),
     "boolean category": (last(category_id=True), "has category_id True, which its 'categories'"),
     "huge category": (last(category_id=10**300), "which its 'categories' lack"),

@@ -100,7 +100,9 @@ def test_twice_in_one_process(hold, tmp_path):
 @pytest.mark.parametrize("before", [{"host": "elsewhere", "boot": "b", "process": 7}, {}, [1]])
 def test_a_lock_that_cannot_be_checked(before, tmp_path):
     (tmp_path / "training.lock").write_text(json.dumps(before))
-    with pytest.raises(InputError, match=r"cannot be known from .*remove .*training.lock"):
+    with pytest.raises(
+        InputError, match=r"cannot tell whether it still runs.*remove .*training.lock"
+    ):
         RunLock(tmp_path).take()
     assert json.loads((tmp_path / "training.lock").read_text()) == before
 
@@ -130,7 +132,9 @@ def test_where_the_kernel_has_no_locks_the_file_is_the_lock(tmp_path, monkeypatc
     lock, second = RunLock(tmp_path), RunLock(tmp_path)
     lock.take()
     monkeypatch.setattr(run_lock, "_own", set())
-    with pytest.raises(InputError, match=rf"process {os.getpid()} .*cannot be known.*remove"):
+    with pytest.raises(
+        InputError, match=rf"process {os.getpid()} .*cannot tell whether it still runs.*remove"
+    ):
         second.take()
     monkeypatch.setattr(run_lock, "_own", {lock.path})
     lock.release()

@@ -151,7 +151,7 @@ def test_mistakes(inspect, args, text):
         (("configs/gone.yaml",), "The config file configs/gone.yaml does not exist."),
         (
             (INSTANCE, "MODEL.FPN.IN_FEATURES", "['res9']"),
-            "MODEL.FPN.IN_FEATURES is ['res9']; it is one or more of res2, res3",
+            "MODEL.FPN.IN_FEATURES is ['res9']; it must be one or more of res2, res3",
         ),
     ],
 )

@@ -182,7 +182,7 @@ def test_a_swapped_layer_is_used_in_training_and_inference():
     [
         ((f"{NODE}.NAME", "PointMLP"), "MODEL.POINT_HEAD.NAME.*set it to 'ImplicitPointMLP'"),
         ((f"{NODE}.SUBDIVISION_NUM_POINTS", 800), "NUM_POINTS is 800.*such as 784"),
-        ((f"{NODE}.NUM_FC", 0), "MODEL.POINT_HEAD.NUM_FC is 0; it is 1 or more"),
+        ((f"{NODE}.NUM_FC", 0), "MODEL.POINT_HEAD.NUM_FC is 0; it must be 1 or more"),
         (
             (f"{INPUTS}.IMAGE_FEATURE_ENABLED", False, f"{INPUTS}.POS_ENC_ENABLED", False),
             "IMPLICIT_POINTREND.IMAGE_FEATURE_ENABLED and POS_ENC_ENABLED are both False",
@@ -192,8 +192,14 @@ def test_a_swapped_layer_is_used_in_training_and_inference():
             (f"{NODE}.IN_FEATURES", ("res2",), f"{HEAD}.POINT_HEAD_ON", False),
             r"MODEL.POINT_HEAD.IN_FEATURES is \['res2'\]",  # that key is of the other head
         ),
-        ((f"{NODE}.PADDING_MODE", "reflect"), "PADDING_MODE is 'reflect'; it is 'zeros' or 'bord"),
-        (("MODEL.ROI_HEADS.NUM_CLASSES", 0), "MODEL.ROI_HEADS.NUM_CLASSES is 0; it is 1 or more"),
+        (
+            (f"{NODE}.PADDING_MODE", "reflect"),
+            "PADDING_MODE is 'reflect'; it must be 'zeros' or 'bord",
+        ),
+        (
+            ("MODEL.ROI_HEADS.NUM_CLASSES", 0),
+            "MODEL.ROI_HEADS.NUM_CLASSES is 0; it must be 1 or more",
+        ),
     ],
 )
 def test_a_wrong_config_says_which_key(opts, message):

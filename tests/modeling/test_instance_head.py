@@ -250,15 +250,30 @@ def test_polygons_give_the_losses_of_their_bits(kind):
         ((f"{NODE}.IN_FEATURES", ("res2",)), r"MODEL.POINT_HEAD.IN_FEATURES is \['res2'\]"),
         ((f"{NODE}.IN_FEATURES", ()), r"MODEL.POINT_HEAD.IN_FEATURES is \[\]"),
         ((f"{NODE}.IN_FEATURES", ("p2", "p2")), r"\['p2', 'p2'\]: name each feature map once"),
-        ((f"{NODE}.PADDING_MODE", "reflect"), "PADDING_MODE is 'reflect'; it is 'zeros' or 'bord"),
+        (
+            (f"{NODE}.PADDING_MODE", "reflect"),
+            "PADDING_MODE is 'reflect'; it must be 'zeros' or 'bord",
+        ),
         ((f"{NODE}.NAME", "ImplicitPointMLP"), "MODEL.POINT_HEAD.NAME.*set it to 'PointMLP'"),
         ((f"{NODE}.NAME", "StandardPointHead"), "is 'StandardPointHead'.*Known names.*PointMLP"),
-        (("MODEL.ROI_HEADS.NUM_CLASSES", 0), "MODEL.ROI_HEADS.NUM_CLASSES is 0; it is 1 or more"),
-        ((f"{HEAD}.POOLER_RESOLUTION", 1), "POOLER_RESOLUTION is 1; it is 2 or more"),
-        ((f"{HEAD}.OUTPUT_SIDE_RESOLUTION", 0), "OUTPUT_SIDE_RESOLUTION is 0; it is 1 to 1024"),
-        ((f"{NODE}.TRAIN_NUM_POINTS", 0), "POINT_HEAD.TRAIN_NUM_POINTS is 0; it is 1 or more"),
-        ((f"{NODE}.SUBDIVISION_STEPS", -1), "POINT_HEAD.SUBDIVISION_STEPS is -1; it is 0 to 20"),
-        ((f"{NODE}.SUBDIVISION_NUM_POINTS", 0), "SUBDIVISION_NUM_POINTS is 0; it is 1 or more"),
+        (
+            ("MODEL.ROI_HEADS.NUM_CLASSES", 0),
+            "MODEL.ROI_HEADS.NUM_CLASSES is 0; it must be 1 or more",
+        ),
+        ((f"{HEAD}.POOLER_RESOLUTION", 1), "POOLER_RESOLUTION is 1; it must be 2 or more"),
+        (
+            (f"{HEAD}.OUTPUT_SIDE_RESOLUTION", 0),
+            "OUTPUT_SIDE_RESOLUTION is 0; it must be 1 to 1024",
+        ),
+        ((f"{NODE}.TRAIN_NUM_POINTS", 0), "POINT_HEAD.TRAIN_NUM_POINTS is 0; it must be 1 or more"),
+        (
+            (f"{NODE}.SUBDIVISION_STEPS", -1),
+            "POINT_HEAD.SUBDIVISION_STEPS is -1; it must be 0 to 20",
+        ),
+        (
+            (f"{NODE}.SUBDIVISION_NUM_POINTS", 0),
+            "SUBDIVISION_NUM_POINTS is 0; it must be 1 or more",
+        ),
     ],
 )
 def test_a_wrong_config_says_which_key(opts, message):

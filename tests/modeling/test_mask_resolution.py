@@ -157,7 +157,7 @@ def test_some_boxes():
 @pytest.mark.parametrize(
     ("opts", "text"),
     [
-        ((RESOLUTION, -2), "MASK_RESOLUTION is -2; it is -1 or more"),
+        ((RESOLUTION, -2), "MASK_RESOLUTION is -2; it must be -1 or more"),
         ((RESOLUTION, 448, f"{HEAD}.POINT_HEAD_ON", False), "so that masks stay coarse"),
     ],
 )

@@ -74,7 +74,7 @@ def test_semantic_steps(image):
     [
         (("MODEL.ROI_MASK_HEAD.POINT_HEAD_ON", False), "without a point head"),
         ((f"{NODE}.MASK_RESOLUTION", -1), "is -1 .'box'."),
-        (("MODEL.MASK_ON", False), "Steps and points are those of a PointRendInstanceHead"),
+        (("MODEL.MASK_ON", False), "Steps and points exist only for PointRendInstanceHead"),
     ],
 )
 def test_models_without_steps(image, opts, text):

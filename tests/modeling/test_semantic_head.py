@@ -351,10 +351,13 @@ def test_a_stride_that_doubling_does_not_reach():
         ((f"{POINT_HEAD}.IN_FEATURES", ["res9"]), r"IN_FEATURES is \['res9'\].*p2, p3, p4, p5"),
         ((f"{POINT_HEAD}.IN_FEATURES", []), r"IN_FEATURES is \[\], but the backbone gives"),
         ((f"{HEAD}.IN_FEATURES", ["p2", "p7"]), r"SEM_SEG_HEAD.IN_FEATURES is .*'p7'"),
-        ((f"{HEAD}.NUM_CLASSES", 0), "NUM_CLASSES is 0; it is 1 or more"),
+        ((f"{HEAD}.NUM_CLASSES", 0), "NUM_CLASSES is 0; it must be 1 or more"),
         ((f"{HEAD}.CLASS_WEIGHTS", (1.0, 2.0)), r"has 2 numbers; 5 class\(es\) need 5"),
         ((f"{POINT_HEAD}.CLS_AGNOSTIC_MASK", True), "CLS_AGNOSTIC_MASK is True"),
-        ((f"{POINT_HEAD}.PADDING_MODE", "mirror"), "PADDING_MODE is 'mirror'; it is 'zeros' or"),
+        (
+            (f"{POINT_HEAD}.PADDING_MODE", "mirror"),
+            "PADDING_MODE is 'mirror'; it must be 'zeros' or",
+        ),
         ((f"{POINT_HEAD}.SAMPLER", "Nobody"), "SAMPLER is 'Nobody', which is not registered"),
         ((f"{POINT_HEAD}.NAME", "Nobody"), "NAME is 'Nobody', which is not registered"),
         (

@@ -254,7 +254,7 @@ def test_arrays_of_floats(configs, tmp_path):
     assert np.array_equal(plain.rgb_pixels(bright)[:, :, 0], bright)
     with pytest.raises(InputError, match=r"scales it"):
         plain.prepare(values * 1000)
-    with pytest.raises(InputError, match="INPUT.PIXEL_RANGE is 'half'; it is 'percentile'"):
+    with pytest.raises(InputError, match="INPUT.PIXEL_RANGE is 'half'; it must be 'percentile'"):
         Predictor(configs["semantic"], pixel_range="half")
 
 
@@ -300,7 +300,7 @@ def test_invalid_images(configs, wrong, text):
         ({"mask_resolution": 1.5}, "or 'box', not 1.5"),
         ({"scale": 0.5, "max_size": 64}, "a scale or a maximum size, not both"),
         ({"scale": -3}, "INPUT.SCALE_TEST is -3.0"),
-        ({"tile": 63}, "TEST.TILES.SIZE is 63; it is 64 to 65536 or 0"),
+        ({"tile": 63}, "TEST.TILES.SIZE is 63; it must be 64 to 65536 or 0"),
         ({"tile": 128, "overlap": 65}, "OVERLAP is 65, more than half of TEST.TILES.SIZE, 128"),
         ({"weights": "gone.pth"}, "There are no weights at gone.pth"),
         ({"opts": ("INPUT.FORMAT", "L")}, "INPUT.FORMAT must be 'BGR' or 'RGB', not 'L'"),

@@ -151,7 +151,7 @@ def load_weights(checkpointer: Checkpointer, path: str, *, resume: bool, complet
     if bad:
         raise InputError(
             f"{path} cannot be used: its weight {bad} is NaN or infinite, because the training "
-            "that wrote it diverged. Use a checkpoint from before."
+            "that wrote it diverged. Use an earlier checkpoint."
         )
     return last
 

@@ -17,7 +17,7 @@ MOST_PROCESSES = 1024
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say "--num is 0; it is …" instead of "argument --num: is 0; it is …"."""
+        """Say "--num is 0; it must be …" instead of "argument --num: is 0; it must be …"."""
         super().error(re.sub(r"^argument (\S+): is ", r"\1 is ", message))
 
 
@@ -44,9 +44,9 @@ def _number(kind: type[N], words: str, least: N, most: N | None) -> Callable[[st
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"is {text!r}; it is {words}{allowed}.") from None
+            raise argparse.ArgumentTypeError(f"is {text!r}; it must be {words}{allowed}.") from None
         if not least <= value <= highest:  # NaN is not, either
-            raise argparse.ArgumentTypeError(f"is {text}; it is {allowed}.")
+            raise argparse.ArgumentTypeError(f"is {text}; it must be {allowed}.")
         return value
 
     return read
@@ -77,7 +77,7 @@ def add_workers_option(parser: argparse.ArgumentParser) -> None:
 def add_no_labels_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--no-labels``, of tools that draw."""
     parser.add_argument(
-        "--no-labels", action="store_true", help="draw no class names and scores into pictures"
+        "--no-labels", action="store_true", help="leave class names and scores out of pictures"
     )
 
 

@@ -49,7 +49,7 @@ def train_parser() -> argparse.ArgumentParser:
         type=float,
         default=START_TIMEOUT,
         metavar="SECONDS",
-        help=f"time until all processes have to be there, default {START_TIMEOUT:g}",
+        help=f"how long to wait for all processes to start, default {START_TIMEOUT:g}",
     )
     return parser
 

@@ -411,7 +411,7 @@ def _resnet_conflicts(cfg: CfgNode) -> Iterator[str]:
     for key, value, allowed in choices:
         if value not in allowed:
             shown = ", ".join(map(repr, allowed[:-1]))
-            yield f"MODEL.{key} is {value!r}; it is {shown} or {allowed[-1]!r}."
+            yield f"MODEL.{key} is {value!r}; it must be {shown} or {allowed[-1]!r}."
     outputs = ("stem", "res2", "res3", "res4", "res5")
     for key, names, known in (
         ("RESNETS.OUT_FEATURES", nets.OUT_FEATURES, outputs),
@@ -421,5 +421,6 @@ def _resnet_conflicts(cfg: CfgNode) -> Iterator[str]:
         if is_used and (not names or any(name not in known for name in names)):
             source = "" if known is outputs else " (MODEL.RESNETS.OUT_FEATURES)"
             yield (
-                f"MODEL.{key} is {list(names)}; it is one or more of {', '.join(known)}{source}."
+                f"MODEL.{key} is {list(names)}; it must be one or more of {', '.join(known)}"
+                f"{source}."
             )

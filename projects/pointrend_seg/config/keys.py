@@ -93,7 +93,7 @@ class Key:
         kind = f"a list of {self._items()}" if self._is_list else _KINDS[self._type or str][0]
         shown = repr(value)
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]} …"
-        raise InputError(f"{self.name} is {shown}; it is {self.allowed or kind}.")
+        raise InputError(f"{self.name} is {shown}; it must be {self.allowed or kind}.")
 
     def accepts(self, value: Any) -> bool:
         """Return whether a value has the key's type and is in range."""

@@ -57,7 +57,7 @@ _KEYS = {"id", "image_id", "category_id", "bbox", "segmentation", "iscrowd", "ar
 _NO_ID = Problem("duplicate-id", "has no 'id'")
 _SAME_ID = Problem("duplicate-id", "has the id of another annotation")
 _NO_IMAGE = Problem(
-    "unknown-image", "is of an image that is not among the 'images' of the file", stops=False
+    "unknown-image", "belongs to an image that is not in the file's 'images'", stops=False
 )
 _IGNORED = Problem("ignored-object", "has 'ignore' set, which Detectron2 refuses")
 _LVIS_CATEGORY = (
@@ -489,10 +489,10 @@ def _wrong_values(annotation: Annotation) -> Iterator[Problem]:
         yield Problem("bad-value", f"{found}, not a whole number or a string")
     crowd = annotation.get("iscrowd", 0)
     if type(crowd) is not int or crowd not in (0, 1):
-        yield Problem("bad-value", f"has the iscrowd {shown(crowd)}; it is 0 or 1")
+        yield Problem("bad-value", f"has the iscrowd {shown(crowd)}; it must be 0 or 1")
     area = annotation.get("area", 0)
     if type(area) not in (int, float):
-        yield Problem("bad-value", f"has the area {shown(area)}; it is a number of pixels")
+        yield Problem("bad-value", f"has the area {shown(area)}; it must be a number of pixels")
     if not annotation.keys() >= _KEYS:
         for key, other in other_cases(annotation, _KEYS):
             yield Problem("bad-value", f"has the key {shown(other)} instead of {key!r}")
@@ -500,7 +500,7 @@ def _wrong_values(annotation: Annotation) -> Iterator[Problem]:
     if keypoints is not None and not (
         isinstance(keypoints, list) and len(keypoints) % 3 == 0 and all_finite(keypoints)
     ):
-        found = f"has the keypoints {shown(keypoints)}; they are a list x, y, visibility, ..."
+        found = f"has the keypoints {shown(keypoints)}; they must be a list x, y, visibility, ..."
         yield Problem("bad-value", found)
 
 

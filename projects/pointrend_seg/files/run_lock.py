@@ -109,10 +109,12 @@ class RunLock:
             gone = f"ended when {own['host']} was started again"
         else:
             raise InputError(
-                f"{self._sentence(before)} Whether it still runs cannot be known from "
-                f"{own['host']}: if it does not, remove {self.path}."
+                f"{self._sentence(before)} {own['host']} cannot tell "
+                f"whether it still runs: if it does not, remove {self.path}."
             )
-        logger.warning("The training before in %s, %s, %s.", self.path.parent, _text(before), gone)
+        logger.warning(
+            "The previous training in %s, %s, %s.", self.path.parent, _text(before), gone
+        )
 
     def _sentence(self, who: dict) -> str:
         return (

@@ -64,7 +64,7 @@ class ImplicitPointMLP(nn.Module):
                 "False, so the point head would see nothing. Set one of them to True."
             )
         if num_fc < 1:
-            raise InputError(f"MODEL.POINT_HEAD.NUM_FC is {num_fc}; it is 1 or more.")
+            raise InputError(f"MODEL.POINT_HEAD.NUM_FC is {num_fc}; it must be 1 or more.")
         self.image_feature_enabled = image_feature_enabled
         self.positional_encoding_enabled = positional_encoding_enabled
         width = in_channels if image_feature_enabled else 0

@@ -37,7 +37,7 @@ def check_mask_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
         ("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", head.POOLER_RESOLUTION, 2),
     ):
         if value < least:
-            raise InputError(f"{key} is {value}; it is {least} or more.")
+            raise InputError(f"{key} is {value}; it must be {least} or more.")
     check_node(cfg, "MODEL.ROI_MASK_HEAD")
     check_node(cfg, INSTANCE_NODE)
     if node.MASK_RESOLUTION and head.NAME == "PointRendInstanceHead" and not head.POINT_HEAD_ON:

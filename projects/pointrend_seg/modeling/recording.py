@@ -143,7 +143,7 @@ def trace_instances(model: GeneralizedRCNN, image: Tensor) -> InstanceTrace:
     _check_head(head, PointRendInstanceHead, "ROI_MASK_HEAD")
     if head.subdivision.mask_resolution == PER_BOX:
         raise InputError(
-            "Steps and points are drawn of masks of one size, but MODEL.POINT_HEAD.MASK_RESOLUTION "
+            "Steps and points can only be drawn for masks of one size, but MODEL.POINT_HEAD.MASK_RESOLUTION "
             "is -1 ('box'). Choose a number, or leave out --points, --steps and --compare."
         )
     images = model.preprocess_image([{"image": image}])
@@ -174,7 +174,7 @@ def trace_instances(model: GeneralizedRCNN, image: Tensor) -> InstanceTrace:
 def _check_head(head: nn.Module | None, expected: type, node: str) -> None:
     if not isinstance(head, expected) or getattr(head, "point_head", None) is None:
         raise InputError(
-            f"Steps and points are those of a {expected.__name__}, but MODEL.{node}.NAME is "
+            f"Steps and points exist only for {expected.__name__}, but MODEL.{node}.NAME is "
             f"{type(head).__name__}"
             + (" without a point head" if isinstance(head, expected) else "")
             + ". Choose a config of it, or leave out --points, --steps and --compare."

@@ -61,7 +61,9 @@ def check_semantic_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> No
                 "add what is missing to the backbone's OUT_FEATURES."
             )
     if head.NUM_CLASSES < 1:
-        raise InputError(f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {head.NUM_CLASSES}; it is 1 or more.")
+        raise InputError(
+            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {head.NUM_CLASSES}; it must be 1 or more."
+        )
     if node.CLS_AGNOSTIC_MASK:
         raise InputError(
             f"{SEMANTIC_NODE}.CLS_AGNOSTIC_MASK is True, which has no meaning for semantic "

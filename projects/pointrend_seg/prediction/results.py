@@ -76,7 +76,9 @@ class Prediction(dict[str, Any]):
             InputError: the model finds objects.
         """
         if not self.is_semantic:
-            raise InputError("A class map is of semantic models; for objects use label_image().")
+            raise InputError(
+                "Only semantic models predict a class map; for objects use label_image()."
+            )
         return self._on_cpu()["classes"]
 
     def label_image(self) -> np.ndarray:

@@ -457,7 +457,7 @@ def test_colours_for_drawing_do_not_decode_labels(folder):
     assert saved["drawing_colors"] is True
     register(saved)
     assert labels_of(DatasetCatalog.get(NAME)[0]) == [0, 1]
-    with pytest.raises(InputError, match="drawing_colors is 'x'; it is True or False"):
+    with pytest.raises(InputError, match="drawing_colors is 'x'; it must be True or False"):
         register(saved | {"drawing_colors": "x"})
 
 

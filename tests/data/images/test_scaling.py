@@ -95,7 +95,9 @@ def test_fixed_range():
         assert fixed_range(wrong) is None
     values = np.array([[0, 2048, 4095, 65535]], np.uint16)
     assert ImageReader("0..4095").scaled(values).tolist() == [[0, 128, 255, 255]]
-    with pytest.raises(InputError, match="INPUT.PIXEL_RANGE is 'half'; it is 'percentile', 'full'"):
+    with pytest.raises(
+        InputError, match="INPUT.PIXEL_RANGE is 'half'; it must be 'percentile', 'full'"
+    ):
         ImageReader("half").scaled(values)
 
 

@@ -98,7 +98,7 @@ def warn_of_shared_images(name: str, trained_on: Iterable[str]) -> None:
         if shared:
             logger.warning(
                 f"{len(shared)} of {len(paths)} images of {name} are also in {other} "
-                f"({some(shared)}): scores on images that were trained on are too good."
+                f"({some(shared)}): scores on training images are too optimistic."
             )
 
 

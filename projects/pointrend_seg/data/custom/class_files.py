@@ -277,7 +277,7 @@ def _parse_entry(entry: Any, place: str, source: str) -> dict[str, Any]:
 def check_ignore_value(value: Any, source: str) -> int | None:
     """Return the value of unlabelled pixels; raise `InputError` unless it is an integer or None."""
     if value is not None and _whole(value) is None:
-        raise InputError(f"{source}: ignore_value is {value!r}; it is a whole number.")
+        raise InputError(f"{source}: ignore_value is {value!r}; it must be a whole number.")
     return None if value is None else _whole(value)
 
 

@@ -154,7 +154,7 @@ class CustomDataset:
 def _check_bool(entry: dict, key: str, source: str) -> bool:
     value = entry.get(key, False)
     if not isinstance(value, bool):
-        raise InputError(f"{source}: {key} is {value!r}; it is True or False.")
+        raise InputError(f"{source}: {key} is {value!r}; it must be True or False.")
     return value
 
 

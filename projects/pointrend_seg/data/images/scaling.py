@@ -52,7 +52,7 @@ def value_range(
     if rule != "percentile":
         fixed = fixed_range(rule)
         if fixed is None:
-            raise InputError(f"INPUT.PIXEL_RANGE is {rule!r}; it is {PIXEL_RANGES}.")
+            raise InputError(f"INPUT.PIXEL_RANGE is {rule!r}; it must be {PIXEL_RANGES}.")
         return fixed
     if _is_narrow(values):
         known, counts = _histogram(values)

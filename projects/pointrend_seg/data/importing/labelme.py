@@ -102,7 +102,7 @@ def _read(file: str) -> dict:
 
 def _image_path(file: str, path: Any, images: str | None) -> str:
     if not isinstance(path, str) or not path or "\0" in path:
-        raise InputError(f"{file}: 'imagePath' is {path!r}; it is the path of the image.")
+        raise InputError(f"{file}: 'imagePath' is {path!r}; it must be the path of the image.")
     windows = PureWindowsPath(path)  # splits at both separators
     places = [os.path.join(os.path.dirname(file), *windows.parts)]
     if images is not None:
@@ -138,9 +138,9 @@ def _objects(
         if kind in _WITHOUT_AREA:
             continue
         if not isinstance(label, str) or not label.strip():
-            raise InputError(f"{place} has the label {label!r}; it is the name of a class.")
+            raise InputError(f"{place} has the label {label!r}; it must be the name of a class.")
         if not isinstance(group, int | str | None):
-            raise InputError(f"{place} has the group_id {group!r}; it is a number or null.")
+            raise InputError(f"{place} has the group_id {group!r}; it must be a number or null.")
         kind = "polygon" if kind is None else kind
         if not isinstance(kind, str) or kind not in _KINDS:
             raise InputError(

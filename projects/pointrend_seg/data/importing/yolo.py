@@ -135,7 +135,7 @@ def _names(content: dict, file: str) -> list[str]:
 def _split_images(place: Any, base: Any, root: str, where: str) -> list[tuple[str, str]]:
     """Return (image, place) pairs of a folder of images or a text file with their paths."""
     if not isinstance(place, str) or "\0" in place or not isinstance(base, str | None):
-        raise InputError(f"{where} is {place!r}; it is a folder of images or a text file.")
+        raise InputError(f"{where} is {place!r}; it must be a folder of images or a text file.")
     bases = [root] if base is None else [os.path.join(root, base), root]
     tried = [os.path.join(each, place) for each in bases]
     # Roboflow writes ../train/images for the folder beside the file.
