@@ -199,7 +199,8 @@ def test_every_training_has_the_options_of_all_tools():
 
 
 def test_a_run_cannot_change_its_config_and_has_its_log_and_seed(tmp_path, capsys, default_signals):
-    opts = ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "7", "OUTPUT_DIR", str(tmp_path / "out")]
+    opts = ["--config-file", "configs/quick/pointrend_rcnn_R_18_FPN.yaml", "MODEL.DEVICE", "cpu"]
+    opts += ["SOLVER.MAX_ITER", "7", "OUTPUT_DIR", str(tmp_path / "out")]
     drawn = []
     for _ in range(2):
         with setup(train_parser().parse_args([*opts, "SEED", "3"])) as (cfg, folder):

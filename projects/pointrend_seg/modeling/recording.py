@@ -143,8 +143,9 @@ def trace_instances(model: GeneralizedRCNN, image: Tensor) -> InstanceTrace:
     _check_head(head, PointRendInstanceHead, "ROI_MASK_HEAD")
     if head.subdivision.mask_resolution == PER_BOX:
         raise InputError(
-            "Steps and points can only be drawn for masks of one size, but MODEL.POINT_HEAD.MASK_RESOLUTION "
-            "is -1 ('box'). Choose a number, or leave out --points, --steps and --compare."
+            "Steps and points can only be drawn for masks of one size, but "
+            "MODEL.POINT_HEAD.MASK_RESOLUTION is -1 ('box'). Choose a number, or leave out --points, "
+            "--steps and --compare."
         )
     images = model.preprocess_image([{"image": image}])
     features = model.backbone(images.tensor)
