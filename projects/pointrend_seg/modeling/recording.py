@@ -144,8 +144,8 @@ def trace_instances(model: GeneralizedRCNN, image: Tensor) -> InstanceTrace:
     if head.subdivision.mask_resolution == PER_BOX:
         raise InputError(
             "Steps and points can only be drawn for masks of one size, but "
-            "MODEL.POINT_HEAD.MASK_RESOLUTION is -1 ('box'). Choose a number, or leave out --points, "
-            "--steps and --compare."
+            "MODEL.POINT_HEAD.MASK_RESOLUTION is -1 ('box'). Choose a number, or leave out "
+            "--points, --steps and --compare."
         )
     images = model.preprocess_image([{"image": image}])
     features = model.backbone(images.tensor)
