@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
+from pointrend_seg.prediction import folder as folder_module
 from pointrend_seg.prediction.folder import predict_images
 from pointrend_seg.prediction.inputs import Source, find_sources
 from pointrend_seg.prediction.outputs import OutputFolder
@@ -429,7 +430,7 @@ def test_a_wrong_extension_is_read_by_its_content(predict, images, tmp_path):
     assert status == 0 and "4 predicted" in out
 
 
-@pytest.mark.parametrize("stage", ["predict", "prepare_rgb"])
+@pytest.mark.parametrize("stage", ["predict", "prepare_rgb", "to_cpu"])
 @pytest.mark.parametrize(
     "error",
     [
@@ -442,15 +443,20 @@ def test_one_image_without_memory_ends_no_run(models, images, tmp_path, monkeypa
     """Those that it shares a batch with are predicted."""
     Image.new("RGB", (30, 20)).save(images / "b.png")
     predictor = Predictor(str(models["semantic"][1]), models["semantic"][3], batch_size=3)
-    original = getattr(predictor, stage)
+    place = folder_module if stage == "to_cpu" else predictor
+    original = getattr(place, stage)
+    sizes = {
+        "predict": lambda inputs: [(each["height"], each["width"]) for each in inputs],
+        "prepare_rgb": lambda pixels: [pixels.shape[:2]],
+        "to_cpu": lambda output: [tuple(output["sem_seg"].shape[1:])],
+    }
 
     def fails(given):
-        sizes = [(each["height"], each["width"]) for each in given] if stage == "predict" else []
-        if (20, 30) in sizes or (stage != "predict" and given.shape[:2] == (20, 30)):
+        if (20, 30) in sizes[stage](given):
             raise error
         return original(given)
 
-    monkeypatch.setattr(predictor, stage, fails)
+    monkeypatch.setattr(place, stage, fails)
     output = OutputFolder(tmp_path / "out", predictor.classes, semantic=True, contiguous=True)
     sources = find_sources([str(images)])
     outcome = predict_images(predictor, sources, output, visualizations=Visualizations(False))

@@ -5,6 +5,7 @@ the disk, so an interrupted run can continue.
 """
 
 import contextlib
+import functools
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -75,6 +76,10 @@ def predict_images(
         progress: show a progress bar.
     """
     outcome = Outcome()
+    relief = ["a smaller --max-size"]
+    relief += ["--tile"] if not predictor.cfg.TEST.TILES.SIZE else []
+    relief += ["--no-pictures"] if visualizations.overlay else []
+    enough_memory = functools.partial(_enough_memory, relief=" or ".join(relief))
 
     def is_done(source: Source) -> bool:
         if not (skip_existing and _is_done(source, output, visualizations)):
@@ -107,7 +112,7 @@ def predict_images(
 
     def read(item: tuple[Source, np.ndarray | None]) -> _Prepared:
         source, frame = item
-        with _naming(source):
+        with _naming(source), enough_memory(source):
             image = predictor.read(source.path) if frame is None else frame
             inputs = predictor.prepare_rgb(image)
         return _Prepared(source, image, {**inputs, "file_name": source.file_name})  # for messages
@@ -126,9 +131,9 @@ def predict_images(
     def predict(batch: list[_Prepared]) -> Iterator[tuple[_Prepared, dict]]:
         """Yield predictions; if memory is not enough for a batch, those of its images alone."""
         try:
-            with _naming(batch[0].source):
+            with enough_memory(batch[0].source):
                 predictions = predictor.predict([each.inputs for each in batch])
-        except InputError as error:
+        except _NoMemory as error:
             predictions, reason = [], str(error)
         if not predictions and len(batch) == 1:
             outcome.errors.append(reason)
@@ -142,7 +147,7 @@ def predict_images(
         prepared: _Prepared, prediction: dict, drawings: dict[str, Callable[[], np.ndarray]]
     ) -> None:
         source, image, _ = prepared
-        with _naming(source):
+        with enough_memory(source):
             if visualizations.overlay:
                 picture = draw_overlay(
                     image, prediction, predictor.classes, names=visualizations.names
@@ -167,27 +172,48 @@ def predict_images(
 
         for batch in batched(_good(bar, outcome), predictor.batch_size):
             for prepared, prediction in predict(batch):
-                drawings = visualizations.prepare(predictor, prepared.inputs)
-                writing.append(writers.submit(write, prepared, to_cpu(prediction), drawings))
+                try:
+                    with enough_memory(prepared.source):
+                        drawings = visualizations.prepare(predictor, prepared.inputs)
+                        on_cpu = to_cpu(prediction)
+                except _NoMemory as error:
+                    outcome.errors.append(str(error))
+                    continue
+                writing.append(writers.submit(write, prepared, on_cpu, drawings))
             finish(ahead if batch[-1].image.size < 3 * _MOST_AHEAD else 0)
         finish(0)
     return outcome
 
 
+class _NoMemory(InputError):
+    """Memory is not enough for one image."""
+
+
 @contextlib.contextmanager
 def _naming(source: Source) -> Iterator[None]:
-    """Name the image in messages, and say so where memory is not enough for it."""
+    """Name the image in messages about it."""
     try:
         yield
     except InputError as error:
         if source.path in str(error):
             raise
         raise InputError(f"{source.path}: {error}") from error
+
+
+@contextlib.contextmanager
+def _enough_memory(source: Source, relief: str) -> Iterator[None]:
+    """Raise `_NoMemory`, which names the image, where memory is not enough for it.
+
+    Args:
+        relief: options that need less memory.
+    """
+    try:
+        yield
     except (MemoryError, RuntimeError, cv2.error) as error:
         if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
             raise
-        raise InputError(
-            f"{source.path}: the memory is not enough for this image. Use --tile or --max-size."
+        raise _NoMemory(
+            f"{source.path}: the memory is not enough for this image. Try {relief}."
         ) from error
 
 
