@@ -1,6 +1,7 @@
 """The result of a prediction, and what to do with it."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ class Prediction(dict[str, Any]):
         """Return the objects or classes, with name, id, score, box and mask (`Shape`)."""
         if self._shapes is None:
             if self.is_semantic:
-                names = dict(zip(self.classes.ids, self.classes.names, strict=True))
-                self._shapes = class_shapes(np.array(self.classes.ids)[self.class_map], names)
+                found = class_shapes(self.class_map, dict(enumerate(self.classes.names)))
+                ids = self.classes.ids
+                self._shapes = [replace(each, category_id=ids[each.category_id]) for each in found]
             else:
                 self._shapes = object_shapes(self._on_cpu()["instances"], self.classes)
         return self._shapes
@@ -96,6 +98,8 @@ class Prediction(dict[str, Any]):
 
     def plot(self, **options: Any) -> np.ndarray:
         """Return the image with the prediction drawn over it, RGB, (H, W, 3), uint8.
+
+        Images of more than 4096 pixels a side are scaled down.
 
         Args:
             options: as `draw_overlay` takes them.
