@@ -296,6 +296,8 @@ def _agree(world: World, folder: Path, data: list[str]) -> None:
         if all(", stated " in example for each in errors for example in each["examples"]):
             return
     refusals = {"train": train, "evaluate": evaluation, "dry run": dry_run, "check": check}
+    if not evaluation and ("files of test sets" in train or "has no annotations" in train):
+        del refusals["evaluate"]  # which predicts for a test set
     if len({bool(each) for each in refusals.values()}) > 1:
         raise AssertionError(f"the tools disagree: {refusals}")
     if train:
