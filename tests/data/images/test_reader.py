@@ -10,6 +10,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from pointrend_seg.data.images import reader as reader_module
+from pointrend_seg.data.images.decoding import UNREADABLE
 from pointrend_seg.data.images.reader import ImageReader, Stored
 from pointrend_seg.data.images.tiff import read_georeference
 from pointrend_seg.data.label_files import read_label_file
@@ -390,3 +391,27 @@ def test_large_label_images_are_read_up_to_the_limit(tmp_path, monkeypatch):
     Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
     problem = read_label_file(str(tmp_path / "bomb.png"))
     assert "bomb.png is 20000 x 20000 pixels, more than INPUT.MAX_PIXELS" in str(problem)
+
+
+def test_an_image_without_pixels(tmp_path):
+    """A spoiled width or height of 0, which fuzzing found."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, COLOR_16, photometric="rgb")
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags["ImageWidth"].valueoffset
+    content = bytearray(path.read_bytes())
+    content[place : place + 4] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="a.tif cannot be read: it has no pixels"):
+        READER.read(str(path))
+    with pytest.raises(InputError, match="The PIL image cannot be read: it has no pixels"):
+        READER.convert(Image.new("F", (0, 3)))
+
+
+def test_the_size_of_what_pillow_cannot_open(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    path = str(tmp_path / "a.hdr")
+    assert cv2.imwrite(path, COLOR_16.astype(np.float32))
+    assert READER.size(path) == (30, 44)
+    with pytest.raises(UNREADABLE):
+        READER.size(str(tmp_path / "gone.png"))
