@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "data": {"structures", "config", "files"},
     "evaluation": {"structures", "data", "files"},
     "drawing": {"data"},
-    "report": {"evaluation", "drawing", "data", "files"},
+    "report": {"evaluation", "structures", "drawing", "data", "files"},
     "tiling": {"structures", "modeling", "data", "evaluation", "files"},
     "engine": {
         *("config", "modeling", "checkpoint", "data", "evaluation", "tiling", "report", "files"),

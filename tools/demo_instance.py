@@ -59,8 +59,13 @@ def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
         image = ImageReader().read(first.records[number]["file_name"])
         truth, before = first.objects(number)
         _, after = second.objects(number)
-        drawn = [vis.draw_masks(image, o.masks, colors[o.classes]) for o in (truth, before, after)]
-        window = vis.largest_mask_gain(truth.masks, before.masks, after.masks)
+        objects = (truth, before, after)
+        masks = [each.masks.numpy() for each in objects]
+        drawn = [
+            vis.draw_masks(image, own, colors[each.classes])
+            for own, each in zip(masks, objects, strict=True)
+        ]
+        window = vis.largest_mask_gain(*masks)
         pictures = [image, *drawn]
         rows.append(pictures)
         rows.append([vis.enlarge(picture[window], image.shape[0]) for picture in pictures])

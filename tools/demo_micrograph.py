@@ -96,22 +96,27 @@ class Comparison:
     """
 
     def __init__(self, output: Path):
-        from pycocotools import mask as mask_util
+        import torch
 
         from pointrend_seg.data.images.reader import ImageReader
+        from pointrend_seg.evaluation.coco import encode_masks
         from pointrend_seg.report.comparison import Objects, match
+        from pointrend_seg.structures.rle_masks import RleMasks
 
         self.image = ImageReader().read(str(output / "micrograph.tif"), "RGB")
         values = cv2.imread(str(output / "nuclei.tif"), cv2.IMREAD_UNCHANGED)
         self.labelled = np.stack([values == value for value in np.unique(values) if value])
         found = json.loads((output / "predictions" / "predictions.json").read_text())
         found = sorted(found["annotations"], key=lambda each: -each["score"])
-        masks = [mask_util.decode(each["segmentation"]) for each in found]
-        self.predicted = np.array(masks, bool).reshape(-1, *values.shape)
-        sides = [
-            Objects(each, np.zeros(len(each), int)) for each in (self.labelled, self.predicted)
-        ]
-        self.pairs = [(i, j) for i, j, _ in match(*sides)]
+        rles = (
+            encode_masks(torch.from_numpy(self.labelled)),
+            [each["segmentation"] for each in found],
+        )
+        labelled, predicted = (
+            Objects(RleMasks(each, values.shape), np.zeros(len(each), int)) for each in rles
+        )
+        self.predicted = predicted.masks.numpy()
+        self.pairs = [(i, j) for i, j, _ in match(labelled, predicted)]
         tiles = json.loads((output / "data" / "val.json").read_text())["images"]
         self.held_out = min(int(re.search(r"_x(\d+)_", each["file_name"])[1]) for each in tiles)
 

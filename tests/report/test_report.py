@@ -20,6 +20,8 @@ from pointrend_seg.report.charts import line_chart
 from pointrend_seg.report.comparison import Objects, boundary_iou, match, open_comparison
 from pointrend_seg.report.page import format_cell
 from pointrend_seg.report.writing import read_history
+from pointrend_seg.structures.rle_masks import RleMasks
+from pointrend_seg.structures.run_lengths import encode_columns
 from small_configs import small_instance_cfg, small_semantic_cfg
 
 NAMES = ["sky & <sea>", "road"]
@@ -225,12 +227,12 @@ def test_boundary_iou_of_objects_is_at_most_their_iou(instance):
     annotations[0]["segmentation"] = mask_rle(full)
     del annotations[1:]
     iou = hollow.sum() / full.sum()
-    assert iou < boundary_iou(full, hollow, 2)
+    assert iou < boundary_iou(mask_rle(full), mask_rle(hollow), 2)
     score = comparison.score(0)
     assert score.iou == score.boundary_iou == pytest.approx(100 * iou)
     assert comparison.width_counts(0, (1, 2))[:, 0, 0] == pytest.approx(iou)
     annotations[0]["segmentation"] = mask_rle(hollow ^ square(4, 10, 2))
-    outlines = boundary_iou(hollow ^ square(4, 10, 2), hollow, 2)
+    outlines = boundary_iou(mask_rle(hollow ^ square(4, 10, 2)), mask_rle(hollow), 2)
     assert comparison.score(0).boundary_iou == pytest.approx(100 * outlines)
 
 
@@ -243,25 +245,40 @@ def test_images_without_predictions_are_left_out(semantic):
     assert record["file_name"].endswith("a.png")
 
 
+def objects(masks, count, class_number=0):
+    rles = [mask_rle(mask) for mask in masks]
+    return Objects(RleMasks(rles, masks.shape[1:]), np.full(count, class_number))
+
+
 def test_the_most_certain_chooses_first():
     true = np.stack([square(5, 5), square(5, 8)])
     found = np.stack([square(5, 7), square(5, 8)])
-    predicted = Objects(found, np.array([0, 0]))
-    pairs = match(Objects(true, np.array([0, 0])), predicted)
+    predicted = objects(found, 2)
+    pairs = match(objects(true, 2), predicted)
     assert [(i, j) for i, j, _ in pairs] == [(1, 0), (0, 1)]
-    assert match(Objects(true, np.array([1, 1])), predicted) == []
-    assert match(Objects(true[:0], np.array([], int)), predicted) == []
+    assert match(objects(true, 2, 1), predicted) == []
+    assert match(objects(true[:0], 0), predicted) == []
 
 
 @pytest.mark.parametrize(("overlap", "pairs"), [(50, [(0, 0, 0.5)]), (49, [])])
 def test_an_iou_of_a_half_is_a_match(overlap, pairs):
     true = np.ones((1, 10, 10), bool)
     found = (np.arange(100) < overlap).reshape(1, 10, 10)
-    assert match(Objects(true, np.array([0])), Objects(found, np.array([0]))) == pairs
+    assert match(objects(true, 1), objects(found, 1)) == pairs
+
+
+def test_thousands_of_objects_of_a_large_image_are_matched_in_a_moment():
+    """As N x H x W bools they would take 12 GB, and an hour."""
+    rles = [
+        encode_columns(np.ones((20, 20), bool), 40 * (k % 50), 40 * (k // 50), 2400, 2000)
+        for k in range(3000)
+    ]
+    many = Objects(RleMasks(rles, (2400, 2000)), np.zeros(3000, int))
+    assert match(many, many) == [(k, k, 1.0) for k in range(3000)]
 
 
 def test_boundary_iou_by_hand():
-    a, b = square(5, 5, 3), square(5, 6, 3)
+    a, b = mask_rle(square(5, 5, 3)), mask_rle(square(5, 6, 3))
     assert boundary_iou(a, a, 1) == 1.0
     assert boundary_iou(a, b, 1) == pytest.approx(4 / 12)  # rings of 8, which share 4
     assert boundary_iou(a, b, 9) == pytest.approx(6 / 12)

@@ -24,8 +24,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..errors import InputError
-from ..structures.run_lengths import decode_columns, encode_columns
-from .boundary import boundary_distance, boundary_region
+from .boundary import boundary_distance, boundary_run_lengths
 
 IOU_TYPES = ("bbox", "segm", "boundary")
 
@@ -255,7 +254,4 @@ def _boundary_ious(ious: Any, annotations: list[dict], detections: list[dict]) -
 
 def _boundary_rle(annotation: dict) -> dict:
     rle = annotation.get("rle") or annotation["segmentation"]  # faster-coco-eval, pycocotools
-    columns, x0, y0 = decode_columns(rle)
-    if columns.size:
-        columns = boundary_region(columns, boundary_distance(*rle["size"]))
-    return encode_columns(columns, x0, y0, *rle["size"])
+    return boundary_run_lengths(rle, boundary_distance(*rle["size"]))

@@ -26,6 +26,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from ..structures.run_lengths import decode_columns, encode_columns
+
 
 def boundary_distance(height: int, width: int, ratio: float = 0.02) -> int:
     """Return the boundary region's width d: ``ratio`` of the image's diagonal, at least 1 pixel."""
@@ -50,6 +52,19 @@ def boundary_region(mask: np.ndarray, distance: int) -> np.ndarray:
     inside = np.ascontiguousarray(mask != 0, dtype=np.uint8)
     eroded = _window_filter(cv2.erode, inside, distance)
     return inside > eroded
+
+
+def boundary_run_lengths(rle: dict, distance: int) -> dict:
+    """Return the `boundary_region` of a mask, both in COCO's compressed format.
+
+    Args:
+        rle: run lengths with counts as bytes or text.
+        distance: d >= 1.
+    """
+    columns, x0, y0 = decode_columns(rle)
+    if columns.size:
+        columns = boundary_region(columns, distance)
+    return encode_columns(columns, x0, y0, *rle["size"])
 
 
 def class_boundaries(

@@ -5,14 +5,14 @@ Shape legend: H, W size of an image; C classes; N objects.
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pycocotools.mask as mask_util
 from detectron2.config import CfgNode
-from detectron2.structures import polygons_to_bitmask
 
 from ..data.annotations import decode_mask, mask_problem, shown
 from ..data.classes import Classes, known_classes, palette
@@ -21,13 +21,15 @@ from ..data.images.reader import ImageReader
 from ..data.labels import read_record_labels
 from ..drawing.predictions import draw_classes, draw_instances
 from ..errors import InputError
-from ..evaluation.boundary import boundary_counts, boundary_distance, boundary_region
+from ..evaluation.boundary import boundary_counts, boundary_distance, boundary_run_lengths
 from ..evaluation.confusion import SemanticConfusion
+from ..structures.rle_masks import RleMasks
 
 SEMANTIC_FILE = "sem_seg_predictions.json"
 INSTANCE_FILES = ("coco_instances_results.json", "lvis_instances_results.json")
 # Predicted objects with a lower score are neither drawn nor compared.
 LEAST_SCORE = 0.5
+_AT_ONCE = 256  # predicted masks whose IoU with all labelled ones is computed
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ class SemanticComparison:
         predicted = np.zeros(labels.shape, np.int64)
         for segment in self._segments[record["file_name"]]:
             class_number = self._contiguous.get(segment["category_id"], segment["category_id"])
-            mask = _decode_predicted(segment, labels.shape, self._file)
-            predicted[mask.astype(bool)] = class_number
+            rle = _predicted_run_lengths(segment, labels.shape, self._file)
+            predicted[mask_util.decode(rle).astype(bool)] = class_number
         return labels, predicted
 
     def score(self, number: int) -> Score:
@@ -145,12 +147,12 @@ class Objects:
     """The objects of an image.
 
     Attributes:
-        masks: (N, H, W) bool.
+        masks: N masks of the image.
         classes: (N,) class numbers.
         scores: (N,) 0 to 1, highest first; None for labels.
     """
 
-    masks: np.ndarray
+    masks: RleMasks
     classes: np.ndarray
     scores: np.ndarray | None = None
 
@@ -193,10 +195,10 @@ class InstanceComparison:
         true = [a for a in record["annotations"] if not a.get("iscrowd") and a.get("segmentation")]
         found = sorted(self._found[record["image_id"]], key=lambda item: -item["score"])
         return Objects(
-            _stack([_decode(a["segmentation"], size) for a in true], size),
+            RleMasks([_run_lengths(a["segmentation"], size) for a in true], size),
             np.array([a["category_id"] for a in true], int),
         ), Objects(
-            _stack([_decode_predicted(item, size, self._file) for item in found], size),
+            RleMasks([_predicted_run_lengths(item, size, self._file) for item in found], size),
             np.array([item["class"] for item in found], int),
             np.array([item["score"] for item in found], float),
         )
@@ -209,9 +211,9 @@ class InstanceComparison:
         count = len(labelled) + len(predicted) - len(pairs)
         if count == 0:
             return Score(number, name, float("nan"), float("nan"))
-        width = boundary_distance(*labelled.masks.shape[1:])
+        width = boundary_distance(*labelled.masks.image_size)
         boundary = sum(
-            min(iou, boundary_iou(labelled.masks[i], predicted.masks[j], width))
+            min(iou, boundary_iou(labelled.masks.rles[i], predicted.masks.rles[j], width))
             for i, j, iou in pairs
         )
         return Score(
@@ -224,7 +226,7 @@ class InstanceComparison:
         labelled, predicted = self.objects(number)
         for i, j, iou in match(labelled, predicted):
             for row, width in zip(counts, widths, strict=True):
-                boundary = boundary_iou(labelled.masks[i], predicted.masks[j], width)
+                boundary = boundary_iou(labelled.masks.rles[i], predicted.masks.rles[j], width)
                 row[:, labelled.classes[i]] += min(iou, boundary), 1
         return counts
 
@@ -239,7 +241,7 @@ class InstanceComparison:
         """
         image = self._reader.read(self.records[number]["file_name"])
         labelled, predicted = self.objects(number)
-        wrong = np.logical_xor(labelled.masks.any(axis=0), predicted.masks.any(axis=0))
+        wrong = np.logical_xor(_covered(labelled.masks), _covered(predicted.masks))
         colors = matched_colors(labelled, predicted)
         size = _letter_size(image, letters)
         named, bare = (
@@ -280,7 +282,8 @@ def matched_colors(labelled: Objects, predicted: Objects) -> tuple[np.ndarray, n
     """Return RGB colours, (N, 3) each, in which matched objects have the same one.
 
     Example:
-        >>> squares = Objects(np.ones((1, 4, 4), bool), np.array([0]))
+        >>> masks = RleMasks([{"size": [3, 4], "counts": "32103"}], (3, 4))
+        >>> squares = Objects(masks, np.array([0]))
         >>> labels, predictions = matched_colors(squares, squares)
         >>> bool((labels == predictions).all())
         True
@@ -304,48 +307,61 @@ def match(
     Returns:
         of each pair the place among the labelled objects, that among the predicted ones, the IoU.
     """
-    pairs, free = [], set(range(len(labelled)))
-    for j, (mask, class_number) in enumerate(zip(predicted.masks, predicted.classes, strict=True)):
-        choices = [i for i in free if any_class or labelled.classes[i] == class_number]
-        ious = {i: _iou(labelled.masks[i], mask) for i in choices}
-        if max(ious.values(), default=0) >= 0.5:
-            best = max(ious, key=ious.__getitem__)
-            free.remove(best)
-            pairs.append((best, j, ious[best]))
+    pairs, free = [], np.ones(len(labelled), bool)
+    for j, ious in enumerate(_ious(predicted.masks.rles, labelled.masks.rles)):
+        fits = free & (ious >= 0.5)
+        if not any_class:
+            fits &= labelled.classes == predicted.classes[j]
+        if fits.any():
+            best = int(np.where(fits, ious, 0).argmax())
+            free[best] = False
+            pairs.append((best, j, float(ious[best])))
     return pairs
+
+
+def _ious(found: list[dict], true: list[dict]) -> Iterator[np.ndarray]:
+    """Yield the IoU of each predicted mask with all labelled ones."""
+    for start in range(0, len(found), _AT_ONCE):
+        some = found[start : start + _AT_ONCE]
+        yield from np.reshape(mask_util.iou(some, true, [0] * len(true)), (len(some), len(true)))
 
 
 def _letter_size(image: np.ndarray, share: float | None) -> int | None:
     return None if share is None else max(8, round(share * image.shape[1]))
 
 
-def boundary_iou(a: np.ndarray, b: np.ndarray, width: int) -> float:
-    """Return the IoU of the boundary regions of two masks (H, W), both with a pixel or more."""
-    return _iou(boundary_region(a, width), boundary_region(b, width))
+def boundary_iou(a: dict, b: dict, width: int) -> float:
+    """Return the IoU of the boundary regions of two masks in COCO's compressed format."""
+    regions = ([boundary_run_lengths(each, width)] for each in (a, b))
+    return float(mask_util.iou(*regions, [0])[0, 0])
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a & b).sum() / max(1, (a | b).sum()))
+def _covered(masks: RleMasks) -> np.ndarray:
+    """Return the pixels that are in any of the masks, (H, W) bool."""
+    covered = np.zeros(masks.image_size, bool)
+    for x0, y0, crop in masks.crops():
+        covered[y0 : y0 + crop.shape[0], x0 : x0 + crop.shape[1]] |= crop
+    return covered
 
 
-def _decode(segmentation: list | dict[str, Any], size: tuple[int, int]) -> np.ndarray:
+def _run_lengths(segmentation: list | dict[str, Any], size: tuple[int, ...]) -> dict:
+    """Return a mask in COCO's compressed format."""
     if isinstance(segmentation, list):
-        return polygons_to_bitmask([np.asarray(polygon) for polygon in segmentation], *size)
-    return decode_mask(segmentation)
+        polygons = [np.asarray(polygon, np.float64).tolist() for polygon in segmentation]
+        return mask_util.merge(mask_util.frPyObjects(polygons, *size))
+    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str | bytes):
+        return segmentation
+    return mask_util.encode(np.asfortranarray(decode_mask(segmentation), np.uint8))
 
 
-def _decode_predicted(item: dict[str, Any], size: tuple[int, ...], file: Path) -> np.ndarray:
-    """Decode the mask of a prediction, (H, W) uint8; its run lengths must be those of the size."""
+def _predicted_run_lengths(item: dict[str, Any], size: tuple[int, ...], file: Path) -> dict:
+    """Return the mask of a prediction in COCO's compressed format; it must have this size."""
     segmentation, place = item["segmentation"], item.get("file_name", item.get("image_id"))
     problem = mask_problem(segmentation, (size[0], size[1]))
     if problem or not isinstance(segmentation, dict):
         found = problem.found if problem else "has polygons, where run lengths are expected"
         raise InputError(f"{file}: a prediction for {place} {found}. Evaluate again.")
-    return decode_mask(segmentation)
-
-
-def _stack(masks: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    return np.array(masks, bool) if masks else np.zeros((0, *size), bool)
+    return _run_lengths(segmentation, size)
 
 
 def _read(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
