@@ -40,6 +40,10 @@ _ERRORS = {
         "images that cannot be decoded",
         "The file could not be decoded; export it again as PNG or JPEG.",
     ),
+    "unsupported-image": (
+        "images that are not read as they are",
+        "Save them in another form, such as 8-bit RGB.",
+    ),
     "several-frames": (
         "images of several frames or pages",
         "Save each as a file of its own.",

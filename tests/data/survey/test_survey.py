@@ -249,7 +249,7 @@ def test_check_and_training_read_the_same_pixels(check, pixels):
     options = {"photometric": "minisblack", "planarconfig": "contig"}
     tifffile.imwrite(pixels / "train/1.tif", values, **options)
     status, found = check(labels=LABELS)
-    assert status == 1 and "has 6 bands" in found["unreadable-image"]
+    assert status == 1 and "has 6 bands" in found["unsupported-image"]
     cfg = small_semantic_cfg(num_classes=2, opts=("INPUT.BANDS", (4, 3, 6)))
     record = {"file_name": str(pixels / "train/1.tif")}
     record["sem_seg_file_name"] = str(pixels / "train_labels/1.png")
@@ -260,10 +260,8 @@ def test_check_and_training_read_the_same_pixels(check, pixels):
     status, found = check(labels=LABELS, INPUT_BANDS="(4, 3, 6)")
     assert status == 0 and found.keys() == {"scaled-image"}
     status, found = check(labels=LABELS, INPUT_BANDS="(4, 3, 6)", INPUT_MAX_PIXELS=100)
-    assert (
-        status == 1
-        and "is 16 x 12 pixels, more than INPUT.MAX_PIXELS" in (found["unreadable-image"])
-    )
+    where = "is 16 x 12 pixels, more than INPUT.MAX_PIXELS (100) allows. Split the image"
+    assert status == 1 and where in found["unsupported-image"]
 
 
 def test_a_turned_image(check, pixels):

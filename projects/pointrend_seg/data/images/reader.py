@@ -368,16 +368,19 @@ def _start(path: str) -> bytes:
 def _attempt(path: str, what: str, read: Callable[[], T]) -> T | Problem:
     """Return what a function reads, or the problem of the file."""
     kind = "unreadable-labels" if what == "label file" else "unreadable-image"
+    is_file = False
     try:
         check_regular(path, what)
+        is_file = True
         return read()
     except FileNotFoundError:
         found = f"The {what} {path} does not exist"
         fix = "Complete the data set's copy (is DETECTRON2_DATASETS right?)."
     except InputError as error:
         found, fix = str(error).partition(". ")[::2]
-        if isinstance(error, SeveralFrames) and kind == "unreadable-image":
-            kind = "several-frames"
+        if is_file and kind == "unreadable-image":
+            is_several = isinstance(error, SeveralFrames)
+            kind = "several-frames" if is_several else "unsupported-image"
     except UNREADABLE as error:
         reason = decoding.reason(error)
         found = f"The {what} {path} cannot be read: {reason}"

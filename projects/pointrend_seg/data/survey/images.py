@@ -54,12 +54,13 @@ def survey_image(
         return None
     stored = reader.stored(path)
     if not isinstance(stored, Stored):
-        found.problems.append((stored.kind, stored.found))
+        where = str(stored) if stored.kind == "unsupported-image" else stored.found
+        found.problems.append((stored.kind, where))
         return None
     try:
         scaling = reader.explain_scaling(stored, path)
     except InputError as error:
-        found.problems.append(("unreadable-image", str(error)))
+        found.problems.append(("unsupported-image", str(error)))
         return None
     if scaling:
         found.problems.append(("scaled-image", f"{path}: {scaling}"))
