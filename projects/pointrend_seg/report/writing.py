@@ -12,6 +12,7 @@ import numpy as np
 from detectron2.config import CfgNode
 
 from ..data.dataset_files import evenly
+from ..drawing.labels import numbered_names
 from ..errors import InputError, versions
 from ..evaluation.build import results_folder
 from ..evaluation.coco import CURVES_FILE
@@ -194,6 +195,7 @@ def _images(cfg: CfgNode, dataset_name: str, folder: Path) -> list[Section]:
         "compared. From left to right: image, labels, prediction. Below, the window with the most "
         "wrong pixels, which is framed above, enlarged."
     )
+    note = f"{note} {numbered_names(comparison.classes)}".strip()
     worst, best = (_gallery(comparison, each[:GALLERY]) for each in (scores, scores[::-1]))
     return [
         _boundary_widths(comparison, evenly(numbers, MOST_FOR_WIDTHS)),
