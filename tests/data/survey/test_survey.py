@@ -392,6 +392,15 @@ def test_invalid_masks(check, objects, segmentation):
     assert found.keys() <= {"bad-mask", "empty-mask"} and found
 
 
+def test_an_object_of_hundreds_of_polygons(check, objects):
+    """Of more than 255, pycocotools 2.0.11 with NumPy 2 has no list of areas."""
+    triangle = [2.0, 2.0, 9.0, 2.0, 9.0, 8.0]
+    objects["train"]["annotations"][0].update(bbox=[2, 2, 7, 6], segmentation=[triangle] * 300)
+    objects["write"]()
+    status, found = check()
+    assert (status, found) == (0, {})
+
+
 def test_an_image_without_a_stated_size(check, objects):
     del objects["train"]["images"][1]["height"]
     objects["write"]()

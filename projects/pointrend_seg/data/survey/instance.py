@@ -142,7 +142,8 @@ def _polygon_bounds(polygons: Iterable, size: Size | None) -> Box | None:
     flat = [np.asarray(polygon, float).ravel() for polygon in polygons]
     if size:
         rles = mask_util.frPyObjects([polygon.tolist() for polygon in flat], *size)
-        if not mask_util.area(rles).any():
+        # one at a time: pycocotools fails on a list of more than 255 with NumPy 2
+        if not any(mask_util.area(rle) for rle in rles):
             return None
     points = np.concatenate(flat).reshape(-1, 2)
     (x0, y0), (x1, y1) = points.min(0), points.max(0)
