@@ -275,7 +275,7 @@ def test_boxes_that_may_be_sizes_are_taken_as_sizes(box, write):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (gzip.compress(b"{}"), "is compressed (gzip). Unpack it (gunzip)"),
+        (gzip.compress(b"{}", mtime=0), "is compressed (gzip). Unpack it (gunzip)"),
         (b"PK\x03\x04", "is compressed (zip). Unpack it"),
         (b"[]", "its contents are a list, not a dict"),
         (b"7", "its contents are the value 7, not a dict"),

@@ -37,7 +37,7 @@ EXAMPLES = [
 ]
 
 
-@pytest.mark.parametrize("name", set(NAMES) - {"setup_environment"})
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"setup_environment"}))
 def test_every_tool_has_an_example(name):
     assert examples(name), name
 

@@ -14,6 +14,7 @@ from detectron2.utils.env import seed_all_rng
 from ..engine import load_config
 from ..engine.distributed import START_TIMEOUT, Processes
 from ..engine.run_folder import RunFolder
+from ..engine.run_weights import weights_of_run
 from ..engine.stopping import stoppable
 from ..engine.trainer import check_batch_size
 from ..errors import InputError, versions
@@ -108,6 +109,15 @@ def check_start(args: argparse.Namespace, num_processes: int) -> str:
         logging.disable(logging.NOTSET)
 
 
+def _take_weights_of_run(cfg: CfgNode, config_file: str) -> None:
+    """Evaluate what a training wrote, where the config is its own and no weights are given."""
+    weights = weights_of_run(config_file)
+    if weights:
+        cfg.defrost()
+        cfg.MODEL.WEIGHTS = weights
+        cfg.freeze()
+
+
 @contextlib.contextmanager
 def setup(
     args: argparse.Namespace, processes: Processes | None = None
@@ -126,6 +136,8 @@ def setup(
     escape_log_messages()
     with stoppable(), RunFolder() as folder, shown_on_terminal(rank=processes.rank):
         cfg = read_config(args, processes.count)
+        if args.eval_only and not args.resume and "MODEL.WEIGHTS" not in args.opts:
+            _take_weights_of_run(cfg, args.config_file)
         for name in (*_WRITTEN, f"log.txt.rank{processes.rank}"):
             path_inside(cfg.OUTPUT_DIR, name)
         processes.join(cfg.MODEL.DEVICE)

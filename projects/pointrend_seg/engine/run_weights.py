@@ -38,7 +38,8 @@ def weights_of_run(config_file: str | os.PathLike) -> str:
         path = find_last_checkpoint(folder, load_torch)
     except InputError as error:
         raise InputError(
-            f"The checkpoints in {folder} cannot be used: {error} Or give --weights FILE."
+            f"The checkpoints in {folder} cannot be used: {error} Or name one: MODEL.WEIGHTS FILE "
+            "(--weights FILE of predict.py)."
         ) from error
     logger.info("Using the weights of this training, %s.", path)
     return path

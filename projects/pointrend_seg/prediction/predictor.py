@@ -322,7 +322,8 @@ class Predictor:
         inputs: dict = {"height": height, "width": width}
         add_plan(inputs, T.AugmentationList([self.aug]), height, width)
         if PLAN in inputs and inputs[PLAN].tile:
-            rgb = torch.as_tensor(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+            pixels = np.require(pixels, requirements=("C", "W"))  # a copy of what is read-only
+            rgb = torch.as_tensor(pixels).permute(2, 0, 1)
             return {"image": rgb, REVERSED: self.input_format != "RGB", **inputs}
         if self.input_format == "BGR":
             pixels = pixels[:, :, ::-1]
