@@ -169,7 +169,7 @@ def test_evaluation_and_dry_run_leave_the_config_of_the_training(folder):
     out, run = folder
     config, log = (out / "config.yaml").read_text(), (out / "log.txt").read_text()
     assert "DETECTIONS_PER_IMAGE: 3" in config and not (out / "eval_config.yaml").exists()
-    for said in ("Environment info", "Full config saved to", "pointrend_seg.data", "total_loss"):
+    for said in ("Environment:", "Full config:", "pointrend_seg.data", "total_loss"):
         assert said in log
     before = contents(out)
     assert run("--dry-run", "SOLVER.MAX_ITER", 7)[0] == 0

@@ -167,7 +167,11 @@ def predict_images(
         def finish(most: int) -> None:
             """Wait for pictures and results until at most so many images are being written."""
             while len(writing) > most:
-                for _ in _good([writing.popleft()], outcome):
+                try:
+                    writing.popleft().result()
+                except _NoMemory as error:
+                    outcome.errors.append(str(error))
+                else:
                     outcome.predicted += 1
 
         for batch in batched(_good(bar, outcome), predictor.batch_size):
