@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from pointrend_seg.evaluation import boundary, confusion
 from pointrend_seg.evaluation.boundary import (
     boundary_counts,
     boundary_distance,
@@ -169,3 +170,20 @@ def test_fast_enough_for_cityscapes():
     start = time.process_time()
     boundary_counts(prediction, labels, 19, 46, 255)
     assert time.process_time() - start < 3  # about 0.05 s; generous, since machines are shared
+
+
+def test_counting_in_parts_changes_nothing(monkeypatch):
+    """Large images are counted in parts, because NumPy counts in 64 bits."""
+    rng = np.random.default_rng(0)
+    prediction, labels = rng.integers(0, 3, (2, 40, 31)).astype(np.uint8)
+    labels[rng.random(labels.shape) < 0.1] = 255
+    counted = []
+    for at_once in (2**22, 70):
+        for module in (boundary, confusion):
+            monkeypatch.setattr(module, "_AT_ONCE", at_once)
+        found = confusion.SemanticConfusion(3)
+        found.update(prediction, labels)
+        counted.append((found.matrix, found.boundary))
+    for whole, parts in zip(*counted, strict=True):
+        assert whole.sum() and np.array_equal(whole, parts)
+    assert counted[0][0].sum() == (labels != 255).sum()

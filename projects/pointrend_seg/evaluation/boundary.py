@@ -28,6 +28,8 @@ import numpy as np
 
 from ..structures.run_lengths import decode_columns, encode_columns
 
+_AT_ONCE = 2**22  # pixels that are counted at once
+
 
 def boundary_distance(height: int, width: int, ratio: float = 0.02) -> int:
     """Return the boundary region's width d: ``ratio`` of the image's diagonal, at least 1 pixel."""
@@ -130,7 +132,11 @@ def boundary_counts(
     in_both = in_prediction & in_labels & (prediction == labels)
 
     def per_class(values: np.ndarray) -> np.ndarray:
-        return np.bincount(values, minlength=num_classes).astype(np.int64)
+        # in parts, because NumPy counts in 64 bits
+        counts = np.zeros(num_classes, np.int64)
+        for first in range(0, len(values), _AT_ONCE):
+            counts += np.bincount(values[first : first + _AT_ONCE], minlength=num_classes)
+        return counts
 
     truth = per_class(labels[in_labels])
     intersection = per_class(labels[in_both])

@@ -14,6 +14,9 @@ import numpy as np
 from ..errors import InputError
 from .boundary import boundary_counts, boundary_distance
 
+# Pixels that are counted at once, in 64 bits.
+_AT_ONCE = 2**22
+
 
 class SemanticConfusion:
     """Pixel counts over a set of images, from which IoU and Boundary IoU are computed.
@@ -64,8 +67,13 @@ class SemanticConfusion:
             known = labels != self.ignore_value
         self._check_range("labels", labels[known])
         self._check_range("prediction", prediction)
-        pairs = prediction[known].astype(np.int64) * self.num_classes + labels[known]
-        self.matrix += np.bincount(pairs, minlength=self.matrix.size).reshape(self.matrix.shape)
+        rows = max(1, _AT_ONCE // max(1, labels.shape[1]))
+        for first in range(0, len(labels), rows):
+            part = slice(first, first + rows)
+            pairs = prediction[part][known[part]].astype(np.int64)
+            pairs *= self.num_classes
+            pairs += labels[part][known[part]]
+            self.matrix += np.bincount(pairs, minlength=self.matrix.size).reshape(self.matrix.shape)
         height, width = labels.shape
         distance = boundary_distance(height, width, self.boundary_ratio)
         self.boundary += boundary_counts(
