@@ -96,9 +96,14 @@ class SemanticComparison:
         """Return the labels and the prediction of an image, (H, W) class numbers."""
         record = self.records[number]
         labels = read_record_labels(record)
-        predicted = np.zeros(labels.shape, np.int64)
-        for segment in self._segments[record["file_name"]]:
-            class_number = self._contiguous.get(segment["category_id"], segment["category_id"])
+        segments = self._segments[record["file_name"]]
+        ids = [segment["category_id"] for segment in segments]
+        numbers = [self._contiguous.get(number, number) for number in ids]
+        # as small as the numbers allow: eight bytes a pixel are too many for large images
+        predicted = np.zeros(
+            labels.shape, np.result_type(np.uint8, *map(np.min_scalar_type, numbers))
+        )
+        for segment, class_number in zip(segments, numbers, strict=True):
             rle = _predicted_run_lengths(segment, labels.shape, self._file)
             predicted[mask_util.decode(rle).astype(bool)] = class_number
         return labels, predicted
