@@ -7,6 +7,7 @@ import pytest
 
 from pointrend_seg.command_line import terminal
 from pointrend_seg.command_line.terminal import shown_on_terminal
+from screens import Screen
 
 SMALL = [
     *(
@@ -61,27 +62,11 @@ def test_a_training_starts_with_few_lines(
     assert "\x1b[" not in log + shown
 
 
-class Terminal:
-    """A file that says it is a terminal, and remembers what is written."""
-
-    def __init__(self):
-        self.text = ""
-
-    def isatty(self):
-        return True
-
-    def write(self, text):
-        self.text += text
-
-    def flush(self):
-        pass
-
-
 def test_colours_and_losses_on_a_terminal(monkeypatch):
     """A progress bar shows the losses; warnings are shown, whoever warns."""
-    screen = Terminal()
+    screen = Screen()
     monkeypatch.setattr(terminal.sys, "stdout", screen)
-    monkeypatch.setattr(terminal.sys, "stderr", Terminal())
+    monkeypatch.setattr(terminal.sys, "stderr", Screen())
     monkeypatch.delenv("NO_COLOR", raising=False)
     with shown_on_terminal():
         logging.getLogger("detectron2.utils.events").info("iter: 19")

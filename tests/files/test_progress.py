@@ -6,20 +6,7 @@ import pytest
 
 from pointrend_seg.files import progress
 from pointrend_seg.files.progress import progress_bar
-
-
-class Screen:
-    def __init__(self):
-        self.text = ""
-
-    def isatty(self):
-        return True
-
-    def write(self, text):
-        self.text += text
-
-    def flush(self):
-        pass
+from screens import Screen
 
 
 def test_a_terminal_gets_a_bar(monkeypatch):

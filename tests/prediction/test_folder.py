@@ -21,6 +21,7 @@ from pointrend_seg.prediction.inputs import Source, find_sources
 from pointrend_seg.prediction.outputs import OutputFolder
 from pointrend_seg.prediction.visualizations import Visualizations
 from small_configs import small_instance_cfg, small_semantic_cfg
+from videos import write_video
 
 SIZES = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128)
 CLASSES = [{"name": name, "id": 10 * k} for k, name in enumerate(("sky", "road", "tree"), start=1)]
@@ -171,13 +172,7 @@ def test_pictures_that_are_asked_for(models, order):
 
 
 def test_a_video(predict, tmp_path):
-    path = tmp_path / "clip.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
-    if not writer.isOpened():
-        pytest.skip("this OpenCV writes no videos")
-    for k in range(3):
-        writer.write(np.full((48, 64, 3), 60 * k, np.uint8))
-    writer.release()
+    path = write_video(tmp_path / "clip.mp4")
     status, out, _ = predict("semantic", source=path)
     assert status == 0 and "3 predicted" in out
     assert files(tmp_path / "out/labels") == [f"clip/{k:06d}.png" for k in range(3)]

@@ -4,7 +4,6 @@ import json
 import logging
 import shutil
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
 from pointrend_seg.prediction import Predictor
 from small_configs import small_instance_cfg
+from videos import write_video
 
 SIZES = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128, "DATASETS.TRAIN", "()")
 
@@ -45,14 +45,7 @@ def images(tmp_path):
 
 @pytest.fixture
 def video(tmp_path):
-    path = tmp_path / "clip.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
-    if not writer.isOpened():
-        pytest.skip("this OpenCV writes no videos")
-    for k in range(3):
-        writer.write(np.full((48, 64, 3), 60 * k, np.uint8))
-    writer.release()
-    return path
+    return write_video(tmp_path / "clip.mp4")
 
 
 @pytest.fixture(scope="module")

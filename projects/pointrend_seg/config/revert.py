@@ -65,11 +65,10 @@ def builtin_config(cfg: CN) -> CN:
         source.MODEL.POINT_HEAD.NUM_CLASSES = cfg.MODEL.ROI_HEADS.NUM_CLASSES
         source.INPUT.MASK_FORMAT = "bitmask"
     for key, names in NAMES.items():
-        back = {new: old for old, new in names.items()}
+        back = {new: old for old, new in reversed(names.items())}  # the first of several names
         node, _, name = key.rpartition(".")
         if key != "MODEL.ROI_HEADS.NAME" and value_of(source, key) in back:
             value_of(source, node)[name] = back[value_of(source, key)]
-    source.MODEL.ROI_MASK_HEAD.NAME = _mask_head_name(cfg)
     return _known_to_detectron2(source, semantic=bool(semantic))
 
 
@@ -87,13 +86,6 @@ def _fill_shared_node(cfg: CN) -> None:
             "config for Detectron2's PointRend, which cuts out a wrong region with fewer."
         )
     shared.SUBDIVISION_STEPS = most
-
-
-def _mask_head_name(cfg: CN) -> str:
-    name = cfg.MODEL.ROI_MASK_HEAD.NAME
-    if name == "PointRendInstanceHead":
-        return "PointRendMaskHead"
-    return "ImplicitPointRendMaskHead" if name == "ImplicitPointRendInstanceHead" else name
 
 
 def _known_to_detectron2(source: CN, *, semantic: bool) -> CN:
