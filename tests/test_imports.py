@@ -31,7 +31,7 @@ MAY_IMPORT = {
         *("evaluation", "files"),
     },
     "benchmark": {"config", "structures", "evaluation", "files"},
-    "compat": {"config", "modeling", "points", "structures", "data"},
+    "compat": {"checkpoint", "config", "modeling", "points", "structures", "data"},
     "command_line": {"engine", "files"},
 }
 NEEDS_TORCH_ALONE = ("errors.py", "points")

@@ -258,6 +258,22 @@ def test_the_semantic_head_reads_the_keys_of_detectron2():
         torch.testing.assert_close(ours(features)[0], theirs(features)[0], rtol=1e-4, atol=1e-5)
 
 
+def test_weights_from_before_version_2():
+    heads = compat.PointRendROIHeads.__new__(compat.PointRendROIHeads)
+    torch.nn.Module.__init__(heads)
+    heads.mask_head = torch.nn.Module()
+    heads.mask_head.point_head = torch.nn.Linear(1, 1)
+    heads.mask_head.coarse_head = torch.nn.Linear(1, 1)
+    old = {
+        f"mask_{part}_head.{name}": torch.full_like(value, number)
+        for number, part in enumerate(("point", "coarse"), start=3)
+        for name, value in heads.mask_head.point_head.state_dict().items()
+    }
+    heads.load_state_dict(old)
+    assert heads.mask_head.point_head.weight.item() == 3
+    assert heads.mask_head.coarse_head.bias.item() == 4
+
+
 def test_colour_augmentation():
     image = np.random.default_rng(0).integers(0, 255, (9, 8, 3), dtype=np.uint8)
     augmentation = compat.ColorAugSSDTransform(img_format="RGB", hue_delta=9)

@@ -6,13 +6,8 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import StandardROIHeads
 
+from ..checkpoint.names import upgrade_name
 from ..config import adopt_config
-
-# Parts of names in checkpoints from before version 2, and what they are called since.
-_OLD_NAMES = {
-    "mask_point_head": "mask_head.point_head",
-    "mask_coarse_head": "mask_head.coarse_head",
-}
 
 
 class PointRendROIHeads(StandardROIHeads):
@@ -31,7 +26,6 @@ class PointRendROIHeads(StandardROIHeads):
     ) -> None:
         if (local_metadata.get("version") or 0) < 2:
             for name in list(state_dict):
-                for old, new in _OLD_NAMES.items():
-                    if name.startswith(prefix + old):
-                        state_dict[name.replace(old, new, 1)] = state_dict.pop(name)
+                if name.startswith(prefix):
+                    state_dict[upgrade_name(name)] = state_dict.pop(name)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *arguments)
