@@ -26,8 +26,10 @@ from mask_inputs import (
     train_once,
     without_objects,
 )
-from pointrend_seg.engine import distributed
-from pointrend_seg.engine.distributed import Place, Processes, launch
+from pointrend_seg.engine import rendezvous
+from pointrend_seg.engine.distributed import launch
+from pointrend_seg.engine.places import Place
+from pointrend_seg.engine.rendezvous import Processes
 from pointrend_seg.structures.shared_masks import SharedMasks
 from small_configs import small_instance_cfg, small_semantic_cfg
 from tool_runs import free_port
@@ -290,7 +292,7 @@ def test_traces_and_predictor_on_the_gpu(tmp_path):
 def test_a_process_group_on_the_gpu():
     """One process of one: what several do, but for waiting for each other."""
     place = Place(host="127.0.0.1", port=free_port())
-    processes = Processes(place, distributed._serve(place), start_timeout=60)
+    processes = Processes(place, rendezvous.serve_store(place), start_timeout=60)
     try:
         processes.join("cuda")
         assert dist.get_backend() == "nccl" and torch.cuda.current_device() == 0

@@ -35,9 +35,10 @@ from pointrend_seg.command_line.training import (
     train_parser,
 )
 from pointrend_seg.data.input_size import with_training_scales
-from pointrend_seg.engine.distributed import Processes, check_counts, launch
+from pointrend_seg.engine.distributed import check_counts, launch
 from pointrend_seg.engine.dry_run import dry_run
 from pointrend_seg.engine.places import find_place
+from pointrend_seg.engine.rendezvous import Processes
 from pointrend_seg.engine.trainer import Trainer, evaluate
 from pointrend_seg.errors import printable
 

@@ -17,8 +17,10 @@ import torch.distributed as dist
 
 import two_processes
 from mask_inputs import features, losses_of, mask_head, proposals
-from pointrend_seg.engine import distributed
-from pointrend_seg.engine.distributed import Place, Processes, launch
+from pointrend_seg.engine import rendezvous, spawning
+from pointrend_seg.engine.distributed import launch
+from pointrend_seg.engine.places import Place
+from pointrend_seg.engine.rendezvous import Processes
 from pointrend_seg.errors import EndedByPeer, InputError, is_peer_error
 from tool_runs import REPOSITORY, free_port
 
@@ -129,7 +131,7 @@ def arrive(*places, timeout=20.0):
         try:
             Processes(place, store, timeout)._arrive()
         except Exception as error:
-            distributed._first_failure(store, place.rank, error)
+            rendezvous.first_failure(store, place.rank, error)
             errors[number] = error
 
     threads = [threading.Thread(target=run, args=each) for each in enumerate(places)]
@@ -167,7 +169,7 @@ def test_other_counts_end_all():
 def test_nobody_at_the_address():
     port = free_port()
     with pytest.raises(InputError) as caught:
-        distributed._connect(Place(1, 2, 0, 1, "127.0.0.1", port), 0.2)
+        rendezvous.connect_to_store(Place(1, 2, 0, 1, "127.0.0.1", port), 0.2)
     assert f"found nobody at 127.0.0.1:{port} for 0.2 seconds" in str(caught.value)
 
 
@@ -217,12 +219,12 @@ def test_more_processes_than_gpus(monkeypatch):
     with pytest.raises(InputError, match=r"--num-gpus is 3, but PyTorch finds 2 CUDA device\(s\)"):
         launch(print, num_processes=3, check=lambda count: "cuda")
     with pytest.raises(InputError, match="torchrun starts 4 processes, but PyTorch finds 2"):
-        distributed._gpu(Place(2, 4, 2, 4, starter="torchrun"), "cuda")
+        rendezvous.gpu_number(Place(2, 4, 2, 4, starter="torchrun"), "cuda")
     with pytest.raises(InputError, match="MODEL.DEVICE is cuda:1, but 2 processes take one GPU"):
-        distributed._gpu(Place(0, 2, 0, 2), "cuda:1")
-    assert distributed._gpu(Place(1, 2, 1, 2), "cuda") == 1
+        rendezvous.gpu_number(Place(0, 2, 0, 2), "cuda:1")
+    assert rendezvous.gpu_number(Place(1, 2, 1, 2), "cuda") == 1
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert distributed._gpu(Place(1, 2, 1, 2, starter="Slurm"), "cuda") == 0
+    assert rendezvous.gpu_number(Place(1, 2, 1, 2, starter="Slurm"), "cuda") == 0
 
 
 def test_one_process_runs_the_function_itself():
@@ -239,25 +241,25 @@ GLOO = RuntimeError("[/x/gloo/transport/tcp/pair.cc:545] Read error: Connection 
 
 def failed(rank, error=None, exit_code=1, at=0.0):
     process = type("Process", (), {"name": str(rank)})
-    return distributed._Child(process, None, None, at, error, exit_code)
+    return spawning._Child(process, None, None, at, error, exit_code)
 
 
 def test_the_first_error_that_is_none_of_the_connection_is_shown():
     assert is_peer_error(GLOO) and not is_peer_error(RuntimeError("a defect"))
     first, second = InputError("first"), InputError("second")
     children = [failed(0, GLOO, at=1.0), failed(1, second, at=3.0), failed(2, first, at=2.0)]
-    assert distributed._first_error(children, []) is first
-    killed = distributed._first_error([failed(0, GLOO, at=1.0), failed(1, exit_code=-9)], [])
+    assert spawning._first_error(children, []) is first
+    killed = spawning._first_error([failed(0, GLOO, at=1.0), failed(1, exit_code=-9)], [])
     assert "The process of rank 1 ended with SIGKILL and no message" in str(killed)
-    assert distributed._first_error([failed(0, GLOO), failed(1, exit_code=None)], []) is GLOO
+    assert spawning._first_error([failed(0, GLOO), failed(1, exit_code=None)], []) is GLOO
     elsewhere = EndedByPeer("Rank 2 on gpu8 failed: InputError: Mend it.")
-    message = distributed._first_error([failed(0, elsewhere), failed(1, GLOO, at=1.0)], [])
+    message = spawning._first_error([failed(0, elsewhere), failed(1, GLOO, at=1.0)], [])
     assert type(message) is InputError and str(message) == str(elsewhere)
-    stopped = distributed._first_error([failed(0, exit_code=-15)], [signal.SIGTERM])
+    stopped = spawning._first_error([failed(0, exit_code=-15)], [signal.SIGTERM])
     assert isinstance(stopped, SystemExit) and stopped.code == 143
-    stopped = distributed._first_error([failed(0, exit_code=-9)], [signal.SIGINT])
+    stopped = spawning._first_error([failed(0, exit_code=-9)], [signal.SIGINT])
     assert isinstance(stopped, KeyboardInterrupt)
-    assert distributed._first_error([failed(0, exit_code=0)], [signal.SIGTERM]) is None
+    assert spawning._first_error([failed(0, exit_code=0)], [signal.SIGTERM]) is None
 
 
 def test_an_error_of_one_ends_all_in_seconds(tmp_path):

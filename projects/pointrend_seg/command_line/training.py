@@ -12,7 +12,7 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 
 from ..engine import load_config
-from ..engine.distributed import START_TIMEOUT, Processes
+from ..engine.rendezvous import START_TIMEOUT, Processes
 from ..engine.run_folder import RunFolder
 from ..engine.run_weights import weights_of_run
 from ..engine.stopping import stoppable
