@@ -3,7 +3,8 @@
 from detectron2.config import CfgNode
 
 from ..errors import InputError
-from .detectron2_keys import detectron2_keys, find_conflicts
+from .conflicts import find_conflicts
+from .detectron2_keys import detectron2_keys
 from .keys import KEYS
 
 

@@ -14,7 +14,7 @@ from detectron2.data import transforms as T
 from PIL import Image
 
 from ..config import add_pointrend_config, adopt_config
-from ..config.detectron2_keys import find_conflicts
+from ..config.conflicts import find_conflicts
 from ..config.keys import KEYS
 from ..data.classes import Classes
 from ..data.custom.registration import register_custom

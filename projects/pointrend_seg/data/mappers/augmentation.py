@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import Transform
 
-from ...config.detectron2_keys import crop_conflicts
+from ...config.conflicts import crop_conflicts
 from ...errors import InputError
 
 N = TypeVar("N", int, float)
