@@ -99,7 +99,7 @@ class Comparison:
         import torch
 
         from pointrend_seg.data.images.reader import ImageReader
-        from pointrend_seg.evaluation.coco import encode_masks
+        from pointrend_seg.evaluation.coco_results import encode_masks
         from pointrend_seg.report.comparison import Objects, match
         from pointrend_seg.structures.rle_masks import RleMasks
 

@@ -17,7 +17,8 @@ import coco_sets
 from coco_sets import predictions, random_predictions, random_set, register, run
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.build import build_evaluator
-from pointrend_seg.evaluation.coco import CocoInstanceEvaluator, encode_masks
+from pointrend_seg.evaluation.coco import CocoInstanceEvaluator
+from pointrend_seg.evaluation.coco_results import encode_masks
 from small_configs import small_instance_cfg
 
 TASKS = ("bbox", "segm", "boundary")

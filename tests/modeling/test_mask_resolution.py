@@ -8,7 +8,7 @@ from detectron2.structures import Boxes, Instances, ROIMasks
 
 from mask_inputs import HEAD, HEIGHT, NODE, WIDTH, detections, features, mask_head, of_place
 from pointrend_seg.errors import InputError
-from pointrend_seg.evaluation.coco import encode_instances
+from pointrend_seg.evaluation.coco_results import encode_instances
 from pointrend_seg.modeling.box_subdivision import PER_BOX, sides_of_boxes, steps_to
 from pointrend_seg.modeling.roi_mask_model import to_output_size
 from pointrend_seg.points.boxes import select_boxes

@@ -8,7 +8,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from coco_sets import blob, box_of, mask_rle
-from pointrend_seg.evaluation.coco import encode_masks
+from pointrend_seg.evaluation.coco_results import encode_masks
 from pointrend_seg.structures import ClassMap, RleMasks
 
 

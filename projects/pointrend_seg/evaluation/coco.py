@@ -5,42 +5,30 @@ Shapes:
     H, W: height and width of an image
 """
 
-import contextlib
-import io
 import itertools
 import json
 import logging
 import math
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-import cv2
 import numpy as np
-import pycocotools.mask as mask_util
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.data.datasets import convert_to_coco_json
 from detectron2.evaluation import COCOEvaluator
-from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances, ROIMasks
 from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table
-from pycocotools.coco import COCO
 
-from ..data.annotations import stated_size
-from ..data.coco_json import file_mask_problem, let_go, read_coco_json
 from ..data.coco_schema import unique_names
 from ..errors import InputError
 from ..files.atomic import replaces, write_text
 from ..files.names import path_inside
-from ..structures.box_masks import BoxMasks
-from ..structures.rle_masks import RleMasks
-from ..structures.run_lengths import encode_columns, transpose
 from .average_precision import IOU_TYPES, Curves, installed_backend, mean_percent, precision_recall
+from .coco_ground_truth import complete_areas, limit_problems, read_ground_truth
+from .coco_results import encode_instances
 from .f1 import LEAST_IOU, LEAST_SCORE, count_objects
-from .region_masks import encode_region_masks
 from .tables import score_table
 
 logger = logging.getLogger(__name__)
@@ -115,14 +103,14 @@ class CocoInstanceEvaluator(COCOEvaluator):
             path = os.path.join(output_dir, f"{dataset_name}_coco_format.json")
             self._metadata.json_file = path
             convert_to_coco_json(dataset_name, path, allow_cached=False)
-        self._coco_api = _read_annotations(dataset_name, self._metadata)
+        self._coco_api = read_ground_truth(dataset_name, self._metadata)
         # files of test sets have none
         self._do_evaluation = "annotations" in self._coco_api.dataset
         self._detections_per_image = detections_per_image
         self._curves: dict[str, Curves] = {}
         self._dataset_name = dataset_name
         self._backend = backend or installed_backend()
-        self._mask_problem = _complete_annotations(self._coco_api)
+        self._mask_problem = complete_areas(self._coco_api)
         self._category_ids = {i: category for category, i in self._contiguous_ids().items()}
 
     def _contiguous_ids(self) -> dict[int, int]:
@@ -347,120 +335,6 @@ class CocoInstanceEvaluator(COCOEvaluator):
             for category in sorted(self._coco_api.getCatIds())
         }
         return unique_names(names)
-
-
-def limit_problems(
-    annotations: Iterable[dict],
-    found: dict,
-    limit: int,
-    detections_per_image: int | None = None,
-) -> list[str]:
-    """Return what to say where images have more objects than limits allow detections.
-
-    Args:
-        annotations: of a COCO JSON file.
-        found: the number of detections, by image id.
-        limit: the most detections of a category in an image that are evaluated.
-        detections_per_image: the most detections that the model gives; None if unknown.
-    """
-    by_image: Counter = Counter()
-    by_category: Counter = Counter()
-    for annotation in annotations:
-        if not annotation.get("iscrowd"):
-            by_image[annotation["image_id"]] += 1
-            by_category[annotation["image_id"], annotation["category_id"]] += 1
-    messages = []
-    cut = [image for (image, _), count in by_category.items() if count > limit]
-    if cut:
-        most = max(by_category.values())
-        messages.append(
-            f"{len(set(cut))} image(s) have more than {limit} objects of a category (the most is "
-            f"{most}), and only {limit} detections of a category are evaluated, so that AP stays "
-            f"below 100 even for exact predictions. Set TEST.DETECTIONS_PER_IMAGE "
-            f"{math.ceil(0.15 * most) * 10}."
-        )
-    if detections_per_image is not None:
-        lost = [k for k, n in found.items() if detections_per_image <= n < by_image[k]]
-        if lost:
-            most = max(by_image[k] for k in lost)
-            messages.append(
-                f"the model gave as many detections as TEST.DETECTIONS_PER_IMAGE "
-                f"{detections_per_image} allows for {len(lost)} image(s) that have more objects "
-                f"(the most is {most}). Set TEST.DETECTIONS_PER_IMAGE "
-                f"{math.ceil(0.15 * most) * 10}, and MODEL.RPN.POST_NMS_TOPK_TEST and "
-                f"PRE_NMS_TOPK_TEST to {4 * most} or more."
-            )
-    return messages
-
-
-def encode_instances(instances: Instances, image_id: int | str) -> list[dict]:
-    """Convert an image's detections to COCO's result format, with class indices as category ids.
-
-    Args:
-        instances: N detections on the CPU with ``pred_boxes``, ``scores``, ``pred_classes`` and
-            optionally ``pred_masks`` (N x H x W bool, `ROIMasks` or `RleMasks`).
-        image_id: copied into the results.
-    """
-    fields = instances.get_fields()
-    masks = fields.get("pred_masks")
-    others = {name: value for name, value in fields.items() if name != "pred_masks"}
-    detections = instances_to_coco_json(Instances(instances.image_size, **others), image_id)
-    if masks is not None:
-        if isinstance(masks, ROIMasks):
-            boxes, size = instances.pred_boxes.tensor, instances.image_size
-            box_masks = masks.masks if isinstance(masks, BoxMasks) else masks.tensor
-            rles = encode_region_masks(box_masks, boxes, *size)
-        else:
-            rles = encode_masks(masks)
-        for detection, rle in zip(detections, rles, strict=True):
-            detection["segmentation"] = rle
-    return detections
-
-
-def encode_masks(masks: torch.Tensor | RleMasks) -> list[dict]:
-    """Run-length encode full-size masks.
-
-    Args:
-        masks: N x H x W bool, on the CPU, or `RleMasks`.
-
-    Returns:
-        N dicts in COCO's compressed format with counts as text, ready for JSON.
-    """
-    if isinstance(masks, RleMasks):
-        return masks.rles
-    pixels = masks.to(torch.bool).contiguous().numpy().view(np.uint8)
-    rles = []
-    for mask in pixels:
-        x0, y0, width, height = cv2.boundingRect(mask)
-        region = transpose(mask[y0 : y0 + height, x0 : x0 + width])
-        rles.append(encode_columns(region, x0, y0, *mask.shape))
-    return rles
-
-
-def _read_annotations(dataset_name: str, metadata: Any) -> COCO:
-    """Return the ground truth of a data set, with the values that training reads."""
-    coco_api = COCO()
-    coco_api.dataset = read_coco_json(dataset_name, metadata).ground_truth()
-    let_go(metadata.json_file)
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco_api.createIndex()
-    return coco_api
-
-
-def _complete_annotations(coco_api: COCO) -> str:
-    """Add missing areas. Return a message if a mask cannot be scored, else ""."""
-    message = ""
-    for annotation in coco_api.dataset.get("annotations", ()):
-        size = stated_size(coco_api.imgs.get(annotation["image_id"], {}))
-        problem = file_mask_problem(annotation.get("segmentation"), size)
-        if problem and not message:
-            name = f"annotation {annotation.get('id')} of image {annotation['image_id']}"
-            message = f"{name} {problem}"
-        if "area" not in annotation and not problem:
-            annotation["area"] = float(mask_util.area(coco_api.annToRLE(annotation)))
-        elif "area" not in annotation:
-            annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
-    return message
 
 
 def _no_curves(categories: int, limits: int) -> Curves:

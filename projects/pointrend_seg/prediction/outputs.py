@@ -24,7 +24,7 @@ from ..data.classes import Classes
 from ..data.images.decoding import open_with_pillow
 from ..data.images.tiff import read_georeference
 from ..errors import InputError
-from ..evaluation.coco import encode_masks
+from ..evaluation.coco_results import encode_masks
 from ..files.atomic import replaces, write_text
 from ..files.names import path_inside
 from ..structures.class_map import ClassMap
