@@ -103,3 +103,14 @@ IMPLICIT_OPTS = (
     *("MODEL.POINT_HEAD.FC_DIM", 16),
     *("MODEL.POINT_HEAD.SUBDIVISION_STEPS", 1),
 )
+
+# What makes `small_instance_cfg` a Panoptic FPN with point heads in both branches.
+PANOPTIC = (
+    *("MODEL.META_ARCHITECTURE", "PanopticFPN"),
+    *("MODEL.SEM_SEG_HEAD.NAME", "PointRendSemanticHead"),
+    *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3),
+    *("MODEL.SEM_SEG_HEAD.CONVS_DIM", 32),
+    *("MODEL.SEM_SEG_POINT_HEAD.FC_DIM", 24),
+    *("MODEL.SEM_SEG_POINT_HEAD.TRAIN_NUM_POINTS", 50),
+    *("MODEL.POINT_HEAD.FC_DIM", 40),
+)

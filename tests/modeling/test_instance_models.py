@@ -17,7 +17,7 @@ from mask_inputs import (
     train_once,
     without_objects,
 )
-from small_configs import IMPLICIT_OPTS, STANDARD, builtin_cfg, small_instance_cfg
+from small_configs import IMPLICIT_OPTS, small_instance_cfg
 
 # --- models --------------------------------------------------------------------------------------
 
@@ -75,38 +75,6 @@ def test_models_train_and_infer(opts):
         for each in model.eval()(inputs):
             assert each["instances"].pred_masks.shape[1:] == each["instances"].image_size
             assert each["instances"].pred_masks.dtype == torch.bool
-
-
-PANOPTIC = (
-    *("MODEL.META_ARCHITECTURE", "PanopticFPN"),
-    *("MODEL.SEM_SEG_HEAD.NAME", "PointRendSemanticHead"),
-    *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3),
-    *("MODEL.SEM_SEG_HEAD.CONVS_DIM", 32),
-    *("MODEL.SEM_SEG_POINT_HEAD.FC_DIM", 24),
-    *("MODEL.SEM_SEG_POINT_HEAD.TRAIN_NUM_POINTS", 50),
-    *("MODEL.POINT_HEAD.FC_DIM", 40),
-)
-
-
-def test_panoptic_fpn_with_point_heads_in_both_branches():
-    """In Detectron2 one node serves both, whose numbers of classes must then be the same."""
-    cfg = builtin_cfg(*STANDARD)
-    cfg.MODEL.META_ARCHITECTURE = "PanopticFPN"
-    cfg.MODEL.SEM_SEG_HEAD.NAME, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = "PointRendSemSegHead", 3
-    with pytest.raises(AssertionError):
-        build_model(cfg)
-    model = build_model(small_instance_cfg(opts=PANOPTIC))
-    assert model.sem_seg_head.point_head.fc1.out_channels == 24
-    assert model.roi_heads.mask_head.point_head.fc1.out_channels == 40
-    inputs = batch(0)
-    for each in inputs:
-        each["sem_seg"] = torch.randint(0, 3, each["image"].shape[1:])
-    losses = train_once(model, inputs)
-    assert {"loss_sem_seg", "loss_sem_seg_point", "loss_mask", "loss_mask_point"} <= set(losses)
-    assert_finite_with_gradients(losses, model.roi_heads.mask_head)
-    assert_finite_with_gradients(losses, model.sem_seg_head)
-    with torch.no_grad():
-        assert "panoptic_seg" in model.eval()(inputs)[0]
 
 
 # --- weights -------------------------------------------------------------------------------------

@@ -221,6 +221,12 @@ _ROWS = (
     Key("MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS", (),
         "Weight of each class in both losses; of background and foreground in a binary model.",
         kind=float, least=0),
+    Key("MODEL.SEM_SEG_HEAD.HEAD_CHANNELS", 256,
+        "Width of the last convolutions of Panoptic-DeepLab's semantic head.", least=1,
+        most=WIDEST),
+    Key("MODEL.SEM_SEG_HEAD.LOSS_TOP_K", 0.2,
+        "The share of the pixels, those with the highest loss, that the same head's loss "
+        "averages.", above=0, most=1),
     *_point_head(INSTANCE_NODE),
     Key(f"{INSTANCE_NODE}.NUM_CLASSES", 80,
         "Not read: MODEL.ROI_HEADS.NUM_CLASSES is. Here so that Detectron2's configs load."),

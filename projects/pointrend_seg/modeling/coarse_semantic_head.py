@@ -12,12 +12,17 @@ and, if it wants its own training loss,
 
 ``losses(logits, targets) -> dict[str, Tensor]``
     from those logits and labels (N, h * common_stride, w * common_stride), int64. A head without
-    it is trained with the cross entropy of the upsampled logits.
+    it is trained with the cross entropy of the upsampled logits. Where pixels have weights of
+    their own, it is used if it has a third argument ``weights``.
 
-Detectron2's `SemSegFPNHead` and DeepLab's `DeepLabV3PlusHead` are such heads. DeepLab's
-`DeepLabV3Head` has no ``layers``; its parts are called one by one here.
+Detectron2's `SemSegFPNHead`, DeepLab's `DeepLabV3PlusHead` and Panoptic-DeepLab's
+`PanopticDeepLabSemSegHead` are such heads. DeepLab's `DeepLabV3Head` has no ``layers``; its parts
+are called one by one here.
 """
 
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -27,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from ..errors import InputError
+from .panoptic_deeplab import PANOPTIC_DEEPLAB_HEAD, import_panoptic_deeplab
 from .registry import look_up
 
 INTERFACE = (
@@ -47,6 +53,8 @@ def build_coarse_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec], *, name: 
         InputError: no such head, or it lacks what the top of this module asks for.
     """
     key = "MODEL.SEM_SEG_POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME"
+    if name == PANOPTIC_DEEPLAB_HEAD:
+        import_panoptic_deeplab()
     build = look_up(SEM_SEG_HEADS_REGISTRY, name, key)
     try:
         head = build(cfg, input_shape)
@@ -70,6 +78,25 @@ def coarse_logits(head: Any, features: dict[str, Tensor]) -> Tensor:
     if hasattr(head, "layers"):
         return head.layers(features)
     return head.predictor(head.aspp(features[head.in_features[0]]))
+
+
+def loss_of_coarse_head(head: Any, weights: Tensor | None) -> Callable[..., dict] | None:
+    """Return the training loss of a coarse head, which takes its logits and labels.
+
+    Args:
+        weights: (N, H, W) of the pixels, which the loss is given; None: they have none.
+
+    Returns:
+        None for a head without a loss, or without one that takes the weights.
+    """
+    if not hasattr(head, "losses"):
+        return None
+    takes_weights = "weights" in inspect.signature(head.losses).parameters
+    if takes_weights and isinstance(getattr(head, "loss", None), nn.CrossEntropyLoss):
+        return None  # Panoptic-DeepLab's head gives weights to it, which it does not take
+    if weights is None:
+        return head.losses
+    return partial(head.losses, weights=weights) if takes_weights else None
 
 
 def _is_aspp(head: nn.Module) -> bool:

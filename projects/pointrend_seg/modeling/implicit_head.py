@@ -58,6 +58,7 @@ class ImplicitPointRendInstanceHead(BuiltinNames, nn.Module):
         train_num_points: int = 14 * 14,
         point_loss_weight: float = 1.0,
         l2_weight: float = 1e-5,
+        loss_weight: float = 1.0,
     ):
         """
         Args:
@@ -71,6 +72,7 @@ class ImplicitPointRendInstanceHead(BuiltinNames, nn.Module):
             train_num_points: P in training; the points are uniform.
             point_loss_weight: factor of ``loss_mask_point``.
             l2_weight: factor of ``loss_l2``, the mean square of the parameters.
+            loss_weight: as `PointRendInstanceHead` takes it.
         """
         super().__init__()
         self.point_head = point_head
@@ -80,6 +82,7 @@ class ImplicitPointRendInstanceHead(BuiltinNames, nn.Module):
         self.train_num_points = train_num_points
         self.point_loss_weight = point_loss_weight
         self.l2_weight = l2_weight
+        self.loss_weight = loss_weight
         self.start_side = math.isqrt(subdivision.num_points)
         if self.start_side**2 != subdivision.num_points:
             raise InputError(
@@ -154,7 +157,10 @@ class ImplicitPointRendInstanceHead(BuiltinNames, nn.Module):
         put_scalars({"point/accuracy": mask_point_accuracy(logits, labels)})
         squares = parameters.float() ** 2
         l2 = squares.mean() if squares.numel() else squares.sum()  # a mean over nothing is NaN
-        return {"loss_l2": self.l2_weight * l2, "loss_mask_point": loss * self.point_loss_weight}
+        return {
+            "loss_l2": l2 * (self.l2_weight * self.loss_weight),
+            "loss_mask_point": loss * (self.point_loss_weight * self.loss_weight),
+        }
 
     def inference(
         self,

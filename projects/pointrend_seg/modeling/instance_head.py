@@ -65,6 +65,7 @@ class PointRendInstanceHead(BuiltinNames, nn.Module):
         subdivision: BoxSubdivision,
         train_num_points: int = 14 * 14,
         point_loss_weight: float = 1.0,
+        loss_weight: float = 1.0,
     ):
         """
         Args:
@@ -77,6 +78,8 @@ class PointRendInstanceHead(BuiltinNames, nn.Module):
             subdivision: how inference goes from S to M.
             train_num_points: P in training.
             point_loss_weight: factor of ``loss_mask_point``.
+            loss_weight: factor of every loss of this head, which Detectron2's PanopticFPN sets to
+                ``MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT``.
         """
         super().__init__()
         self.point_head = point_head
@@ -86,6 +89,7 @@ class PointRendInstanceHead(BuiltinNames, nn.Module):
         self.subdivision = subdivision
         self.train_num_points = train_num_points
         self.point_loss_weight = point_loss_weight
+        self.loss_weight = loss_weight
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
@@ -163,7 +167,8 @@ class PointRendInstanceHead(BuiltinNames, nn.Module):
         )
         rates = mask_error_rates(class_logits, targets)
         put_scalars({f"mask_rcnn/{name}": rate for name, rate in rates.items()})
-        losses = {"loss_mask": mask_point_loss(class_logits, targets.float())}
+        coarse_loss = mask_point_loss(class_logits, targets.float())
+        losses = {"loss_mask": coarse_loss * self.loss_weight}
         if self.point_head is None:
             return losses
         with torch.no_grad():
@@ -173,7 +178,7 @@ class PointRendInstanceHead(BuiltinNames, nn.Module):
         labels = labels_in_box_frames(truth, reader.boxes, coords)
         loss, logits = reader.point_loss(CoarsePrediction(coarse, classes), coords, labels)
         put_scalars({"point/accuracy": mask_point_accuracy(logits, labels)})
-        losses["loss_mask_point"] = loss * self.point_loss_weight
+        losses["loss_mask_point"] = loss * (self.point_loss_weight * self.loss_weight)
         return losses
 
     def inference(

@@ -38,14 +38,11 @@ from ..points.losses import labels_or_zero, semantic_loss
 from ..points.precision import at_least_float32
 from ..points.subdivision import subdivide
 from ..points.uncertainty import class_uncertainty
-from .coarse_semantic_head import build_coarse_head, coarse_logits
+from .coarse_semantic_head import build_coarse_head, coarse_logits, loss_of_coarse_head
 from .point_heads import build_point_head
 from .readers import CoarsePrediction, InferenceObserver, ReadSettings, open_frame_reader
 from .samplers import PointSampler, build_point_sampler
 from .semantic_config import check_semantic_config, resolve_subdivision_steps
-
-# The part of the pixels that DeepLab's LOSS_TYPE "hard_pixel_mining" averages.
-_DEEPLAB_HARDEST = 0.2
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -127,7 +124,8 @@ class PointRendSemanticHead(nn.Module):
         strides = {name: input_shape[name].stride for name in node.IN_FEATURES}
         in_channels = sum(input_shape[name].channels for name in node.IN_FEATURES)
         coarse_head = build_coarse_head(cfg, input_shape, name=node.COARSE_SEM_SEG_HEAD_NAME)
-        mining = getattr(coarse_head, "loss_type", "") == "hard_pixel_mining"
+        # of DeepLab's heads, the part of the pixels that LOSS_TYPE "hard_pixel_mining" averages
+        hardest = getattr(getattr(coarse_head, "loss", None), "top_k_percent_pixels", 1.0)
         return {
             "coarse_head": coarse_head,
             "point_head": build_point_head(
@@ -145,7 +143,7 @@ class PointRendSemanticHead(nn.Module):
             "subdivision_steps": node.SUBDIVISION_STEPS,
             "subdivision_num_points": node.SUBDIVISION_NUM_POINTS,
             "coarse_loss_weight": head.LOSS_WEIGHT,
-            "coarse_loss_hardest": _DEEPLAB_HARDEST if mining else 1.0,
+            "coarse_loss_hardest": hardest,
             "point_loss_weight": node.LOSS_WEIGHT,
             "class_weights": list(head.CLASS_WEIGHTS),
         }
@@ -154,6 +152,7 @@ class PointRendSemanticHead(nn.Module):
         self,
         features: dict[str, Tensor],
         targets: Tensor | None = None,
+        weights: Tensor | None = None,
         observer: InferenceObserver | None = None,
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Compute the losses in training, the logits in inference.
@@ -161,6 +160,8 @@ class PointRendSemanticHead(nn.Module):
         Args:
             features: the backbone's maps by name, each (N, C_i, ceil(H / s_i), ceil(W / s_i)).
             targets: (N, H, W), int64 labels; needed in training, not looked at else.
+            weights: (N, H, W), factors of the losses of the pixels, in training; Panoptic-DeepLab
+                gives more to small instances.
             observer: sees the coarse logits and each subdivision step.
 
         Returns:
@@ -175,33 +176,44 @@ class PointRendSemanticHead(nn.Module):
             raise InputError(
                 "Training needs labels: 'sem_seg' in each data set dict, (H, W) of class numbers."
             )
+        if weights is not None:
+            if weights.shape != targets.shape:
+                raise InputError(
+                    f"The labels are {tuple(targets.shape)}, but the weights of their pixels are "
+                    f"{tuple(weights.shape)}: 'sem_seg_weights' in each data set dict is (H, W), "
+                    "as 'sem_seg' is."
+                )
+            weights = pad_labels(weights, self._frame(coarse), 0)
         targets = pad_labels(targets, self._frame(coarse), self.ignore_value)
-        return None, self.losses(coarse, features, targets)
+        return None, self.losses(coarse, features, targets, weights)
 
     def losses(
-        self, coarse: Tensor, features: dict[str, Tensor], targets: Tensor
+        self,
+        coarse: Tensor,
+        features: dict[str, Tensor],
+        targets: Tensor,
+        weights: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Compute the coarse and the point loss.
 
         Args:
             coarse: (N, C, h, w) logits.
             targets: (N, h * s, w * s) labels, of the whole frame.
+            weights: factors of the losses of their pixels; None: all are 1.
         """
-        losses = self._coarse_losses(at_least_float32(coarse), targets)
+        losses = self._coarse_losses(at_least_float32(coarse), targets, weights)
         valid = targets != self.ignore_value if self.avoid_ignored else None
         num_points = self._num_train_points(targets.shape[1])
         with torch.no_grad():
             coords = self.point_sampler(coarse, num_points, class_uncertainty, valid)
-        # float32 holds every label; outside of the map there is nothing to read, only rounding.
-        labels = sample_points(
-            targets.unsqueeze(1).float(), coords, mode="nearest", padding_mode="border"
-        )
+        labels = _read_nearest(targets, coords)
         reader = open_frame_reader(features, self._frame(coarse), self.reading, self.point_head)
         point_loss = semantic_loss(
             reader.predict(CoarsePrediction(coarse), coords),
-            labels.squeeze(1).long(),
+            labels.long(),
             ignore_value=self.ignore_value,
             class_weights=self.class_weights,
+            weights=None if weights is None else _read_nearest(weights, coords),
         )
         losses["loss_sem_seg_point"] = point_loss * self.point_loss_weight
         return losses
@@ -230,17 +242,20 @@ class PointRendSemanticHead(nn.Module):
         rest = self._stride >> self.subdivision_steps
         return logits if rest == 1 else _upsample(logits, rest)
 
-    def _coarse_losses(self, coarse: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        head = self.coarse_sem_seg_head
-        if hasattr(head, "losses") and self.num_classes > 1 and self.class_weights is None:
+    def _coarse_losses(
+        self, coarse: Tensor, targets: Tensor, weights: Tensor | None
+    ) -> dict[str, Tensor]:
+        own_loss = loss_of_coarse_head(self.coarse_sem_seg_head, weights)
+        if own_loss is not None and self.num_classes > 1 and self.class_weights is None:
             targets, factor = labels_or_zero(targets, self.ignore_value)
-            return {name: loss * factor for name, loss in head.losses(coarse, targets).items()}
+            return {name: loss * factor for name, loss in own_loss(coarse, targets).items()}
         loss = semantic_loss(
             self.upsample(coarse),
             targets,
             ignore_value=self.ignore_value,
             class_weights=self.class_weights,
             hardest=self.coarse_loss_hardest,
+            weights=weights,
         )
         return {"loss_sem_seg": loss * self.coarse_loss_weight}
 
@@ -259,6 +274,13 @@ class PointRendSemanticHead(nn.Module):
 
     def _frame(self, coarse: Tensor) -> tuple[int, int]:
         return extent(coarse, self._stride)
+
+
+def _read_nearest(values: Tensor, coords: Tensor) -> Tensor:
+    """Read maps (N, H, W), such as labels, at points (N, P, 2) from the nearest pixel: (N, P)."""
+    # float32 holds every label; outside of the map there is nothing to read, only rounding.
+    maps = values.unsqueeze(1).float()
+    return sample_points(maps, coords, mode="nearest", padding_mode="border").squeeze(1)
 
 
 def _upsample(logits: Tensor, factor: int) -> Tensor:

@@ -24,6 +24,7 @@ def semantic_loss(
     ignore_value: int,
     class_weights: Tensor | None = None,
     hardest: float = 1.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Compute the cross entropy of class logits against integer labels.
 
@@ -35,6 +36,8 @@ def semantic_loss(
         hardest: the part of all places, those with the highest loss, that is averaged (DeepLab's
             hard pixel mining, with 0.2); ignored places count as places with loss 0. The weights
             then scale the losses but not what they are divided by.
+        weights: (N, ...), factors of the losses of the places, as Panoptic-DeepLab has them. They
+            scale the losses but not what these are divided by.
 
     Returns:
         scalar, float32 or wider.
@@ -42,11 +45,12 @@ def semantic_loss(
     logits = at_least_float32(logits)
     class_weights = None if class_weights is None else class_weights.to(logits)
     valid = labels != ignore_value
-    if hardest < 1.0:
-        losses = _pointwise(logits, labels, valid, ignore_value, class_weights).flatten()
-        return losses.topk(int(hardest * losses.numel())).values.mean()
-    if logits.shape[1] == 1:
-        total = _pointwise(logits, labels, valid, ignore_value, class_weights).sum()
+    if hardest < 1.0 or logits.shape[1] == 1 or weights is not None:
+        losses = _pointwise(logits, labels, valid, ignore_value, class_weights)
+        losses = losses if weights is None else losses * weights
+        if hardest < 1.0:
+            return losses.flatten().topk(int(hardest * losses.numel())).values.mean()
+        total = losses.sum()
     else:
         # One kernel sums as it goes; the map of losses is never held.
         total = F.cross_entropy(
