@@ -339,7 +339,7 @@ def read_coco_json(name: str, metadata: Any) -> CocoJson:
         InputError: missing, no JSON, or not a dict.
     """
     file, root = os.fspath(metadata.json_file), os.fspath(metadata.get("image_root") or "")
-    read, lvis = _read_file(name, file), metadata.get("evaluator_type") == "lvis"
+    read, lvis = read_file(name, file), metadata.get("evaluator_type") == "lvis"
     problems = list(read.problems)
     path_key = "coco_url" if lvis else "file_name"
     records = {}
@@ -367,7 +367,7 @@ def read_categories(name: str, file: str) -> list[dict]:
     Raises:
         InputError: missing, no JSON, or without categories.
     """
-    read = _read_file(name, file)
+    read = read_file(name, file)
     for problem in read.problems:
         if problem.stops and ("categor" in problem.found or not read.categories):
             raise not_coco(file, problem)
@@ -385,7 +385,7 @@ def let_go(file: str) -> None:
 
 
 @_without_garbage_collection()
-def _read_file(name: str, file: str) -> _File:
+def read_file(name: str, file: str) -> _File:
     """Read a file, or return what was read before if it did not change."""
     path, state = os.path.abspath(file), file_state(file)
     if state is not None and path in _files and _files[path][0] == state:

@@ -82,6 +82,14 @@ _ERRORS = {
         "Correct the labels, add the value to the class file, or give the ignored one "
         "(--ignore-value).",
     ),
+    "unlisted-segment": (
+        "panoptic PNGs with segments that their JSON file does not list",
+        "List them in segments_info, or give their pixels the id 0 (unlabelled).",
+    ),
+    "no-isthing": (
+        "categories that do not say whether they are things or stuff",
+        "Give each category of a panoptic file isthing 1 (things) or 0 (stuff), and both kinds.",
+    ),
     "unnamed-class": ("categories without a name", "Name them."),
     "other-classes": (
         "data sets with other classes than the first, or in another order",
@@ -125,6 +133,14 @@ _ERRORS = {
     ),
 }
 _WARNINGS = {
+    "empty-segment": (
+        "segments that a panoptic JSON file lists and whose PNG has no pixel of them",
+        "They are left out: remove them, or correct the PNG.",
+    ),
+    "segment-area": (
+        "segments whose stated area is not the number of their pixels",
+        "The pixels count: correct the area.",
+    ),
     "image-in-two-sets": (
         "images that are in two data sets",
         "Remove them from one of the data sets.",

@@ -12,6 +12,7 @@ import pycocotools.mask as mask_util
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
+from detectron2.data.datasets.coco_panoptic import load_coco_panoptic_json
 from detectron2.data.datasets.lvis import load_lvis_json
 from detectron2.structures import polygons_to_bitmask
 
@@ -24,6 +25,7 @@ from pointrend_seg.data.synthetic.coco_layout import (
     write_coco,
 )
 from pointrend_seg.data.synthetic.lvis_annotations import LVIS_NAMES, mask_to_polygons, write_lvis
+from pointrend_seg.data.synthetic.panoptic_annotations import scene_segments
 from pointrend_seg.data.synthetic.registration import register_synthetic
 from pointrend_seg.data.synthetic.rendering import render_labels
 from pointrend_seg.data.synthetic.scenes import Scene, SceneObject, Surface
@@ -110,7 +112,7 @@ def test_the_same_parameters_give_the_same_bytes(tree, tmp_path):
     write_lvis(tmp_path, PARAMETERS, workers=2)
     files = sorted(path.relative_to(tree) for path in tree.rglob("*.*"))
     assert files == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.*"))
-    assert len(files) == 24 + 6 + 4 + 3 + 2
+    assert len(files) == 3 * (24 + 6) + 8 + 3 + 2
     assert all((tree / f).read_bytes() == (tmp_path / f).read_bytes() for f in files)
 
 
@@ -167,12 +169,78 @@ def test_the_names_are_registered():
         assert metadata.evaluator_type == "coco" and tuple(metadata.thing_classes) == tuple(
             KIND_IDS
         )
+        panoptic = MetadataCatalog.get(f"synthetic_panoptic_{split}")
+        assert panoptic.evaluator_type == "coco_panoptic_seg"
+        assert panoptic.thing_classes == list(KIND_IDS)
+        assert panoptic.stuff_classes == ["things", "sky", "ground", "path", "skyline", "hood"]
+
+
+def test_segments_match_the_visible_pixels(tree):
+    """Each object is a segment, each kind of stuff is one, and small objects are unlabelled."""
+    file = content(tree, "coco/annotations/synthetic_panoptic_train.json")
+    kinds_by_id = {c["id"]: c["name"] for c in file["categories"]}
+    crowds = 0
+    for number, annotation in enumerate(file["annotations"]):
+        scene = coco_scene(PARAMETERS, "train", number)
+        kinds, objects = render_labels(scene)
+        png = cv2.imread(str(tree / "coco/panoptic_train2017" / annotation["file_name"]))
+        ids = png[..., ::-1].astype(int) @ [1, 256, 65536]
+        left = {0}
+        for segment in annotation["segments_info"]:
+            mask, kind = ids == segment["id"], kinds_by_id[segment["category_id"]]
+            assert segment["area"] == mask.sum() >= 1
+            assert (kinds[mask] == scene.kinds.index(kind)).all()
+            if kind in KIND_IDS:
+                assert len(set(objects[mask].tolist())) == 1
+                assert mask.sum() == (objects == objects[mask][0]).sum() >= 16
+            else:
+                assert mask.sum() == (kinds == scene.kinds.index(kind)).sum()
+            left.add(segment["id"])
+            crowds += segment["iscrowd"]
+        assert set(np.unique(ids).tolist()) <= left
+    assert number == 23 and crowds > 0
+
+
+def test_small_things_are_unlabelled():
+    """A thing of 15 pixels is no segment; stuff of any size is one, also in several parts."""
+    surface = Surface((0, 0, 0), (0, 0, 0), "plain", 5, 0, 0)
+    boxes = [("ground", (0, 0, 96, 64)), ("sky", (8, 8, 9, 9)), ("car", (20, 40, 25, 43))]
+    boxes += [("star", (40, 40, 44, 44)), ("sky", (60, 60, 61, 61))]
+    objects = [SceneObject(kind, [[outlines.box(*b)]], surface) for kind, b in boxes]
+    scene = Scene(64, 96, objects)
+    ids, listed = scene_segments(scene, *render_labels(scene), {"car", "star"}, 16)
+    assert [(each["kind"], each["area"]) for each in listed] == [
+        *(("star", 16), ("sky", 2), ("ground", 96 * 64 - 33))
+    ]
+    assert (ids == 0).sum() == 15 and (ids[40:43, 20:25] == 0).all()
+
+
+def test_detectron2_reads_both_forms_of_the_panoptic_data(tree):
+    """Stuff of the label images agrees with the segments, in COCO's categories."""
+    metadata = MetadataCatalog.get("coco_2017_val_panoptic").as_dict()
+    coco = tree / "coco"
+    file = coco / "annotations/panoptic_val2017.json"
+    folder = coco / "panoptic_val2017"
+    records = load_coco_panoptic_json(str(file), str(coco / "val2017"), str(folder), metadata)
+    stuff = MetadataCatalog.get("coco_2017_val_panoptic_separated").stuff_classes
+    names = set()
+    for record in records:
+        labels = cv2.imread(record["pan_seg_file_name"].replace("_val", "_stuff_val"), -1)
+        ids = cv2.imread(record["pan_seg_file_name"])[..., ::-1].astype(int) @ [1, 256, 65536]
+        for segment in record["segments_info"]:
+            (value,) = np.unique(labels[ids == segment["id"]])
+            assert (value == 0) == segment["isthing"]
+            names.add(stuff[value])
+        assert (labels[ids == 0] == 255).all()
+    assert names == {"things", "sky", "dirt", "pavement", "building", "roof"}
 
 
 def test_every_name_finds_its_files(tree):
     """Runs in another process, because Detectron2 reads DETECTRON2_DATASETS on import."""
     names = ("coco_2017_train", "coco_2017_val", "lvis_v1_train", "lvis_v1_val")
     names += ("lvis_v0.5_val_cocofied", "synthetic_instances_train", "synthetic_instances_val")
+    names += ("synthetic_panoptic_train", "synthetic_panoptic_val", "coco_2017_val_panoptic")
+    names += ("coco_2017_train_panoptic_separated", "coco_2017_val_panoptic_stuffonly")
     code = (
         "import os, pointrend_seg.engine\n"
         "from detectron2.data import DatasetCatalog\n"

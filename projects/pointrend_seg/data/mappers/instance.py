@@ -105,13 +105,13 @@ class InstanceMapper:
                 the image.
         """
         output = copy.deepcopy(dataset_dict)
-        output.pop("sem_seg_file_name", None)
         image = self.reader.read(output["file_name"], self.image_format, image_name(output))
         check_image_size(image, output)
+        labels = self._read_labels(output)
         objects = self._objects(output) if self.is_train else []
         output.pop("annotations", None)
 
-        aug_input = T.AugInput(image)
+        aug_input = T.AugInput(image, sem_seg=labels)
         height, width = image.shape[:2]
         transforms = augment(self.augmentations, aug_input, output["file_name"])
         image = aug_input.image
@@ -121,11 +121,25 @@ class InstanceMapper:
             detection_utils.transform_proposals(
                 output, size, transforms, proposal_topk=self.proposal_topk
             )
+        if labels is not None:
+            output["sem_seg"] = torch.as_tensor(aug_input.sem_seg.astype(np.int64))
         if self.is_train:
             output["instances"] = self._instances(objects, transforms, size)
         else:
             add_plan(output, self.augmentations, height, width)
         return output
+
+    def _read_labels(self, output: Record) -> np.ndarray | None:
+        """Return labels of pixels to be augmented with the image, as subclasses do; remove files.
+
+        Args:
+            output: the data set dict with the image's size, which is changed.
+
+        Returns:
+            (H, W), of a dtype that is resized to the nearest pixel; None for objects alone.
+        """
+        output.pop("sem_seg_file_name", None)
+        return None
 
     def _objects(self, record: Record) -> list[tuple[str, Annotation]]:
         """Return the annotations that are trained on, each with its name for messages."""

@@ -3,10 +3,15 @@
     ROOT/coco/{train,val}2017/NNNNNNNNNNNN.jpg
     ROOT/coco/annotations/instances_{train,val}2017.json            COCO's 80 categories
     ROOT/coco/annotations/synthetic_instances_{train,val}.json      only the nine that occur
+    ROOT/coco/annotations/panoptic_{train,val}2017.json             COCO's 133 categories
+    ROOT/coco/annotations/synthetic_panoptic_{train,val}.json       only the 14 that occur
+    ROOT/coco/panoptic_{train,val}2017/NNNNNNNNNNNN.png             segment ids
+    ROOT/coco/panoptic_stuff_{train,val}2017/NNNNNNNNNNNN.png       COCO's stuff; things are 0
     ROOT/coco/synthetic.json                                        the parameters
 
-With ``DETECTRON2_DATASETS=ROOT``, Detectron2's own ``coco_2017_*`` data sets read the first pair of
-files. `registration.py` registers the second pair. `lvis_annotations.py` adds LVIS annotations.
+With ``DETECTRON2_DATASETS=ROOT``, Detectron2's own ``coco_2017_*`` data sets read the files with
+2017 in their name. `registration.py` registers the others. `panoptic_annotations.py` describes the
+panoptic files; `lvis_annotations.py` adds LVIS annotations.
 """
 
 import json
@@ -15,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -22,10 +28,18 @@ import pycocotools.mask as mask_util
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from detectron2.structures import polygons_to_bitmask
 
+from ...structures.panoptic_png import encode_ids
 from .outlines import clip_ring
+from .panoptic_annotations import (
+    panoptic_content,
+    scene_segments,
+    stuff_labels,
+)
 from .rendering import fill, render_image, render_labels
 from .scenes import Scene, SceneObject, generate_scene
 from .trees import save_picture, write_tree
+
+T = TypeVar("T")
 
 # The COCO category of each kind of object; other kinds are background.
 COCO_NAMES = {
@@ -103,14 +117,18 @@ def image_record(parameters: CocoParameters, split: str, number: int) -> dict:
     }
 
 
-def scene_annotations(scene: Scene) -> list[dict]:
+def scene_annotations(scene: Scene, objects: np.ndarray | None = None) -> list[dict]:
     """Annotate the visible objects: kind, and bbox, area, segmentation and iscrowd as in COCO.
+
+    Args:
+        objects: as `render_labels` returns them; None to render them.
 
     The segmentation is a polygon, exact to 1/16 pixel, if the object is wholly visible, consists of
     one outline without holes, and is rasterized well by pycocotools. Otherwise it is the run
     lengths of the visible pixels.
     """
-    _, objects = render_labels(scene)
+    if objects is None:
+        _, objects = render_labels(scene)
     annotations = []
     for number, item in enumerate(scene.objects):
         visible = objects == number
@@ -159,7 +177,7 @@ def write_coco(
     """
     return write_tree(
         Path(root) / "coco",
-        asdict(parameters),
+        asdict(parameters) | {"annotations": ["instances", "panoptic"]},
         partial(_write_image, parameters),
         list_images(parameters),
         finish=partial(_write_annotations, parameters),
@@ -168,18 +186,30 @@ def write_coco(
     )
 
 
-def _write_image(parameters: CocoParameters, root: Path, job: tuple[str, int]) -> list[dict]:
+def _write_image(
+    parameters: CocoParameters, root: Path, job: tuple[str, int]
+) -> tuple[list[dict], list[dict]]:
     split, number = job
     scene = coco_scene(parameters, split, number)
-    folder = root / f"{split}2017"
-    folder.mkdir(exist_ok=True)
-    name = image_record(parameters, split, number)["file_name"]
-    save_picture(folder / name, render_image(scene), (cv2.IMWRITE_JPEG_QUALITY, 95))
-    return scene_annotations(scene)
+    kinds, objects = render_labels(scene)
+    segments = scene_segments(scene, kinds, objects, set(COCO_NAMES), MIN_VISIBLE_PIXELS)
+    stem = Path(image_record(parameters, split, number)["file_name"]).stem
+    quality = (cv2.IMWRITE_JPEG_QUALITY, 95)
+    for folder, name, picture, options in (
+        (f"{split}2017", f"{stem}.jpg", render_image(scene), quality),
+        (f"panoptic_{split}2017", f"{stem}.png", encode_ids(segments.ids), ()),
+        (f"panoptic_stuff_{split}2017", f"{stem}.png", stuff_labels(segments), ()),
+    ):
+        (root / folder).mkdir(exist_ok=True)
+        save_picture(root / folder / name, picture, options)
+    return scene_annotations(scene, objects), segments.listed
 
 
-def _write_annotations(parameters: CocoParameters, root: Path, items: list[list[dict]]) -> None:
+def _write_annotations(
+    parameters: CocoParameters, root: Path, items: list[tuple[list[dict], list[dict]]]
+) -> None:
     coco_ids = {c["name"]: c["id"] for c in COCO_CATEGORIES if c["isthing"]}
+    objects, segments = ([item[k] for item in items] for k in (0, 1))
     (root / "annotations").mkdir()
     for split in SPLITS:
         (root / f"{split}2017").mkdir(exist_ok=True)
@@ -189,7 +219,7 @@ def _write_annotations(parameters: CocoParameters, root: Path, items: list[list[
         ):
             images: list[dict] = []
             annotations: list[dict] = []
-            for number, image_items in items_in_split(parameters, split, items):
+            for number, image_items in items_in_split(parameters, split, objects):
                 images.append(image_record(parameters, split, number))
                 append_annotations(annotations, image_items, images[-1]["id"], ids_by_kind)
             content = {
@@ -203,18 +233,24 @@ def _write_annotations(parameters: CocoParameters, root: Path, items: list[list[
                 ],
             }
             (root / "annotations" / f"{name}.json").write_text(json.dumps(content))
+        in_split = items_in_split(parameters, split, segments)
+        records = [(image_record(parameters, split, number), each) for number, each in in_split]
+        for name, content in (
+            (f"panoptic_{split}2017", panoptic_content(records, KIND_IDS, coco_names=COCO_NAMES)),
+            (f"synthetic_panoptic_{split}", panoptic_content(records, KIND_IDS)),
+        ):
+            text = json.dumps({"info": INFO, "licenses": [], **content})
+            (root / "annotations" / f"{name}.json").write_text(text)
 
 
-def items_in_split(
-    sizes: SplitSizes, split: str, items: list[list[dict]]
-) -> list[tuple[int, list[dict]]]:
-    """Return number and items of each image in a split.
+def items_in_split(sizes: SplitSizes, split: str, items: list[T]) -> list[tuple[int, T]]:
+    """Return number and item of each image in a split.
 
     Args:
-        items: a list of `scene_annotations` for each of `list_images`.
+        items: one for each of `list_images`, such as its `scene_annotations`.
     """
     images = zip(list_images(sizes), items, strict=True)
-    return [(number, image_items) for (name, number), image_items in images if name == split]
+    return [(number, item) for (name, number), item in images if name == split]
 
 
 def append_annotations(

@@ -1,0 +1,1 @@
+"""Read data sets for panoptic segmentation: segments of PNGs that a JSON file lists."""
