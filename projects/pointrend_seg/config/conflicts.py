@@ -44,6 +44,7 @@ def find_conflicts(cfg: CfgNode) -> Iterator[str]:
         )
     if crop.ENABLED:
         yield from crop_conflicts(crop)
+    yield from _point_conflicts(cfg)
     tiles = cfg.TEST.get("TILES", {})
     if 0 < tiles.get("SIZE", 0) < 2 * tiles.get("OVERLAP", 0):
         yield (
@@ -80,6 +81,22 @@ def find_conflicts(cfg: CfgNode) -> Iterator[str]:
         yield (
             f"DATALOADER.SAMPLER_TRAIN is {sampler}, which needs the key {needed}. This Detectron2 "
             "has no such key: add it, or choose 'TrainingSampler'."
+        )
+
+
+def _point_conflicts(cfg: CfgNode) -> Iterator[str]:
+    """Yield a sentence where the keys of point supervision would have no effect."""
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    if cfg.INPUT.get("POINT_SUP") and architecture in ("SemanticSegmentor", "PanopticFPN"):
+        yield (
+            "INPUT.POINT_SUP is True, which trains the masks of objects, but "
+            f"MODEL.META_ARCHITECTURE is {architecture}. Set it to False, or take an instance "
+            "config."
+        )
+    if cfg.INPUT.get("SAMPLE_POINTS") and not cfg.INPUT.get("POINT_SUP"):
+        yield (
+            f"INPUT.SAMPLE_POINTS is {cfg.INPUT.SAMPLE_POINTS}, but INPUT.POINT_SUP is False, so "
+            "that no points are read. Set INPUT.POINT_SUP True, or INPUT.SAMPLE_POINTS 0."
         )
 
 

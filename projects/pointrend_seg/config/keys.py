@@ -254,6 +254,12 @@ _ROWS = (
         "A random crop is drawn again, ten times at most, while one class fills more than this "
         "share of it.", above=0),
     Key("INPUT.COLOR_AUG_SSD", False, "SSD's colour jitter, in the training of semantic models."),
+    Key("INPUT.POINT_SUP", False,
+        "Masks are trained from labelled points (point_coords and point_labels of each object) "
+        "instead of masks; see docs/point-supervision.md."),
+    Key("INPUT.SAMPLE_POINTS", 0,
+        "With INPUT.POINT_SUP, the number of points of each object that are drawn at random in "
+        "each iteration. 0: all.", least=0),
     Key("INPUT.TRAINED_SCALES", (),
         "Written by training: the scale of the images as the model saw them (side of its input "
         "divided by side of the file), 5th, 50th and 95th percentile. Empty: unknown.",

@@ -25,6 +25,7 @@ _FARTHEST = 10**6  # pixels
 _BOX_TOLERANCE = 2.0  # pixels; annotation tools round
 _SHOWN = 60  # characters of a value
 _SEQUENCES = (list, tuple, np.ndarray)
+_POINT = "A point is [x, y], two finite numbers: the column and the row of a pixel from 0."
 _CLASS_KEY = "MODEL.ROI_HEADS.NUM_CLASSES"
 _CLASS = (
     f"Correct it, or set {_CLASS_KEY} to the number of classes of the data set; in data set dicts "
@@ -81,7 +82,12 @@ class CheckedAnnotation(NamedTuple):
 
 
 def checked_annotations(
-    record: Record, num_classes: int | None, *, masks: bool, is_train: bool
+    record: Record,
+    num_classes: int | None,
+    *,
+    masks: bool,
+    points: bool = False,
+    is_train: bool,
 ) -> Iterator[CheckedAnnotation]:
     """Yield the annotations of a data set dict with their problems.
 
@@ -90,6 +96,7 @@ def checked_annotations(
             masks are compared with `height` and `width`, if it has them.
         num_classes: classes are 0..num_classes-1; None allows any.
         masks: whether every object needs a valid mask.
+        points: whether every object needs labelled points.
         is_train: leave out crowds, which are not trained on.
     """
     size = stated_size(record)
@@ -100,6 +107,8 @@ def checked_annotations(
                 found.append(class_problem(annotation, num_classes))
             if masks:
                 found.append(mask_problem(annotation.get("segmentation"), size))
+            if points and not annotation.get("iscrowd", 0):
+                found.append(points_problem(annotation, size))
             yield CheckedAnnotation(annotation, number, record, [each for each in found if each])
 
 
@@ -153,6 +162,75 @@ def mask_problem(segmentation: Any, size: Size | None) -> Problem | None:
     if isinstance(segmentation, dict):
         return _run_length_problem(segmentation, size)
     return _bad_mask(f"has a 'segmentation' of type {type(segmentation).__name__}", _FORMS)
+
+
+def has_points(annotation: Annotation) -> bool:
+    """Return whether an annotation has labelled points; other tools' `point_coords` have none."""
+    return annotation.get("point_labels") is not None
+
+
+def points_problem(annotation: Annotation, size: Size | None) -> Problem | None:
+    """Find what is wrong with the labelled points of an annotation.
+
+    Its `point_coords` are P pairs x, y in pixels, counted from 0 at the centre of the first pixel,
+    so that a pixel of the image is a pair of whole numbers; its `point_labels` are P numbers, 1 on
+    the object and 0 elsewhere.
+
+    Args:
+        size: height and width of the image in pixels; None if they are not known.
+    """
+    coords: Any = annotation.get("point_coords")
+    labels: Any = annotation.get("point_labels")
+    for key, values in (("point_coords", coords), ("point_labels", labels)):
+        if values is None:
+            return Problem("no-points", f"has no {key!r}")
+        if not _is_sequence(values):
+            return Problem("bad-points", f"has the {key} {shown(values)}, not a list")
+    if len(coords) != len(labels):
+        found = f"has {len(coords)} point_coords, but {len(labels)} point_labels"
+        return Problem("bad-points", found)
+    if len(coords) == 0:
+        return Problem("no-points", "has empty lists of points")
+    for point in coords:
+        if not (_is_sequence(point) and len(point) == 2 and all_finite(point)):
+            return Problem("bad-points", f"has the point {shown(point)}", _POINT)
+    for label in labels:
+        if not isinstance(label, int | float | np.number | np.bool_) or label not in (0, 1):
+            found = f"has the point label {shown(label)}; it must be 0 or 1"
+            return Problem("bad-points", found)
+    if size is not None:
+        height, width = size
+        for x, y in coords:
+            if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
+                found = f"has the point {x:g}, {y:g}, which lies outside of the {width} x {height}"
+                return Problem("bad-points", f"{found} image")
+    return None
+
+
+def all_points_problem(objects: Iterable[tuple[Annotation, Size | None]]) -> Problem | None:
+    """Find out whether the points of a whole data set are normalised, or have all the same label.
+
+    Args:
+        objects: annotations, each with the size of its image. Those with invalid points or without
+            any are passed over; the others are looked at until nothing can be wrong.
+    """
+    fractions, labels, any_points = True, set(), False
+    for annotation, size in objects:
+        if not has_points(annotation) or points_problem(annotation, size):
+            continue
+        any_points = True
+        points = np.asarray(annotation["point_coords"], float)
+        labels |= {int(label) for label in annotation["point_labels"]}
+        fractions &= (size is None or max(size) > 2) and bool(
+            points.min() >= 0 and points.max() <= 1
+        )
+        if not fractions and len(labels) == 2:
+            return None
+    if any_points and fractions:
+        return _normalised("points")._replace(kind="bad-points")
+    if len(labels) == 1:
+        return Problem("one-label", f"all of its point_labels are {labels.pop()}")
+    return None
 
 
 def coordinates_problem(objects: Iterable[tuple[Any, Any, Size | None]]) -> Problem | None:

@@ -27,8 +27,10 @@ from .annotations import (
     all_finite,
     box_problem,
     coordinates_problem,
+    has_points,
     is_degenerate,
     mask_problem,
+    points_problem,
     shown,
     stated_size,
     unseen_problem,
@@ -187,13 +189,19 @@ class CocoJson(NamedTuple):
         )
 
     def checked_annotations(
-        self, class_numbers: dict[Any, int], *, masks: bool, repaired: bool = True
+        self,
+        class_numbers: dict[Any, int],
+        *,
+        masks: bool,
+        points: bool = False,
+        repaired: bool = True,
     ) -> Iterator[CheckedAnnotation]:
         """Yield every annotation with its problems.
 
         Args:
             class_numbers: its keys are the category ids that Detectron2 knows.
             masks: whether every object needs a valid mask.
+            points: whether every object, crowds excepted, needs labelled points.
             repaired: whether the data set is read from these contents. Detectron2's other loaders
                 read the file themselves, so that a value of another type is an error.
         """
@@ -226,6 +234,10 @@ class CocoJson(NamedTuple):
             if not self.lvis and annotation.get("ignore", 0) != 0:
                 problems.append(_IGNORED)
             problems += self._shape_problems(annotation, record, masks)
+            if points and annotation.get("iscrowd", 0) != 1:
+                wrong_points = points_problem(annotation, stated_size(record))
+                if wrong_points:
+                    problems.append(wrong_points)
             yield CheckedAnnotation(annotation, number, record, problems)
 
     def _shape_problems(
@@ -245,6 +257,13 @@ class CocoJson(NamedTuple):
             if unseen:
                 yield unseen
 
+    def with_sizes(self) -> Iterator[tuple[Annotation, Size | None]]:
+        """Yield the annotations whose image is in the file, each with the size of its image."""
+        for annotation in self.annotations or ():
+            image_id = annotation.get("image_id")
+            if is_id(image_id) and image_id in self.records:
+                yield annotation, stated_size(self.records[image_id])
+
     def warnings(self) -> Iterator[Problem]:
         """Yield what may be meant otherwise in the file as a whole."""
         crowds = sum(each.get("iscrowd", 0) == 1 for each in self.annotations or ())
@@ -253,7 +272,9 @@ class CocoJson(NamedTuple):
             found = f"{crowds} of its {count} annotations are crowds (iscrowd 1)"
             yield Problem("crowds", found, stops=False)
         if count and not any(each.get("segmentation") for each in self.annotations or ()):
-            yield Problem("no-masks", "none of its annotations has a mask", stops=False)
+            points = any(map(has_points, self.annotations or ()))
+            found = f"none of its annotations has a mask{', but points' if points else ''}"
+            yield Problem("points" if points else "no-masks", found, stops=False)
 
     def ground_truth(self) -> dict:
         """Return what is evaluated with, in COCO's format.

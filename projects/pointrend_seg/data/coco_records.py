@@ -12,7 +12,16 @@ import pycocotools.mask as mask_util
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from .annotations import Annotation, Record, Size, is_degenerate, mask_problem, shown, stated_size
+from .annotations import (
+    Annotation,
+    Record,
+    Size,
+    has_points,
+    is_degenerate,
+    mask_problem,
+    shown,
+    stated_size,
+)
 from .coco_json import let_go, not_coco, read_coco_json
 from .coco_schema import is_id
 from .problems import Problem
@@ -94,6 +103,8 @@ def _object(annotation: Annotation, number: int, size: Size | None) -> Annotatio
     item |= {"category_id": number, "bbox_mode": BoxMode.XYWH_ABS}
     if "bbox" in annotation:
         item["bbox"] = annotation["bbox"]
+    if has_points(annotation):
+        item |= {key: annotation.get(key) for key in ("point_coords", "point_labels")}
     masks = annotation.get("segmentation")
     if masks and isinstance(masks, dict):
         if isinstance(masks.get("counts"), list) and mask_problem(masks, size) is None:

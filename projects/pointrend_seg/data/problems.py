@@ -123,6 +123,20 @@ _ERRORS = {
         "invalid masks: coordinates that are no numbers, run lengths of another size, …",
         "Correct or remove the object.",
     ),
+    "no-points": (
+        "objects without labelled points",
+        "Add point_coords and point_labels (tools/make_point_labels.py makes them from masks), or "
+        "train with masks: INPUT.POINT_SUP False.",
+    ),
+    "bad-points": (
+        "invalid points: other labels than 0 and 1, outside of the image, no numbers, …",
+        "point_coords are a list of [x, y], the pixels of the image counted from 0, and "
+        "point_labels a list of as many 0 (background) and 1 (object).",
+    ),
+    "one-label": (
+        "data sets whose points all have the same label",
+        "There is nothing to learn: points on the object have the label 1, others 0.",
+    ),
     "not-pixels": (
         "annotation files whose coordinates are not those of COCO",
         "Boxes are x, y, width, height, and polygons x1, y1, x2, y2, …, all in pixels.",
@@ -197,6 +211,10 @@ _WARNINGS = {
         "The object is left out: correct it, or the size of the image.",
     ),
     "box-outside": ("boxes that reach beyond the image", "Clip them to the image."),
+    "point-outside-box": (
+        "objects with points outside of their box",
+        "Training ignores such points in most boxes: correct them, or the box.",
+    ),
     "empty-mask": ("masks that cover no pixel", "The object is left out: correct or remove it."),
     "box-and-mask": (
         "boxes that disagree with their mask (IoU below 0.8, off by 2 pixels or more)",
@@ -205,6 +223,14 @@ _WARNINGS = {
 }
 LEFT_OUT = {"unknown-image", "no-polygon", "empty-box", "outside-image"}
 _NOTES = {
+    "points": (
+        "data sets with labelled points instead of masks",
+        "Train with INPUT.POINT_SUP True; mask AP needs masks.",
+    ),
+    "no-point-on-object": (
+        "objects without a point of the label 1",
+        "Their masks are trained with background alone.",
+    ),
     "scaled-image": (
         "images of more than 8 bits, which are scaled to 8",
         "INPUT.PIXEL_RANGE says how.",

@@ -147,9 +147,12 @@ class InstanceTask(Task):
                 "metadata. Set it to False, or register the data set with its keypoints."
             )
         classes, masks = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.MASK_ON
-        check_instance_dataset(name, classes, masks, is_train=is_train)
+        points = masks and is_train and cfg.INPUT.POINT_SUP
+        check_instance_dataset(name, classes, masks, points=points, is_train=is_train)
         reader = ImageReader.from_config(cfg)
-        check_contents(name, reader=reader, semantic=False, is_train=is_train, masks=masks)
+        check_contents(
+            name, reader=reader, semantic=False, is_train=is_train, masks=masks, points=points
+        )
 
     def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> Any:
         return InstanceMapper(cfg, is_train=is_train)

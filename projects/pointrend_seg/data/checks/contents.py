@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 MOST_IMAGES = 200
 _LARGEST_JSON = 200_000_000  # bytes
 _OF_MASKS = {"no-mask", "bad-mask"}
+_OF_POINTS = {"no-points", "bad-points", "one-label"}
 # Warnings that the checks of all annotations or of class names give, or that need all images.
 _SAID_BEFORE = {
     *("unknown-image", "repaired-value", "area", "short-polygon", "no-polygon", "crowds"),
@@ -34,7 +35,13 @@ _OF_ALL_IMAGES = {"class-never-occurs", "no-objects"}
 
 
 def check_contents(
-    name: str, *, reader: ImageReader, semantic: bool, is_train: bool, masks: bool = True
+    name: str,
+    *,
+    reader: ImageReader,
+    semantic: bool,
+    is_train: bool,
+    masks: bool = True,
+    points: bool = False,
 ) -> None:
     """Read a sample of the images and labels of a data set; log a line about warnings.
 
@@ -46,7 +53,8 @@ def check_contents(
         reader: reads images as training does.
         semantic: whether the labels of pixels are meant.
         is_train: whether it is trained on.
-        masks: whether objects need masks.
+        masks: whether objects need masks, or points instead.
+        points: whether they need labelled points instead of masks.
 
     Raises:
         InputError: the first error, and how many images are like it.
@@ -60,10 +68,16 @@ def check_contents(
         return
     trained_on = [name] if is_train else []
     survey = survey_datasets(
-        [name], trained_on=trained_on, semantic=semantic, most=MOST_IMAGES, reader=reader
+        [name],
+        trained_on=trained_on,
+        with_points=trained_on if points else (),
+        semantic=semantic,
+        most=MOST_IMAGES,
+        reader=reader,
     )
+    unused = (set() if masks and not points else _OF_MASKS) | (set() if points else _OF_POINTS)
     for kind, found in survey.with_severity(ERROR).items():
-        if kind in _OF_MASKS and not masks:
+        if kind in unused:
             continue
         count = f" ({found.count} are like it.)" if found.count > 1 else ""
         raise InputError(

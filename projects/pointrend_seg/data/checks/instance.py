@@ -8,18 +8,23 @@ opened.
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from detectron2.data import MetadataCatalog
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ...errors import InputError
 from ..annotations import (
+    Annotation,
     CheckedAnnotation,
     Record,
+    Size,
+    all_points_problem,
     box_problem,
     checked_annotations,
     coordinates_problem,
+    has_points,
     stated_size,
 )
 from ..cityscapes import ensure_cityscapes_importable
@@ -38,6 +43,7 @@ from ..dataset_files import (
 )
 from ..problems import ProblemLog
 
+_LVIS_LOADER = "detectron2.data.datasets.lvis"
 _CITYSCAPES_LABELS = ("polygons.json", "instanceIds.png", "labelIds.png")
 _HOW_TO_REGISTER = (
     "register_coco_instances(name, {}, json_file, image_folder) of detectron2.data.datasets, or "
@@ -47,7 +53,7 @@ _HOW_TO_REGISTER = (
 
 
 def check_instance_dataset(
-    name: str, num_classes: int, mask_on: bool, *, is_train: bool = True
+    name: str, num_classes: int, mask_on: bool, *, points: bool = False, is_train: bool = True
 ) -> None:
     """Check a data set of boxes or instance masks before training or evaluation.
 
@@ -64,6 +70,8 @@ def check_instance_dataset(
         name: as in `DATASETS.TRAIN` or `DATASETS.TEST`.
         num_classes: `MODEL.ROI_HEADS.NUM_CLASSES`; must be the number of the data set's classes.
         mask_on: `MODEL.MASK_ON`; if not, masks are not checked.
+        points: whether masks are trained from labelled points, which every object then needs
+            instead of a mask (`INPUT.POINT_SUP`).
         is_train: whether it is trained on: there must be annotations. An evaluation set may have
             none, like COCO's test sets.
 
@@ -74,12 +82,79 @@ def check_instance_dataset(
     check_registered(name, _HOW_TO_REGISTER)
     metadata = MetadataCatalog.get(name)
     kind = metadata.get("evaluator_type")
+    labels = _Labels(mask_on and not points, mask_on and points, is_train)
+    loader = getattr(DatasetCatalog[name], "__module__", "")
+    if labels.points and (kind == "cityscapes_instance" or loader == _LVIS_LOADER):
+        raise InputError(
+            f"INPUT.POINT_SUP is True, but Detectron2's loader of the data set {name} reads no "
+            "points. Register the annotations with points as a file of COCO's format "
+            "(--train-data, register_coco_instances), or set INPUT.POINT_SUP False."
+        )
     if kind == "cityscapes_instance":
         _check_cityscapes(name, metadata, num_classes)
     elif kind in JSON_TYPES and metadata.get("json_file") and metadata.get("image_root"):
-        _check_json(name, metadata, num_classes, mask_on, is_train)
+        _check_json(name, metadata, num_classes, labels)
     else:
-        _check_dicts(name, load_dicts(name), num_classes, mask_on, is_train)
+        _check_dicts(name, load_dicts(name), num_classes, labels)
+
+
+class _Labels(NamedTuple):
+    """What objects need besides a box and a class, and what for.
+
+    Attributes:
+        masks, points: whether each needs a mask, or labelled points.
+        is_train: whether they are trained on, not evaluated with.
+    """
+
+    masks: bool
+    points: bool
+    is_train: bool
+
+    def missing(self, source: str, objects: Iterable[tuple[Annotation, Size | None]]) -> str:
+        """Return a sentence if a data set has none of the labels that it is to have, else "".
+
+        Args:
+            source: the data set or its file, for messages.
+            objects: annotations, each with the size of its image.
+        """
+        if not (self.masks or self.points):
+            return ""
+        objects = [each for each in objects if each[0].get("iscrowd", 0) != 1]
+        with_points = any(has_points(each) for each, _ in objects)
+        with_masks = any(_has_mask(each) for each, _ in objects)
+        if not objects:
+            return ""
+        if self.points and not with_points:
+            return (
+                f"INPUT.POINT_SUP is True, but no object of {source} has point_labels. Make points "
+                "from its masks with tools/make_point_labels.py, or train with its masks: "
+                "INPUT.POINT_SUP False."
+            )
+        if self.masks and not with_masks and not self.is_train:
+            return (
+                f"Mask AP needs masks, but no object of {source} has one. Evaluate on a data set "
+                "with masks, or score boxes alone: MODEL.MASK_ON False."
+            )
+        if self.masks and not with_masks and with_points:
+            return (
+                f"The objects of {source} have points instead of masks. Train with them: "
+                "INPUT.POINT_SUP True (docs/point-supervision.md)."
+            )
+        wrong = all_points_problem(objects) if self.points else None
+        if self.points and with_masks and not wrong:
+            logging.getLogger(__name__).info(
+                f"INPUT.POINT_SUP is True: the points of {source} are trained on, not its masks."
+            )
+        return f"There is an error in {source}: {wrong}" if wrong else ""
+
+    def options(self, missing: str) -> dict[str, bool]:
+        """Return what each annotation is checked for, unless all of it is missing."""
+        return {"masks": self.masks and not missing, "points": self.points and not missing}
+
+
+def _has_mask(annotation: Annotation) -> bool:
+    segmentation = annotation.get("segmentation")
+    return isinstance(segmentation, np.ndarray) or bool(segmentation)
 
 
 def _check_class_count(name: str, classes: Sequence[str] | None, num_classes: int) -> None:
@@ -100,28 +175,32 @@ def _check_cityscapes(name: str, metadata: Any, num_classes: int) -> None:
     check_not_empty(name, [*labels["polygons.json"], *labels["instanceIds.png"]])
 
 
-def _check_json(name: str, metadata: Any, num_classes: int, mask_on: bool, is_train: bool) -> None:
+def _check_json(name: str, metadata: Any, num_classes: int, labels: _Labels) -> None:
     content = read_coco_json(name, metadata)
     content.check()
     class_numbers = content.class_numbers(metadata)
     if class_numbers is None:
         dicts = _load_otherwise(name, content, metadata)
-        _check_dicts(name, dicts, num_classes, mask_on, is_train)
+        _check_dicts(name, dicts, num_classes, labels)
         return
     classes = metadata.thing_classes if content.lvis else list(content.categories.values())
     _check_class_count(name, classes, num_classes)
-    if content.annotations is None and is_train:
+    if content.annotations is None and labels.is_train:
         raise InputError(
             f"The data set {name} cannot be trained on: {content.file} has no 'annotations', like "
             "the files of test sets. Choose another data set for DATASETS.TRAIN."
         )
-    checked = content.checked_annotations(
-        class_numbers, masks=mask_on, repaired=use_own_reader(name)
-    )
+    missing = labels.missing(content.file, content.with_sizes())
+    is_own = use_own_reader(name)
+    checked = content.checked_annotations(class_numbers, repaired=is_own, **labels.options(missing))
     for problem in content.warnings():
         if problem.kind == "crowds":
             logging.getLogger(__name__).warning(f"{content.file}: {problem}")
-    _check_annotations(content.file, checked, is_train, place=f", in {content.file},")
+    _check_annotations(content.file, checked, labels.is_train, place=f", in {content.file},")
+    if missing:
+        raise InputError(missing)
+    if labels.points and not is_own:  # another loader may leave the points out
+        _check_dicts(name, load_dicts(name), num_classes, labels)
     _check_images(name, content.records.values())
 
 
@@ -133,9 +212,7 @@ def _load_otherwise(name: str, content: CocoJson, metadata: Any) -> Sequence[Rec
         raise content.other_classes(name, metadata) from error
 
 
-def _check_dicts(
-    name: str, dicts: Sequence[Record], num_classes: int, mask_on: bool, is_train: bool
-) -> None:
+def _check_dicts(name: str, dicts: Sequence[Record], num_classes: int, labels: _Labels) -> None:
     _check_class_count(name, MetadataCatalog.get(name).get("thing_classes"), num_classes)
     for record in dicts:
         if "file_name" not in record:
@@ -143,13 +220,19 @@ def _check_dicts(
                 f"A dict of the data set {name} has no 'file_name', only {', '.join(record)}. "
                 "Give each dict the path of its image."
             )
+    source = f"the data set {name}"
+    sized = ((each, stated_size(r)) for r in dicts for each in r.get("annotations", ()))
+    missing = labels.missing(source, sized)
+    options = {**labels.options(missing), "is_train": False}
     checked = itertools.chain.from_iterable(
-        checked_annotations(record, num_classes, masks=mask_on, is_train=False) for record in dicts
+        checked_annotations(record, num_classes, **options) for record in dicts
     )
     wrong = coordinates_problem(_shapes(dicts))
     if wrong:
         raise InputError(f"The data set {name} cannot be used: {wrong}")
-    _check_annotations(f"the data set {name}", checked, is_train)
+    _check_annotations(source, checked, labels.is_train)
+    if missing:
+        raise InputError(missing)
     _check_images(name, dicts)
 
 

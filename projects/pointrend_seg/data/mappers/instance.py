@@ -1,5 +1,7 @@
 """Turn data set dicts into the input of `GeneralizedRCNN`, with masks of every form as bits."""
 
+# ruff: noqa: NPY002
+
 import copy
 import logging
 from typing import Any
@@ -29,6 +31,10 @@ class InstanceMapper:
     bits. Polygons are rasterised after the geometric transforms; other masks are transformed like
     label maps. Crowds, and objects without an area after the transforms, are left out.
 
+    With labelled points instead of masks, as in Detectron2's PointSup, points move with the image.
+    In data set dicts they are indices of pixels; half a pixel is added, so that they become
+    coordinates in which pixel i covers i to i + 1, like those of boxes.
+
     Args:
         is_train: whether objects are read.
         augmentations: applied in this order.
@@ -36,6 +42,9 @@ class InstanceMapper:
         reader: reads the image.
         num_classes: number of classes, from 1.
         use_instance_mask: whether objects have masks.
+        use_points: whether objects have labelled points, `point_coords` and `point_labels`.
+        sample_points: number of points that are drawn of those of each object, anew whenever the
+            image is read; 0: all are taken.
         use_keypoint: whether objects have keypoints.
         keypoint_hflip_indices: for each of the K keypoints, the one that it becomes when the
             image is flipped; needed for keypoints.
@@ -54,6 +63,8 @@ class InstanceMapper:
         reader: ImageReader | None = None,
         num_classes: int,
         use_instance_mask: bool,
+        use_points: bool = False,
+        sample_points: int = 0,
         use_keypoint: bool = False,
         keypoint_hflip_indices: list[int] | None = None,
         precomputed_proposal_topk: int | None = None,
@@ -65,6 +76,8 @@ class InstanceMapper:
         self.reader = reader or ImageReader()
         self.num_classes = num_classes
         self.use_instance_mask = use_instance_mask
+        self.use_points = use_points
+        self.sample_points = sample_points
         self.use_keypoint = use_keypoint
         self.keypoint_hflip_indices = keypoint_hflip_indices
         self.proposal_topk = precomputed_proposal_topk
@@ -78,6 +91,9 @@ class InstanceMapper:
         del arguments["instance_mask_format"]
         if not is_train:
             arguments["augmentations"] = [TestResize.from_config(cfg)]
+        if cfg.MODEL.MASK_ON and cfg.INPUT.POINT_SUP:
+            arguments |= {"use_instance_mask": False, "recompute_boxes": False, "use_points": True}
+            arguments["sample_points"] = cfg.INPUT.SAMPLE_POINTS
         return arguments | {
             "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             "reader": ImageReader.from_config(cfg),
@@ -96,13 +112,18 @@ class InstanceMapper:
             ...), without `annotations` and `sem_seg_file_name`. For training `instances` of the
             augmented image: `gt_boxes` (G x 4), `gt_classes` (G, int64), with masks `gt_masks`
             (`SharedMasks` of G x H x W) and with keypoints `gt_keypoints` (G x K x 3), also
-            where G is 0. With precomputed proposals, `proposals`. For evaluation, where the image
-            is not resized as Detectron2 would, `input_plan` (`InputPlan`).
+            where G is 0. With labelled points, `gt_point_coords` (G x P x 2, float32, x and y in
+            pixels of the augmented image) and `gt_point_labels` (G x P, int64): 1 on the object, 0
+            elsewhere, -1 for points that are to be ignored, as they were moved out of the image or
+            fill the rows of objects with fewer points. P is `sample_points`, or the most points of
+            an object of the image, so that it may differ between images. With precomputed
+            proposals, `proposals`. For evaluation, where the image is not resized as Detectron2
+            would, `input_plan` (`InputPlan`).
 
         Raises:
             InputError: the image is missing, unreadable or of another size than stated; an object
-                has no box, an unknown class, no mask, an invalid mask, or one of another size than
-                the image.
+                has no box, an unknown class, no mask, an invalid mask, one of another size than the
+                image, or no points or invalid ones.
         """
         output = copy.deepcopy(dataset_dict)
         image = self.reader.read(output["file_name"], self.image_format, image_name(output))
@@ -124,7 +145,7 @@ class InstanceMapper:
         if labels is not None:
             output["sem_seg"] = torch.as_tensor(aug_input.sem_seg.astype(np.int64))
         if self.is_train:
-            output["instances"] = self._instances(objects, transforms, size)
+            output["instances"] = self._instances(objects, transforms, (height, width), size)
         else:
             add_plan(output, self.augmentations, height, width)
         return output
@@ -145,7 +166,11 @@ class InstanceMapper:
         """Return the annotations that are trained on, each with its name for messages."""
         objects = []
         for each in checked_annotations(
-            record, self.num_classes, masks=self.use_instance_mask, is_train=True
+            record,
+            self.num_classes,
+            masks=self.use_instance_mask,
+            points=self.use_points,
+            is_train=True,
         ):
             for problem in each.problems:
                 raise InputError(f"{each.name} {problem}")
@@ -156,10 +181,16 @@ class InstanceMapper:
         self,
         objects: list[tuple[str, dict]],
         transforms: T.TransformList,
+        size_before: tuple[int, int],
         size: tuple[int, int],
     ) -> Instances:
         masks = [(name, annotation.pop("segmentation", None)) for name, annotation in objects]
-        instances = self._boxes([annotation for _, annotation in objects], transforms, size)
+        annotations = [annotation for _, annotation in objects]
+        instances = self._boxes(annotations, transforms, size)
+        if self.use_points:
+            visible = transforms.apply_segmentation(np.ones(size_before, np.uint8)) == 1
+            coords, labels = self._points(annotations, transforms, visible)
+            instances.gt_point_coords, instances.gt_point_labels = coords, labels
         if self.use_instance_mask:
             bits = np.zeros((len(masks), *size), bool)
             for row, (name, segmentation) in zip(bits, masks, strict=True):
@@ -171,6 +202,29 @@ class InstanceMapper:
         if self.use_instance_mask:
             instances.gt_masks = SharedMasks(instances.gt_masks.tensor)
         return instances
+
+    def _points(
+        self, annotations: list[dict], transforms: T.TransformList, visible: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the points of the augmented image, G x P x 2, and their labels, G x P.
+
+        Args:
+            visible: H x W, where the augmented image shows the file's and no filling.
+        """
+        points = []
+        for annotation in annotations:
+            coords, labels = _transform_points(annotation, transforms, visible)
+            if 0 < self.sample_points < len(labels):
+                drawn = np.random.choice(len(labels), self.sample_points, replace=False)
+                coords, labels = coords[drawn], labels[drawn]
+            points.append((coords, labels))
+        count = self.sample_points or max((len(labels) for _, labels in points), default=0)
+        all_coords = torch.zeros(len(points), count, 2)
+        all_labels = torch.full((len(points), count), -1)
+        for row, (coords, labels) in enumerate(points):
+            all_coords[row, : len(labels)] = torch.from_numpy(coords)
+            all_labels[row, : len(labels)] = torch.from_numpy(labels)
+        return all_coords, all_labels
 
     def _boxes(
         self, annotations: list[dict], transforms: T.TransformList, size: tuple[int, int]
@@ -189,6 +243,23 @@ class InstanceMapper:
         if self.use_keypoint and not annotations:
             instances.gt_keypoints = Keypoints(np.zeros((0, points, 3)))
         return instances
+
+
+def _transform_points(
+    annotation: dict, transforms: T.TransformList, visible: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of an object in the augmented image, P x 2 float32, and labels, P int64.
+
+    A point that a crop cut off is ignored also where a later rotation brings its place back.
+    """
+    centres = np.array(annotation["point_coords"], np.float64) + 0.5
+    coords = transforms.apply_coords(centres).astype(np.float32)
+    labels = np.array(annotation["point_labels"], np.int64)
+    height, width = visible.shape
+    is_seen = ((coords >= 0) & (coords < (width, height))).all(axis=1)
+    x, y = coords[is_seen].astype(int).T
+    is_seen[is_seen] = visible[y, x]
+    return coords, np.where(is_seen, labels, -1)
 
 
 def _transform_mask(

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
@@ -12,7 +12,16 @@ from detectron2.data import MetadataCatalog
 from ...config.reading import is_remote
 from ...errors import InputError
 from ...files.progress import progress_bar
-from ..annotations import Record, checked_annotations
+from ..annotations import (
+    Annotation,
+    CheckedAnnotation,
+    Record,
+    Size,
+    all_points_problem,
+    checked_annotations,
+    has_points,
+    stated_size,
+)
 from ..classes import IGNORED
 from ..coco_json import JSON_TYPES, CocoJson, read_coco_json
 from ..coco_records import use_own_reader
@@ -33,6 +42,7 @@ def survey_datasets(
     names: Iterable[str],
     *,
     trained_on: Iterable[str] = (),
+    with_points: Collection[str] = (),
     semantic: bool | None = None,
     workers: int = 1,
     progress: bool = False,
@@ -45,6 +55,8 @@ def survey_datasets(
         names: as in ``DATASETS``.
         trained_on: those among them that are trained on; classes that occur in others alone are
             an error.
+        with_points: those among them whose objects need labelled points instead of masks; in
+            others, points are checked where there are some.
         semantic: whether the labels of pixels are meant, if a data set has labels of objects and of
             pixels; None: those that it has, of objects first.
         workers: processes; the result does not depend on it.
@@ -61,7 +73,7 @@ def survey_datasets(
     annotated: set[str] = set()
     for name in names:
         strangers = _count(survey, "unknown-image")
-        jobs, survey_image, class_names = _open(name, semantic, survey)
+        jobs, survey_image, class_names = _open(name, semantic, survey, name in with_points)
         numbers = getattr(survey_image, "keywords", {}).get("class_numbers", {})
         figures = ObjectFigures({number: category for category, number in numbers.items()})
         survey_image = partial(survey_image, reader=reader or ImageReader())
@@ -190,7 +202,9 @@ def _compare_classes(survey: Survey, trained_on: set[str]) -> None:
                 survey.add("class-not-in-training", f"{each}, which is in {name}")
 
 
-def _open(name: str, semantic: bool | None, survey: Survey) -> tuple[list, Callable, list[str]]:
+def _open(
+    name: str, semantic: bool | None, survey: Survey, needs_points: bool
+) -> tuple[list, Callable, list[str]]:
     """Return the images, the function that surveys one of them, and the names of the classes."""
     check_registered(name, "DatasetCatalog.register(name, function)")
     dataset, metadata = custom_dataset(name), MetadataCatalog.get(name)
@@ -213,10 +227,18 @@ def _open(name: str, semantic: bool | None, survey: Survey) -> tuple[list, Calla
         if numbers is not None:
             classes = metadata.thing_classes if content.lvis else unique_names(content.categories)
             own = use_own_reader(name)
-            return _open_json(content, numbers, list(map(str, classes)), survey, repaired=own)
+            return _open_json(
+                content,
+                numbers,
+                list(map(str, classes)),
+                survey,
+                needs_points=needs_points,
+                repaired=own,
+            )
     records = load_dicts(name)
     if semantic is not True and any("annotations" in record for record in records):
-        return _open_records(records, list(metadata.get("thing_classes") or ()))
+        classes = list(metadata.get("thing_classes") or ())
+        return _open_records(name, records, classes, survey, needs_points)
     if any("sem_seg_file_name" in record for record in records):
         files = ("file_name", "sem_seg_file_name", "label_coding")
         return _open_semantic(
@@ -243,6 +265,7 @@ def _open_json(
     classes: list[str],
     survey: Survey,
     *,
+    needs_points: bool,
     repaired: bool,
 ) -> tuple[list, Callable, list[str]]:
     for problem in [*content.problems, *content.warnings()]:
@@ -250,9 +273,11 @@ def _open_json(
     for name, count in Counter(content.categories.values()).items():
         if count > 1:
             survey.add("same-name", name)
-    masks = any("segmentation" in each for each in content.annotations or ())
+    masks, points = _labels(content.file, content.with_sizes(), survey, needs_points)
     by_image = defaultdict(list)
-    for each in content.checked_annotations(numbers, masks=masks, repaired=repaired):
+    for each in _without_optional(
+        content.checked_annotations(numbers, masks=masks, points=points, repaired=repaired), masks
+    ):
         image_id = each.annotation.get("image_id")
         by_image[image_id if is_id(image_id) else None].append(each)
     jobs = [
@@ -266,13 +291,44 @@ def _open_json(
 
 
 def _open_records(
-    records: Sequence[Record], classes: list[str]
+    name: str, records: Sequence[Record], classes: list[str], survey: Survey, needs_points: bool
 ) -> tuple[list, Callable, list[str]]:
     count = len(classes) or None
-    masks = any("segmentation" in each for r in records for each in r.get("annotations", ()))
+    sized = [(each, stated_size(r)) for r in records for each in r.get("annotations", ())]
+    masks, points = _labels(name, sized, survey, needs_points)
+    options = {"masks": masks, "points": points, "is_train": False}
     jobs = [
-        InstanceImage(each, list(checked_annotations(each, count, masks=masks, is_train=False)))
+        InstanceImage(
+            each, list(_without_optional(checked_annotations(each, count, **options), masks))
+        )
         for each in records
     ]
     numbers = {number: number for number in range(len(classes))}
     return jobs, partial(survey_instance_image, class_numbers=numbers, masks=masks), classes
+
+
+def _labels(
+    source: str,
+    objects: Iterable[tuple[Annotation, Size | None]],
+    survey: Survey,
+    needs_points: bool,
+) -> tuple[bool, bool]:
+    """Return whether objects are checked for masks and for points; add what is wrong with all."""
+    objects = list(objects)
+    points = needs_points or any(has_points(each) for each, _ in objects)
+    masks = not needs_points and any("segmentation" in each for each, _ in objects)
+    wrong = all_points_problem(objects) if points else None
+    if wrong:
+        survey.add(wrong.kind, f"{source}: {wrong.found}")
+    return masks, points
+
+
+def _without_optional(
+    annotations: Iterable[CheckedAnnotation], masks: bool
+) -> Iterator[CheckedAnnotation]:
+    """Yield annotations; those with masks need no points."""
+    for each in annotations:
+        if masks:
+            problems = [problem for problem in each.problems if problem.kind != "no-points"]
+            each = each._replace(problems=problems)
+        yield each
