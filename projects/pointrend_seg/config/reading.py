@@ -151,7 +151,8 @@ class _Reader:
         shown = printable(path)
         if path.endswith(".py"):
             raise InputError(
-                f"{shown} is Python code (a LazyConfig), which is not run. Give a YAML config."
+                f"{shown} is Python code (a LazyConfig), which is not run here. Give a YAML "
+                "config; tools/lazyconfig_train_net.py trains and evaluates Python ones."
             )
         local = path
         if is_remote(path):

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..points.precision import at_least_float32
 from ..points.subdivision import subdivide_from_grid
 from ..structures.box_masks import BoxMasks, group_by_side
+from .arguments import SUBDIVISION, check_arguments
 from .readers import BoxReader, InferenceObserver, PointInputs
 
 # The value of MODEL.POINT_HEAD.MASK_RESOLUTION for as many cells as the box has pixels.
@@ -36,6 +37,9 @@ class BoxSubdivision:
     num_steps: int
     num_points: int
     mask_resolution: int = 0
+
+    def __post_init__(self) -> None:
+        check_arguments(self, SUBDIVISION, vars(self))
 
     def predict_masks(
         self,

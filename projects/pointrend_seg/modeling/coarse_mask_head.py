@@ -14,6 +14,8 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .arguments import POOLED_HEAD, check_arguments
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,6 +45,8 @@ class ConvFCHead(nn.Module):
             output_shape: what is predicted for each box, e.g. (C, 7, 7).
         """
         super().__init__()
+        check_arguments(self, POOLED_HEAD, locals())
+        self.in_channels, self.pooler_size = in_channels, pooler_size
         self.num_fc = len(fc_dims)
         self.output_shape = tuple(output_shape)
         self.has_reduction = in_channels > conv_dim

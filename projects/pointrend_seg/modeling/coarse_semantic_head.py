@@ -63,13 +63,23 @@ def build_coarse_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec], *, name: 
             f"The coarse head {name} cannot be built from this config: {error} Check "
             "MODEL.SEM_SEG_HEAD and INPUT.CROP."
         ) from error
-    _accept_any_size(head)
+    return prepare_coarse_head(head, f"{key} is '{name}'")
+
+
+def prepare_coarse_head(head: Any, what: str) -> Any:
+    """Check that a head can serve as a coarse one, and let DeepLab's see images of any size.
+
+    Args:
+        what: the beginning of the message, such as "coarse_head is a DeepLabV3Head".
+
+    Raises:
+        InputError: it lacks what the top of this module asks for.
+    """
     missing = [] if callable(getattr(head, "layers", None)) or _is_aspp(head) else ["layers"]
     missing += [] if isinstance(getattr(head, "common_stride", None), int) else ["common_stride"]
     if missing:
-        raise InputError(
-            f"{key} is '{name}', which has no `{'` and no `'.join(missing)}`. {INTERFACE}"
-        )
+        raise InputError(f"{what}, which has no `{'` and no `'.join(missing)}`. {INTERFACE}")
+    _accept_any_size(head)
     return head
 
 

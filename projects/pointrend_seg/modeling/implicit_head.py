@@ -23,6 +23,7 @@ from ..errors import InputError
 from ..points.losses import mask_point_accuracy
 from ..points.sampling import uniform_points
 from ..structures.shared_masks import labels_in_box_frames, shared_masks
+from .arguments import MASK_HEAD, check_arguments, check_implicit_parts
 from .box_subdivision import BoxSubdivision, put_masks
 from .builtin_names import BuiltinNames
 from .coarse_mask_head import ConvFCHead, build_pooled_head
@@ -75,6 +76,8 @@ class ImplicitPointRendInstanceHead(BuiltinNames, nn.Module):
             loss_weight: as `PointRendInstanceHead` takes it.
         """
         super().__init__()
+        check_arguments(self, MASK_HEAD, locals())
+        check_implicit_parts(parameter_head, point_head, reading.pooler_size)
         self.point_head = point_head
         self.parameter_head = parameter_head
         self.reading = reading

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..points.precision import without_autocast
+from .arguments import POINT_HEAD, check_arguments
 from .point_heads import POINT_HEAD_REGISTRY, select_class
 
 # Random Fourier features (Tancik et al. 2020): so many frequencies, a sine and a cosine of each.
@@ -58,6 +59,10 @@ class ImplicitPointMLP(nn.Module):
             positional_encoding_enabled: see the place. One of the two it must.
         """
         super().__init__()
+        check_arguments(self, POINT_HEAD, locals())
+        self.num_classes = num_classes
+        if image_feature_enabled:
+            self.in_channels = in_channels
         if not (image_feature_enabled or positional_encoding_enabled):
             raise InputError(
                 "MODEL.IMPLICIT_POINTREND.IMAGE_FEATURE_ENABLED and POS_ENC_ENABLED are both "
@@ -67,14 +72,17 @@ class ImplicitPointMLP(nn.Module):
             raise InputError(f"MODEL.POINT_HEAD.NUM_FC is {num_fc}; it must be 1 or more.")
         self.image_feature_enabled = image_feature_enabled
         self.positional_encoding_enabled = positional_encoding_enabled
-        width = in_channels if image_feature_enabled else 0
         if positional_encoding_enabled:
-            width += 2 * _FREQUENCIES
             matrix = torch.randn(2, _FREQUENCIES)
             self.register_buffer("positional_encoding_gaussian_matrix", matrix)
-        widths = [width, *[fc_dim] * num_fc, num_classes]
-        # (out, in) of each layer.
-        self.layer_shapes = list(zip(widths[1:], widths[:-1], strict=True))
+        self.layer_shapes = _layer_shapes(
+            in_channels,
+            num_classes,
+            fc_dim,
+            num_fc,
+            image_feature_enabled,
+            positional_encoding_enabled,
+        )
 
     @classmethod
     def from_config(
@@ -104,7 +112,7 @@ class ImplicitPointMLP(nn.Module):
     @property
     def num_params(self) -> int:
         """The number of parameters of each box: weights of all layers, then biases of all."""
-        return sum(out * width + out for out, width in self.layer_shapes)
+        return _count_parameters(self.layer_shapes)
 
     def forward(
         self, fine_features: Tensor, coords: Tensor, parameters: Tensor, classes: Tensor
@@ -164,3 +172,45 @@ class ImplicitPointMLP(nn.Module):
             for part, shape in zip(parts[:depth], self.layer_shapes, strict=True)
         ]
         return weights, [part.unsqueeze(2) for part in parts[depth:]]
+
+
+def parameter_shape(
+    *,
+    in_channels: int,
+    num_classes: int,
+    fc_dim: int = 256,
+    num_fc: int = 3,
+    image_feature_enabled: bool = True,
+    positional_encoding_enabled: bool = True,
+) -> tuple[int]:
+    """Return the ``output_shape`` of what predicts the parameters of an `ImplicitPointMLP`.
+
+    Args:
+        in_channels, num_classes, …: as `ImplicitPointMLP` takes them.
+
+    Example:
+        >>> settings = {"in_channels": 4, "num_classes": 2, "fc_dim": 8}
+        >>> parameter_shape(**settings) == (ImplicitPointMLP(**settings).num_params,)
+        True
+    """
+    widths = (in_channels, num_classes, fc_dim, num_fc)
+    shapes = _layer_shapes(*widths, image_feature_enabled, positional_encoding_enabled)
+    return (_count_parameters(shapes),)
+
+
+def _layer_shapes(
+    in_channels: int,
+    num_classes: int,
+    fc_dim: int,
+    num_fc: int,
+    image_feature_enabled: bool,
+    positional_encoding_enabled: bool,
+) -> list[tuple[int, int]]:
+    """Return (out, in) of each layer."""
+    width = in_channels * image_feature_enabled + 2 * _FREQUENCIES * positional_encoding_enabled
+    widths = [width, *[fc_dim] * num_fc, num_classes]
+    return list(zip(widths[1:], widths[:-1], strict=True))
+
+
+def _count_parameters(layer_shapes: list[tuple[int, int]]) -> int:
+    return sum(out * width + out for out, width in layer_shapes)

@@ -27,6 +27,7 @@ from ..config.keys import INSTANCE_NODE
 from ..points.losses import mask_error_rates, mask_point_accuracy, mask_point_loss
 from ..points.uncertainty import class_uncertainty
 from ..structures.shared_masks import labels_in_box_frames, shared_masks
+from .arguments import MASK_HEAD, check_arguments, check_mask_parts
 from .box_subdivision import BoxSubdivision, put_masks
 from .builtin_names import BuiltinNames
 from .coarse_mask_head import ConvFCHead, build_pooled_head
@@ -82,6 +83,8 @@ class PointRendInstanceHead(BuiltinNames, nn.Module):
                 ``MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT``.
         """
         super().__init__()
+        check_arguments(self, MASK_HEAD, locals())
+        check_mask_parts(coarse_head, point_head, reading.pooler_size)
         self.point_head = point_head
         self.coarse_head = coarse_head
         self.point_sampler = point_sampler

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
+from .arguments import POINT_HEAD, check_arguments
 from .registry import look_up
 
 POINT_HEAD_REGISTRY = Registry("POINTREND_POINT_HEAD")
@@ -57,6 +58,8 @@ class PointMLP(nn.Module):
             num_outputs: logits per point; None for ``num_classes``.
         """
         super().__init__()
+        check_arguments(self, POINT_HEAD, locals())
+        self.in_channels, self.num_classes = in_channels, num_classes
         self.num_fc = num_fc
         self.coarse_pred_each_layer = coarse_pred_each_layer
         repeated = num_classes if coarse_pred_each_layer else 0

@@ -1,6 +1,7 @@
 """Validate the config of the semantic head, before anything is built."""
 
 import logging
+from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -71,10 +72,19 @@ def check_semantic_config(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> No
             "MODEL.SEM_SEG_HEAD.NUM_CLASSES to 1)."
         )
     check_node(cfg, SEMANTIC_NODE)
-    wanted = max(2, head.NUM_CLASSES)
-    if len(head.CLASS_WEIGHTS) not in (0, wanted):
+    check_class_weights("MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS", head.CLASS_WEIGHTS, head.NUM_CLASSES)
+
+
+def check_class_weights(name: str, weights: Sequence[float], num_classes: int) -> None:
+    """Raise `InputError` unless there are no class weights, or one for each class.
+
+    Args:
+        name: of the key or keyword that has them, for the message.
+        num_classes: of the head; one class needs two weights.
+    """
+    wanted = max(2, num_classes)
+    if len(weights) not in (0, wanted):
         raise InputError(
-            f"MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS has {len(head.CLASS_WEIGHTS)} numbers; "
-            f"{head.NUM_CLASSES} class(es) need {wanted}"
-            + (" (background, foreground)." if head.NUM_CLASSES == 1 else ".")
+            f"{name} has {len(weights)} numbers; {num_classes} class(es) need {wanted}"
+            + (" (background, foreground)." if num_classes == 1 else ".")
         )

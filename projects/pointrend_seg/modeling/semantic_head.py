@@ -38,11 +38,27 @@ from ..points.losses import labels_or_zero, semantic_loss
 from ..points.precision import at_least_float32
 from ..points.subdivision import subdivide
 from ..points.uncertainty import class_uncertainty
-from .coarse_semantic_head import build_coarse_head, coarse_logits, loss_of_coarse_head
+from .arguments import (
+    SEMANTIC_HEAD,
+    check_arguments,
+    check_feature_maps,
+    check_num_channels,
+    check_same,
+)
+from .coarse_semantic_head import (
+    build_coarse_head,
+    coarse_logits,
+    loss_of_coarse_head,
+    prepare_coarse_head,
+)
 from .point_heads import build_point_head
 from .readers import CoarsePrediction, InferenceObserver, ReadSettings, open_frame_reader
 from .samplers import PointSampler, build_point_sampler
-from .semantic_config import check_semantic_config, resolve_subdivision_steps
+from .semantic_config import (
+    check_class_weights,
+    check_semantic_config,
+    resolve_subdivision_steps,
+)
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -95,7 +111,13 @@ class PointRendSemanticHead(nn.Module):
                 foreground.
         """
         super().__init__()
-        self.coarse_sem_seg_head: Any = coarse_head
+        check_arguments(self, SEMANTIC_HEAD, locals())
+        check_class_weights("class_weights", class_weights or [], num_classes)
+        point_classes = getattr(point_head, "num_classes", num_classes)
+        check_same("point_head.num_classes", point_classes, "num_classes", num_classes)
+        self.coarse_sem_seg_head = prepare_coarse_head(
+            coarse_head, f"coarse_head is a {type(coarse_head).__name__}"
+        )
         self.point_head = point_head
         self.point_sampler = point_sampler
         self.num_classes = num_classes
@@ -111,7 +133,7 @@ class PointRendSemanticHead(nn.Module):
         self.coarse_loss_weight = coarse_loss_weight
         self.coarse_loss_hardest = coarse_loss_hardest
         self.point_loss_weight = point_loss_weight
-        weights = torch.tensor(class_weights, dtype=torch.float32) if class_weights else None
+        weights = torch.tensor(list(class_weights)).float() if class_weights else None
         # Not persistent: a setting, not a weight, so checkpoints keep the names they have.
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=False)
@@ -169,6 +191,8 @@ class PointRendSemanticHead(nn.Module):
             own) and ``loss_sem_seg_point``. Else the logits (N, C, h * s, w * s) and {}.
         """
         coarse = coarse_logits(self.coarse_sem_seg_head, features)
+        check_num_channels("coarse_head", coarse, self.num_classes)
+        check_feature_maps(features, self.reading.point_strides, "point_strides", self.point_head)
         check_same_image(coarse, self._stride, features, self.reading.point_strides)
         if not self.training:
             return self.inference(coarse, features, observer), {}

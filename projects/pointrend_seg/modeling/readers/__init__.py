@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...points.execution import is_eager_on_cpu
 from ...points.frames import Extent
+from ..arguments import check_feature_maps
 from ..point_heads import PointMLP
 from .fast import FastFrameReader, FusedBoxReader, RowBoxReader
 from .plain import PlainBoxReader, PlainFrameReader
@@ -77,6 +78,9 @@ def open_box_reader(
         pooled_head: what `BoxReader.pool` will be called with.
         point_head: None where points are not predicted.
     """
+    check_feature_maps(features, settings.pooler_strides, "pooler_strides", pooled_head)
+    if point_head is not None:
+        check_feature_maps(features, settings.point_strides, "point_strides", point_head)
     if settings.fast_path and not torch.jit.is_tracing() and any(map(len, boxes)):
         if FusedBoxReader.fits(pooled_head, point_head):
             return FusedBoxReader(features, boxes, settings, point_head)

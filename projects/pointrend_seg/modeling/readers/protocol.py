@@ -13,7 +13,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from ...errors import InputError
 from ...points.interpolation import sample_points
+from ..arguments import READING, check_arguments
 from ..coarse_mask_head import ConvFCHead
 from ..point_heads import select_class
 
@@ -39,6 +41,18 @@ class ReadSettings:
     pooler_size: int = 0
     padding_mode: str = "zeros"
     fast_path: bool = True
+
+    def __post_init__(self) -> None:
+        check_arguments(self, READING, vars(self))
+        for name in ("point_strides", "pooler_strides"):
+            strides = dict(getattr(self, name))
+            for key, stride in strides.items():
+                if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1:
+                    raise InputError(
+                        f"{name} of ReadSettings has {stride!r} for {key}; strides are whole "
+                        "numbers from 1."
+                    )
+            object.__setattr__(self, name, strides)
 
 
 class PointInputs(Protocol):
