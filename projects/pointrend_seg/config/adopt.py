@@ -35,6 +35,11 @@ NAMES = {
     },
     "MODEL.SEM_SEG_POINT_HEAD.NAME": {"StandardPointHead": "PointMLP"},
 }
+# Mask heads of Detectron2's PointSup, for where its package is not imported.
+_POINT_SUP_HEADS = {
+    "ImplicitPointRendPointSupHead": "ImplicitPointRendMaskHead",
+    "MaskRCNNConvUpsamplePointSupHead": "PointSupMaskRCNNHead",
+}
 _REGISTRIES = {
     "MODEL.SEM_SEG_HEAD.NAME": SEM_SEG_HEADS_REGISTRY,
     "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
@@ -106,6 +111,9 @@ def with_pointrend_keys(cfg: CN, *, semantic: bool = False) -> CN:
 
 def _adopt(cfg: CN) -> None:
     add_pointrend_config(cfg)
+    mask_head = cfg.MODEL.ROI_MASK_HEAD.NAME
+    if mask_head in _POINT_SUP_HEADS and mask_head not in ROI_MASK_HEAD_REGISTRY:
+        _translate(cfg, "MODEL.ROI_MASK_HEAD.NAME", _POINT_SUP_HEADS[mask_head])
     if cfg.MODEL.SEM_SEG_HEAD.NAME in NAMES["MODEL.SEM_SEG_HEAD.NAME"]:
         _move_semantic_point_head(cfg)
     if cfg.MODEL.ROI_MASK_HEAD.NAME in NAMES["MODEL.ROI_MASK_HEAD.NAME"]:

@@ -20,6 +20,9 @@ _PLAIN = ("detectron2.modeling", "detectron2.projects.deeplab")
 BUILTIN_SEMANTIC_HEADS = ("PointRendSemSegHead",)
 BUILTIN_MASK_HEADS = ("PointRendMaskHead", "CoarseMaskHead", "ImplicitPointRendMaskHead")
 
+# Heads of this package without a point head.
+_WITHOUT_POINT_HEAD = ("PointSupMaskRCNNHead",)
+
 
 def registered_module(registry: Registry, name: str) -> str | None:
     """Return the module that defines what is registered under a name, None if nothing is."""
@@ -45,6 +48,8 @@ def has_point_heads(cfg: CfgNode) -> tuple[bool | None, bool | None]:
 def _has_point_head(registry: Registry, name: str, builtin: Sequence[str]) -> bool | None:
     if name in builtin:
         return True
+    if name in _WITHOUT_POINT_HEAD:
+        return False
     module = registered_module(registry, name)
     if module is None:
         return None

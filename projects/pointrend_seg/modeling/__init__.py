@@ -14,6 +14,7 @@ from .implicit_head import ImplicitPointRendInstanceHead
 from .implicit_point_head import ImplicitPointMLP
 from .instance_head import PointRendInstanceHead
 from .point_heads import POINT_HEAD_REGISTRY, PointMLP
+from .point_sup_mask_rcnn import PointSupMaskRCNNHead
 from .samplers import POINT_SAMPLER_REGISTRY, ImportancePointSampler, UniformPointSampler
 from .semantic_head import PointRendSemanticHead
 
@@ -26,5 +27,6 @@ __all__ = [
     "PointMLP",
     "PointRendInstanceHead",
     "PointRendSemanticHead",
+    "PointSupMaskRCNNHead",
     "UniformPointSampler",
 ]

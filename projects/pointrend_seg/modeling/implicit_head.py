@@ -22,12 +22,12 @@ from ..config.keys import INSTANCE_NODE
 from ..errors import InputError
 from ..points.losses import mask_point_accuracy
 from ..points.sampling import uniform_points
-from ..structures.shared_masks import labels_in_box_frames, shared_masks
 from .arguments import MASK_HEAD, check_arguments, check_implicit_parts
 from .box_subdivision import BoxSubdivision, put_masks
 from .builtin_names import BuiltinNames
 from .coarse_mask_head import ConvFCHead, build_pooled_head
 from .instance_config import box_subdivision, check_mask_config, mask_classes, read_settings
+from .mask_targets import MaskTargets, find_targets
 from .point_heads import build_point_head
 from .readers import (
     BoxReader,
@@ -153,9 +153,9 @@ class ImplicitPointRendInstanceHead(BuiltinNames, nn.Module):
     ) -> dict[str, Tensor]:
         """Compute the point loss and the L2 term from parameters (R, num_params)."""
         classes = torch.cat([each.gt_classes for each in instances])
-        coords = uniform_points(len(parameters), self.train_num_points, parameters.device)
-        truth = [shared_masks(each) for each in instances]
-        labels = labels_in_box_frames(truth, reader.boxes, coords)
+        coords, labels = self.targets(instances).at_points(
+            lambda: uniform_points(len(parameters), self.train_num_points, parameters.device)
+        )
         loss, logits = reader.point_loss(PredictedParameters(parameters, classes), coords, labels)
         put_scalars({"point/accuracy": mask_point_accuracy(logits, labels)})
         squares = parameters.float() ** 2
@@ -164,6 +164,14 @@ class ImplicitPointRendInstanceHead(BuiltinNames, nn.Module):
             "loss_l2": l2 * (self.l2_weight * self.loss_weight),
             "loss_mask_point": loss * (self.point_loss_weight * self.loss_weight),
         }
+
+    def targets(self, instances: list[Instances]) -> MaskTargets:
+        """Return what the masks of a batch are compared with; a subclass may have its own.
+
+        Args:
+            instances: of each image the foreground proposals, as in `forward`.
+        """
+        return find_targets(instances)
 
     def inference(
         self,

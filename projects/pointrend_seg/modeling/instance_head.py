@@ -26,12 +26,12 @@ from ..config.adopt import with_pointrend_keys
 from ..config.keys import INSTANCE_NODE
 from ..points.losses import mask_error_rates, mask_point_accuracy, mask_point_loss
 from ..points.uncertainty import class_uncertainty
-from ..structures.shared_masks import labels_in_box_frames, shared_masks
 from .arguments import MASK_HEAD, check_arguments, check_mask_parts
 from .box_subdivision import BoxSubdivision, put_masks
 from .builtin_names import BuiltinNames
 from .coarse_mask_head import ConvFCHead, build_pooled_head
 from .instance_config import box_subdivision, check_mask_config, mask_classes, read_settings
+from .mask_targets import MaskTargets, find_targets
 from .point_heads import build_point_head, select_class
 from .readers import (
     BoxReader,
@@ -132,8 +132,8 @@ class PointRendInstanceHead(BuiltinNames, nn.Module):
         Args:
             features: the backbone's maps by name, (images, channels, height, width).
             instances: of each image; in training foreground proposals with ``proposal_boxes``,
-                ``gt_classes`` and ``gt_masks``, else detections with ``pred_boxes`` and
-                ``pred_classes``.
+                ``gt_classes``, and ``gt_masks`` or labelled points (`find_targets`); else
+                detections with ``pred_boxes`` and ``pred_classes``.
             observer: sees the coarse masks and each subdivision step.
 
         Returns:
@@ -160,29 +160,33 @@ class PointRendInstanceHead(BuiltinNames, nn.Module):
     ) -> dict[str, Tensor]:
         """Compute the coarse and the point loss from coarse logits (R, C, S, S)."""
         classes = torch.cat([each.gt_classes for each in instances])
-        truth = [shared_masks(each) for each in instances]
+        targets = self.targets(instances)
         class_logits = select_class(coarse, classes)
-        targets = torch.cat(
-            [
-                masks.crop_and_resize(boxes, coarse.shape[-1])
-                for masks, boxes in zip(truth, reader.boxes, strict=True)
-            ]
-        )
-        rates = mask_error_rates(class_logits, targets)
+        coarse_logits, coarse_labels = targets.on_coarse(class_logits)
+        rates = mask_error_rates(coarse_logits, coarse_labels)
         put_scalars({f"mask_rcnn/{name}": rate for name, rate in rates.items()})
-        coarse_loss = mask_point_loss(class_logits, targets.float())
+        coarse_loss = mask_point_loss(coarse_logits, coarse_labels)
         losses = {"loss_mask": coarse_loss * self.loss_weight}
         if self.point_head is None:
             return losses
         with torch.no_grad():
-            coords = self.point_sampler(
-                class_logits.unsqueeze(1), self.train_num_points, class_uncertainty
+            coords, labels = targets.at_points(
+                lambda: self.point_sampler(
+                    class_logits.unsqueeze(1), self.train_num_points, class_uncertainty
+                )
             )
-        labels = labels_in_box_frames(truth, reader.boxes, coords)
         loss, logits = reader.point_loss(CoarsePrediction(coarse, classes), coords, labels)
         put_scalars({"point/accuracy": mask_point_accuracy(logits, labels)})
         losses["loss_mask_point"] = loss * (self.point_loss_weight * self.loss_weight)
         return losses
+
+    def targets(self, instances: list[Instances]) -> MaskTargets:
+        """Return what the masks of a batch are compared with; a subclass may have its own.
+
+        Args:
+            instances: of each image the foreground proposals, as in `forward`.
+        """
+        return find_targets(instances)
 
     def inference(
         self,

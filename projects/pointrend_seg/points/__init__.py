@@ -6,7 +6,7 @@ Read from top to bottom, it is the method: `coordinates` and `frames` say where 
 `subdivision` infers with them.
 """
 
-from .boxes import pool, sample_features, to_image, to_map
+from .boxes import pool, sample_features, to_box, to_image, to_map
 from .coordinates import grid_point_coords, pixel_position, regular_grid
 from .frames import change_frame, extent
 from .interpolation import sample_points, write_points
@@ -34,6 +34,7 @@ __all__ = [
     "semantic_loss",
     "subdivide",
     "subdivide_from_grid",
+    "to_box",
     "to_image",
     "to_map",
     "uniform_points",

@@ -41,6 +41,26 @@ def to_image(coords: Tensor, boxes: Tensor) -> Tensor:
     return coords * size + corner
 
 
+def to_box(points: Tensor, boxes: Tensor) -> Tensor:
+    """Convert points from pixels of the image to the frames of their boxes.
+
+    Args:
+        points: (R, P, 2), (x, y) in pixels, (0, 0) the outer corner of the image.
+        boxes: (R, 4), x1, y1, x2, y2 in pixels.
+
+    Returns:
+        (R, P, 2), float32 or wider: in [0, 1] within the box, infinite or NaN where it has no area.
+
+    Example:
+        >>> box = torch.tensor([[10.0, 20.0, 30.0, 24.0]])
+        >>> to_box(torch.tensor([[[20.0, 21.0]]]), box)
+        tensor([[[0.5000, 0.2500]]])
+    """
+    boxes, points = at_least_float32(boxes)[:, None], at_least_float32(points)
+    corner, size = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
+    return (points - corner) / size
+
+
 def to_map(points: Tensor, size: Sequence[int], stride: int) -> Tensor:
     """Convert points from pixels of the image to the [0, 1] frame of a map.
 

@@ -162,22 +162,26 @@ def mask_point_accuracy(logits: Tensor, labels: Tensor, *, ignore_value: float =
     return right.sum() / valid.sum().clamp(min=1)
 
 
-def mask_error_rates(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def mask_error_rates(
+    logits: Tensor, labels: Tensor, *, ignore_value: float = -1.0
+) -> dict[str, Tensor]:
     """Compute the error rates that Detectron2 logs for a mask head.
 
     Args:
         logits: (...), inside above 0.
-        labels: (...), bool.
+        labels: (...), bool, or float as in `mask_point_loss`; 0.5 or more counts as inside.
 
     Returns:
         scalars: ``accuracy``; ``false_positive`` as a fraction of what is outside,
         ``false_negative`` as a fraction of what is inside. Of nothing, the accuracy is 1 and the
         others are 0.
     """
-    wrong, positives = (logits > 0) != labels, labels.sum()
-    negatives = labels.numel() - positives
+    valid = labels != ignore_value
+    inside = (labels >= 0.5) & valid
+    wrong, positives = ((logits > 0) != inside) & valid, inside.sum()
+    negatives = valid.sum() - positives
     return {
-        "accuracy": 1 - wrong.sum() / max(labels.numel(), 1),
-        "false_positive": (wrong & ~labels).sum() / negatives.clamp(min=1),
-        "false_negative": (wrong & labels).sum() / positives.clamp(min=1),
+        "accuracy": 1 - wrong.sum() / valid.sum().clamp(min=1),
+        "false_positive": (wrong & ~inside).sum() / negatives.clamp(min=1),
+        "false_negative": (wrong & inside).sum() / positives.clamp(min=1),
     }
