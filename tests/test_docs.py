@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.modeling import SEM_SEG_HEADS_REGISTRY, build_model
+from detectron2.modeling import (
+    ROI_MASK_HEAD_REGISTRY,
+    SEM_SEG_HEADS_REGISTRY,
+    build_model,
+)
 from PIL import Image
 
 from mask_inputs import (
@@ -18,10 +22,11 @@ from mask_inputs import (
     mask_head,
     masks_of,
     proposals,
+    with_points,
 )
 from pointrend_seg import POINT_HEAD_REGISTRY
 from pointrend_seg.modeling.samplers import POINT_SAMPLER_REGISTRY
-from small_configs import small_semantic_cfg
+from small_configs import IMPLICIT_OPTS, small_semantic_cfg
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "projects" / "pointrend_seg"
@@ -89,12 +94,30 @@ def test_the_python_of_moving_over():
 
 
 def test_the_sampler_of_the_docs():
-    (code,) = examples("docs/samplers.md")
+    code, _ = examples("docs/samplers.md")
     try:
         exec(code, {"__name__": "example"})
         train_and_predict((f"{NODE}.SAMPLER", "MostUncertainCells"))
     finally:
         POINT_SAMPLER_REGISTRY._obj_map.pop("MostUncertainCells", None)
+
+
+def test_the_mask_head_of_the_docs_that_trains_from_points():
+    """Its losses are those that our own head has of such points."""
+    _, code = examples("docs/samplers.md")
+    losses = []
+    try:
+        exec(code, {"__name__": "example"})
+        for name in ("ImplicitHeadOfPoints", "ImplicitPointRendInstanceHead"):
+            head = mask_head((*IMPLICIT_OPTS, "MODEL.ROI_MASK_HEAD.NAME", name))
+            images = with_points(3, 0, 2)
+            losses.append(losses_of(head, features(3), images))
+            assert_finite_with_gradients(losses[-1], head)
+            none = losses_of(head, features(), with_points(0, 0))
+            assert not any(none.values())
+        assert losses[0] == losses[1]
+    finally:
+        ROI_MASK_HEAD_REGISTRY._obj_map.pop("ImplicitHeadOfPoints", None)
 
 
 def test_the_coarse_head_of_the_docs():

@@ -239,7 +239,7 @@ def somebodys(base):
 @pytest.mark.parametrize("point_head", ["StandardPointHead", "ImplicitPointHead"])
 @pytest.mark.parametrize("base", [PointRendMaskHead, object, None])
 def test_a_mask_head_of_somebodys_own_keeps_its_point_head(base, point_head, register, caplog):
-    """Point supervision's ImplicitPointRendPointSupHead is one; it may not be imported yet."""
+    """It may not be imported yet."""
     if base is not None:
         register(ROI_MASK_HEAD_REGISTRY, "TheirHead", somebodys(base))
     cfg = with_ours("MODEL.ROI_MASK_HEAD.NAME", "TheirHead", "MODEL.POINT_HEAD.NAME", point_head)
@@ -247,6 +247,34 @@ def test_a_mask_head_of_somebodys_own_keeps_its_point_head(base, point_head, reg
     before = cfg.dump()
     with caplog.at_level("INFO"):
         assert adopt_config(cfg).dump() == before and not caplog.text
+
+
+POINT_SUP = {
+    "ImplicitPointRendPointSupHead": ("ImplicitPointRendInstanceHead", "", "ImplicitPointMLP"),
+    "MaskRCNNConvUpsamplePointSupHead": ("PointSupMaskRCNNHead", "ROIAlignV2", "PointMLP"),
+}
+
+
+@pytest.mark.parametrize("name", POINT_SUP)
+def test_heads_of_detectron2s_point_sup(name, register, caplog):
+    """Ours replace them where the project is not imported: they train from points, too."""
+    cfg = with_ours(
+        "MODEL.ROI_MASK_HEAD.NAME", name, "MODEL.ROI_MASK_HEAD.POOLER_TYPE", "ROIAlignV2"
+    )
+    cfg.MODEL.POINT_HEAD.NAME = "StandardPointHead"
+    if name.startswith("Implicit"):
+        cfg.MODEL.ROI_HEADS.NAME = "PointRendROIHeads"
+        cfg.MODEL.POINT_HEAD.NAME = "ImplicitPointHead"
+    before = cfg.clone()
+    with caplog.at_level("INFO"):
+        adopt_config(cfg)
+    head = cfg.MODEL.ROI_MASK_HEAD
+    found = head.NAME, head.POOLER_TYPE, cfg.MODEL.POINT_HEAD.NAME
+    assert found == POINT_SUP[name]
+    assert cfg.MODEL.ROI_HEADS.NAME in ("Res5ROIHeads", "StandardROIHeads")
+    assert f"MODEL.ROI_MASK_HEAD.NAME: {name} -> " in caplog.text
+    register(ROI_MASK_HEAD_REGISTRY, name, somebodys(PointRendMaskHead))
+    assert adopt_config(before.clone()).dump() == before.dump()
 
 
 def test_a_subclass_of_ours_uses_our_point_heads(register):

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from pointrend_seg.modeling.readers import open_box_reader
+from pointrend_seg.points import labels_at_points, to_image
 from small_configs import IMPLICIT, IMPLICIT_OPTS, STANDARD, builtin_cfg, small_instance_cfg
 
 HEIGHT, WIDTH = 96, 128
@@ -64,6 +65,24 @@ def proposals(*counts, classes=5, seed=0):
             instances.gt_masks = BitMasks(blobs(count, generator))
         images.append(instances)
     return images
+
+
+def points_in(instances, boxes, number=10, seed=0):
+    """The same objects with labelled points in boxes (R, 4), and without masks."""
+    draws = torch.rand(len(boxes), number, 2, generator=seeded(seed))
+    if len(boxes):
+        index = torch.arange(len(boxes))
+        coords = to_image(draws, boxes).floor() + 0.5
+        instances.gt_point_coords = coords
+        labels = labels_at_points(instances.gt_masks.tensor, index, coords)
+        instances.gt_point_labels = labels.long()
+        instances.remove("gt_masks")
+    return instances
+
+
+def with_points(*counts, number=10):
+    """Foreground proposals of images, with labelled points in place of masks."""
+    return [points_in(i, i.proposal_boxes.tensor, number) for i in proposals(*counts)]
 
 
 def detections(*counts, classes=5, seed=0):

@@ -15,9 +15,11 @@ from mask_inputs import (
     features,
     losses_of,
     mask_head,
+    points_in,
     proposals,
     reader_of,
     train_once,
+    with_points,
     without_objects,
 )
 from pointrend_seg import ImplicitPointRendInstanceHead, PointRendInstanceHead
@@ -26,7 +28,6 @@ from pointrend_seg.modeling import mask_targets
 from pointrend_seg.modeling.mask_targets import FullMasks, GivenPoints, find_targets
 from pointrend_seg.modeling.point_heads import select_class
 from pointrend_seg.modeling.readers import CoarsePrediction
-from pointrend_seg.points import labels_at_points, to_image
 from small_configs import small_instance_cfg
 
 SLOW = (f"{NODE}.FAST_PATH", False)
@@ -34,24 +35,6 @@ HEADS = [
     *(pytest.param((*opts, *SLOW), id=f"{kind}-plain") for kind, (opts, _) in MASK_HEADS.items()),
     *(pytest.param(opts, id=f"{kind}-fast") for kind, (opts, _) in MASK_HEADS.items()),
 ]
-
-
-def points_in(instances, boxes, number=10, seed=0):
-    """The same objects with labelled points in boxes (R, 4), and without masks."""
-    generator = torch.Generator().manual_seed(seed)
-    draws = torch.rand(len(boxes), number, 2, generator=generator)
-    if len(boxes):
-        bits, index = instances.gt_masks.tensor, torch.arange(len(boxes))
-        instances.gt_point_coords = to_image(draws, boxes).floor() + 0.5
-        labels = labels_at_points(bits, index, instances.gt_point_coords)
-        instances.gt_point_labels = labels.long()
-        instances.remove("gt_masks")
-    return instances
-
-
-def with_points(*counts, number=10, seed=0):
-    images = proposals(*counts, seed=seed)
-    return [points_in(each, each.proposal_boxes.tensor, number) for each in images]
 
 
 def gradients_of(head, maps, images):
@@ -248,8 +231,8 @@ def test_the_log_says_once_that_points_are_used(caplog):
 # --- whole models -------------------------------------------------------------------------------
 
 MASK_RCNN = (f"{HEAD}.NAME", "PointSupMaskRCNNHead", f"{HEAD}.POOLER_TYPE", "ROIAlignV2")
-CASCADE = ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", 1)
-CASCADE = (*CASCADE[:3], True)
+CASCADE = ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads")
+CASCADE += ("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True)
 
 
 def point_batch(seed):
@@ -260,22 +243,22 @@ def point_batch(seed):
 
 
 @pytest.mark.parametrize(
-    "opts",
-    [*(opts for opts, _ in MASK_HEADS.values()), MASK_RCNN, CASCADE],
+    ("opts", "lr"),
+    [((), 5e-3), (MASK_HEADS["implicit"][0], 3e-4), (MASK_RCNN, 5e-3), (CASCADE, 5e-3)],
     ids=[*MASK_HEADS, "Mask R-CNN", "cascade"],
 )
-def test_models_learn_the_masks_from_points(opts):
+def test_models_learn_the_masks_from_points(opts, lr):
     torch.manual_seed(0)
     model = build_model(small_instance_cfg(opts=opts))
-    optimizer = torch.optim.AdamW(model.roi_heads.mask_head.parameters(), 5e-3)
+    optimizer = torch.optim.AdamW(model.roi_heads.mask_head.parameters(), lr)
     history = []
-    for _ in range(12):
+    for _ in range(8):
         optimizer.zero_grad()
         losses = train_once(model, point_batch(3))
         history.append(sum(losses[name].item() for name in losses if "mask" in name))
         optimizer.step()
     assert all(torch.isfinite(torch.tensor(history)))
-    assert min(history[-3:]) < 0.85 * history[0]
+    assert min(history[-3:]) < 0.8 * history[0]
     losses = train_once(model, without_objects(point_batch(3), 0))
     assert_finite_with_gradients(losses, model.roi_heads.mask_head)
     losses = train_once(model, without_objects(point_batch(3), 0, 1))
