@@ -9,12 +9,15 @@ from detectron2.evaluation import CityscapesSemSegEvaluator, DatasetEvaluator, D
 from detectron2.utils import comm
 
 from ..data.cityscapes import check_cityscapes_evaluation, ensure_cityscapes_importable
+from ..data.panoptic.records import EVALUATOR_TYPE
 from ..errors import InputError
 from ..files.names import path_inside
 from .average_precision import IOU_TYPES
 from .cityscapes import CityscapesInstanceEvaluator
 from .coco import CocoInstanceEvaluator
 from .lvis import LvisInstanceEvaluator
+from .panoptic import PanopticEvaluator
+from .panoptic_branches import PanopticInstanceEvaluator, PanopticSemanticEvaluator
 from .semantic import SemanticSegmentationEvaluator
 
 INSTANCE_EVALUATORS = {"coco": CocoInstanceEvaluator, "lvis": LvisInstanceEvaluator}
@@ -60,8 +63,9 @@ def build_evaluator(
     """Return the evaluator for a data set's ``evaluator_type``.
 
     Cityscapes is scored by the Cityscapes scripts; for semantic labels, IoU and Boundary IoU of
-    this package are added. With ``MODEL.MASK_ON``, mask metrics are NaN if the model predicts no
-    masks.
+    this package are added. Panoptic data sets are scored by panoptic quality and by the metrics of
+    both branches; of a model with one branch, by that alone. With ``MODEL.MASK_ON``, mask metrics
+    are NaN if the model predicts no masks.
 
     Args:
         cfg: ``MODEL.MASK_ON``, ``TEST.DETECTIONS_PER_IMAGE`` and ``OUTPUT_DIR`` are read.
@@ -83,18 +87,41 @@ def build_evaluator(
     if kind == "cityscapes_instance":
         return CityscapesInstanceEvaluator(dataset_name)
     if kind in INSTANCE_EVALUATORS:
-        tasks = IOU_TYPES if cfg.MODEL.MASK_ON else None
-        evaluator = INSTANCE_EVALUATORS[kind]
-        return evaluator(
-            dataset_name,
-            tasks,
-            output_dir=output_folder,
-            max_dets_per_image=max(cfg.TEST.DETECTIONS_PER_IMAGE, evaluator.usual_limit),
-            detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
-        )
+        return _instance_evaluator(INSTANCE_EVALUATORS[kind], cfg, dataset_name, output_folder)
+    if kind == EVALUATOR_TYPE:
+        return MergedEvaluators(_panoptic_evaluators(cfg, dataset_name, output_folder))
     known = ["sem_seg", "cityscapes_sem_seg", "cityscapes_instance", *INSTANCE_EVALUATORS]
+    known.append(EVALUATOR_TYPE)
     raise InputError(
         f"The data set '{dataset_name}' has evaluator_type '{kind}', which has no evaluator here. "
         f"Set MetadataCatalog.get('{dataset_name}').evaluator_type to one of "
         f"{', '.join(known)}."
     )
+
+
+def _instance_evaluator(
+    evaluator: type[CocoInstanceEvaluator], cfg: CfgNode, dataset_name: str, output_folder: str
+) -> CocoInstanceEvaluator:
+    return evaluator(
+        dataset_name,
+        IOU_TYPES if cfg.MODEL.MASK_ON else None,
+        output_dir=output_folder,
+        max_dets_per_image=max(cfg.TEST.DETECTIONS_PER_IMAGE, evaluator.usual_limit),
+        detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+    )
+
+
+def _panoptic_evaluators(
+    cfg: CfgNode, dataset_name: str, output_folder: str
+) -> list[DatasetEvaluator]:
+    has_instances = cfg.MODEL.META_ARCHITECTURE != "SemanticSegmentor"
+    has_labels = cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN"
+    found: list[DatasetEvaluator] = []
+    if has_instances:
+        evaluator = PanopticInstanceEvaluator
+        found.append(_instance_evaluator(evaluator, cfg, dataset_name, output_folder))
+    if has_labels:
+        found.append(PanopticSemanticEvaluator(dataset_name, output_dir=output_folder))
+    if has_instances and has_labels:
+        found.append(PanopticEvaluator(dataset_name, output_dir=output_folder))
+    return found

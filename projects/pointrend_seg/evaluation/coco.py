@@ -20,6 +20,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Instances, ROIMasks
 from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table
+from pycocotools.coco import COCO
 
 from ..data.coco_schema import unique_names
 from ..errors import InputError
@@ -94,24 +95,28 @@ class CocoInstanceEvaluator(COCOEvaluator):
         self._use_fast_impl, self._kpt_oks_sigmas = False, ()
         self._max_dets_per_image: list[int] = [1, 10, max_dets_per_image or 100]
         self._metadata = MetadataCatalog.get(dataset_name)
-        if not hasattr(self._metadata, "json_file"):
-            if output_dir is None:
-                raise InputError(
-                    f"The data set {dataset_name} has no JSON file of COCO's format, and to "
-                    "convert it a folder is needed: give output_dir."
-                )
-            path = os.path.join(output_dir, f"{dataset_name}_coco_format.json")
-            self._metadata.json_file = path
-            convert_to_coco_json(dataset_name, path, allow_cached=False)
-        self._coco_api = read_ground_truth(dataset_name, self._metadata)
+        self._dataset_name = dataset_name
+        self._truth_file, self._coco_api = self._read_truth()
         # files of test sets have none
         self._do_evaluation = "annotations" in self._coco_api.dataset
         self._detections_per_image = detections_per_image
         self._curves: dict[str, Curves] = {}
-        self._dataset_name = dataset_name
         self._backend = backend or installed_backend()
         self._mask_problem = complete_areas(self._coco_api)
         self._category_ids = {i: category for category, i in self._contiguous_ids().items()}
+
+    def _read_truth(self) -> tuple[str, COCO]:
+        """Return the file that the ground truth comes from, for messages, and the ground truth."""
+        if not hasattr(self._metadata, "json_file"):
+            if not self._output_dir:
+                raise InputError(
+                    f"The data set {self._dataset_name} has no JSON file of COCO's format, and to "
+                    "convert it a folder is needed: give output_dir."
+                )
+            path = os.path.join(self._output_dir, f"{self._dataset_name}_coco_format.json")
+            self._metadata.json_file = path
+            convert_to_coco_json(self._dataset_name, path, allow_cached=False)
+        return self._metadata.json_file, read_ground_truth(self._dataset_name, self._metadata)
 
     def _contiguous_ids(self) -> dict[int, int]:
         """Return class indices by category id; without metadata, in the order of the ids."""
@@ -145,7 +150,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
         if image is None:
             raise InputError(
                 f"{record.get('file_name', 'an image')}: image_id {record['image_id']!r} is not "
-                f"in {self._metadata.json_file}. Evaluate with the data set that the images come "
+                f"in {self._truth_file}. Evaluate with the data set that the images come "
                 "from."
             )
         wrong = set(instances.pred_classes.tolist()) - set(self._category_ids)
@@ -163,7 +168,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
             got = " x ".join(map(str, predicted))
             raise InputError(
                 f"{record.get('file_name', image)}: the predicted masks are {got}, but "
-                f"{self._metadata.json_file} says that the image is {size[0]} x {size[1]} (height "
+                f"{self._truth_file} says that the image is {size[0]} x {size[1]} (height "
                 "x width). Give 'height' and 'width' of the image in the model's input."
             )
 
@@ -195,7 +200,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
             with replaces(path) as part, open(part, "w") as file:
                 json.dump(detections, file)
         if not self._do_evaluation:
-            logger.info("%s has no annotations to evaluate with.", self._metadata.json_file)
+            logger.info("%s has no annotations to evaluate with.", self._truth_file)
             return
         self._look_at_limits(predictions)
         logger.info("Evaluating predictions with %s", self._backend)
@@ -291,7 +296,7 @@ class CocoInstanceEvaluator(COCOEvaluator):
         if task != "bbox" and not all("segmentation" in d for d in detections):
             return "the model predicts no masks (is MODEL.MASK_ON False?)."
         if task != "bbox" and self._mask_problem:
-            return f"{self._metadata.json_file}: {self._mask_problem}"
+            return f"{self._truth_file}: {self._mask_problem}"
         return ""
 
     def _limited(self, detections: list[dict]) -> list[dict]:

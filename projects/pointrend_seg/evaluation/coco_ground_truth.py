@@ -16,9 +16,15 @@ from ..data.coco_json import file_mask_problem, let_go, read_coco_json
 
 def read_ground_truth(dataset_name: str, metadata: Any) -> COCO:
     """Return the ground truth of a data set, with the values that training reads."""
-    coco_api = COCO()
-    coco_api.dataset = read_coco_json(dataset_name, metadata).ground_truth()
+    content = read_coco_json(dataset_name, metadata).ground_truth()
     let_go(metadata.json_file)
+    return index_ground_truth(content)
+
+
+def index_ground_truth(content: dict) -> COCO:
+    """Return the contents of a JSON file of COCO's format as pycocotools has them."""
+    coco_api = COCO()
+    coco_api.dataset = content
     with contextlib.redirect_stdout(io.StringIO()):
         coco_api.createIndex()
     return coco_api

@@ -67,7 +67,7 @@ class LvisInstanceEvaluator(CocoInstanceEvaluator):
                 "APr, APc and APf cannot be computed and are NaN: category '%s' in %s has no "
                 "'frequency'.",
                 categories[frequencies.index(None)]["name"],
-                self._metadata.json_file,
+                self._truth_file,
             )
             frequencies = []
         return {

@@ -66,26 +66,39 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
             InputError: the data set has no semantic labels or no class names.
         """
         metadata = MetadataCatalog.get(dataset_name)
-        self._records = _records(dataset_name)
-        names = list(metadata.get("stuff_classes") or ())
-        if not names:
-            raise InputError(
-                f"data set '{dataset_name}' has no class names: set "
-                f"MetadataCatalog.get('{dataset_name}').stuff_classes."
-            )
-        to_contiguous = metadata.get("stuff_dataset_id_to_contiguous_id") or {}
-        self._category_ids = {c: dataset_id for dataset_id, c in to_contiguous.items()}
-        if len(names) == 1:
-            names = ["background", *names]
-            self._category_ids = self._category_ids if len(self._category_ids) == 2 else {}
         self._dataset_name = dataset_name
-        self._class_names = names
+        self._records = self._read_records()
+        self._class_names, self._category_ids = self._read_classes()
         self._ignore_label = metadata.get("ignore_label", default_ignore_label)
         self._boundary_ratio = boundary_ratio
         self._distributed = distributed
         self._output_dir = output_dir
         self._save_predictions = save_predictions and output_dir is not None
         self.reset()
+
+    def _read_records(self) -> dict[str, dict]:
+        """Return the data set dicts by the path of their image."""
+        return _records(self._dataset_name)
+
+    def _read_classes(self) -> tuple[list[str], dict[int, int]]:
+        """Return the names of the classes, and the data set's ids of those that have one."""
+        metadata = MetadataCatalog.get(self._dataset_name)
+        names = list(metadata.get("stuff_classes") or ())
+        if not names:
+            raise InputError(
+                f"data set '{self._dataset_name}' has no class names: set "
+                f"MetadataCatalog.get('{self._dataset_name}').stuff_classes."
+            )
+        to_contiguous = metadata.get("stuff_dataset_id_to_contiguous_id") or {}
+        category_ids = {c: dataset_id for dataset_id, c in to_contiguous.items()}
+        if len(names) == 1:
+            names = ["background", *names]
+            category_ids = category_ids if len(category_ids) == 2 else {}
+        return names, category_ids
+
+    def _read_labels(self, record: dict) -> tuple[str, np.ndarray]:
+        """Return the label file of a data set dict, for messages, and the labels (H, W)."""
+        return record["sem_seg_file_name"], read_record_labels(record)
 
     def reset(self) -> None:
         self._confusion = self._no_images()
@@ -105,12 +118,11 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
         """
         for record, output in zip(inputs, outputs, strict=True):
             prediction = self._to_classes(output["sem_seg"])
-            dataset_record = self._record(record["file_name"])
-            labels = read_record_labels(dataset_record)
+            label_file, labels = self._read_labels(self._record(record["file_name"]))
             try:
                 self._confusion.update(prediction, labels)
             except InputError as error:
-                raise InputError(f"{dataset_record['sem_seg_file_name']}: {error}") from error
+                raise InputError(f"{label_file}: {error}") from error
             if self._save_predictions:
                 self._predictions.extend(self._encode(prediction, record["file_name"]))
 

@@ -2,7 +2,7 @@
 
 import logging
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -10,10 +10,11 @@ from ...errors import InputError
 from ..annotations import Record
 from ..classes import IGNORED
 from ..coco_json import let_go, not_coco
-from ..dataset_files import some
+from ..dataset_files import load_dicts, some
 from ..problems import Problem
-from .classes import THINGS, THINGS_COLOR
+from .classes import THINGS, THINGS_COLOR, PanopticClasses
 from .json_file import PanopticJson, read_panoptic_json
+from .segments import known_class
 
 EVALUATOR_TYPE = "coco_panoptic_seg"
 _DETECTRON2_LOADER = "detectron2.data.datasets.coco_panoptic"
@@ -140,6 +141,59 @@ def load_panoptic_records(name: str) -> list[Record]:
         raise not_coco(content.file, Problem("unreadable-annotations", found))
     logger.info(f"Loaded {len(records)} images in COCO's panoptic format from {content.file}")
     return records
+
+
+class Truth(NamedTuple):
+    """The segments of a data set with the category ids of its file.
+
+    Attributes:
+        categories: `id`, `name` and `isthing` of each, in the order of the ids.
+        images: the entries of the file, or `id`, `file_name`, `height` and `width`.
+        records: by image id, dicts with `file_name`, `pan_seg_file_name` and `segments_info`.
+    """
+
+    categories: list[dict]
+    images: list[dict]
+    records: dict[Any, Record]
+
+
+def read_truth(name: str, classes: PanopticClasses) -> Truth:
+    """Return what predictions for a panoptic data set are compared with.
+
+    It is read from ``panoptic_json`` of the metadata; without that, from the data set dicts.
+
+    Raises:
+        InputError: there are no panoptic labels, or others than those of `classes`.
+    """
+    metadata = MetadataCatalog.get(name)
+    if metadata.get("panoptic_json") and metadata.get("panoptic_root"):
+        content = read_panoptic_json(name, metadata)
+        content.check(log=False)
+        category_numbers(name, metadata, content)
+        let_go(content.file)
+        categories = sorted(content.raw["categories"], key=lambda category: category["id"])
+        return Truth(categories, content.raw["images"], content.records)
+    records = {}
+    for record in load_dicts(name):
+        if "pan_seg_file_name" not in record or "segments_info" not in record:
+            raise InputError(
+                f"The data set {name} has no panoptic labels to score {record['file_name']} with: "
+                "its dict has no 'pan_seg_file_name' and 'segments_info', and its metadata no "
+                "panoptic_json and panoptic_root."
+            )
+        segments = []
+        for segment in record["segments_info"]:
+            is_thing, number = known_class(segment, classes)
+            ids = classes.thing_ids if is_thing else (0, *classes.stuff_ids)
+            segments.append(segment | {"category_id": ids[number]})
+        records[record["image_id"]] = record | {"segments_info": segments}
+    pairs = zip(classes.ids, classes.names, strict=True)
+    categories = [
+        {"id": k, "name": each, "isthing": int(k in classes.thing_ids)} for k, each in pairs
+    ]
+    keys = ("file_name", "height", "width")
+    images = [{"id": k} | {key: r.get(key) for key in keys} for k, r in records.items()]
+    return Truth(categories, images, records)
 
 
 def classes_of_file(content: PanopticJson) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Read the segments of an image from a panoptic PNG, and find what is wrong with them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -112,7 +113,7 @@ def read_segments(
             f"(width x height), {file} is {ids.shape[1]} x {ids.shape[0]}"
         )
         problems.append(Problem("label-size", found, "Replace the wrong file."))
-    index, unlisted = _index(ids, [segment["id"] for segment in segments])
+    index, unlisted = place_ids(ids, [segment["id"] for segment in segments])
     if unlisted:
         names = ", ".join(map(str, unlisted[:3])) + (", ..." if len(unlisted) > 3 else "")
         found = f"{file} has pixels of segment {names}, which its segments_info does not list"
@@ -163,10 +164,19 @@ def _unknown_class(segment: dict, classes: PanopticClasses) -> str:
     return f"has category_id {shown(segment.get('category_id'))}, which is no {what} of {counts}"
 
 
-def _index(ids: np.ndarray, listed: list[int]) -> tuple[np.ndarray, list[int]]:
-    """Return the place of each pixel's id in ``listed``, from 1, 0 for 0; and unlisted ids."""
+def place_ids(ids: np.ndarray, listed: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    """Number the segments of an image in the order in which they are listed.
+
+    Args:
+        ids: (H, W), integers; 0 is no segment.
+        listed: the ids of K segments, all different and above 0.
+
+    Returns:
+        numbers: (H, W) int32, 0 to K: 0 for no segment and for ids that are not listed.
+        unlisted: the ids in the image that are neither listed nor 0.
+    """
     order = np.argsort(listed, kind="stable")
-    known = np.concatenate([[0], np.asarray(listed, np.int32)[order]]).astype(np.int32)
+    known = np.concatenate([[0], np.asarray(listed, np.int64)[order]])
     places = np.concatenate([[0], order + 1]).astype(np.int32)
     found = np.searchsorted(known, ids)
     found[found == len(known)] = 0
