@@ -28,7 +28,7 @@ from mask_inputs import (
     random_boxes,
     seeded,
 )
-from pointrend_seg.points import coordinates
+from pointrend_seg.points import interpolation
 from small_configs import small_semantic_cfg
 
 SIZES = {1216: 800, 2048: 1024, 4096: 2048}
@@ -196,7 +196,6 @@ def test_semantic_classes_and_losses_are_those_of_float32(width, dtype, whole):
 # Functions whose operands and results are coordinates, maps read at them, weights of neighbours,
 # uncertainties, or what a loss sees.
 FLOAT32_FUNCTIONS = {
-    "affine_grid",
     "grid_sample",
     "embedding_bag",
     "floor",
@@ -251,15 +250,15 @@ def guarded(head, dtype, whole, *, width=1216):
 @ways
 def test_what_must_be_float32_is(kind, path, dtype, whole):
     seen = guarded(lively_head(kind, path), dtype, whole)
-    called = {"affine_grid", "grid_sample", "topk", "binary_cross_entropy_with_logits"}
+    called = {"grid_sample", "topk", "binary_cross_entropy_with_logits"}
     assert called <= seen
     assert path == "plain" or "embedding_bag" in seen
 
 
-def test_a_grid_in_half_precision_is_noticed(monkeypatch):
-    monkeypatch.setattr(coordinates, "without_autocast", lambda device: contextlib.nullcontext())
-    with pytest.raises(AssertionError, match="affine_grid"):
-        guarded(lively_head("standard"), torch.bfloat16, whole=False)
+def test_reading_in_half_precision_is_noticed(monkeypatch):
+    monkeypatch.setattr(interpolation, "at_least_float32", lambda tensor: tensor)
+    with pytest.raises(AssertionError, match="grid_sample"):
+        guarded(lively_head("standard", "plain"), torch.bfloat16, whole=True)
 
 
 def test_the_frequencies_of_the_implicit_head_stay_exact():

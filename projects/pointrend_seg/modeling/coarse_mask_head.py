@@ -96,7 +96,7 @@ class ConvFCHead(nn.Module):
         """Apply the fully connected layers, from what `convolve` gives to (R, *output_shape)."""
         for k in range(1, self.num_fc + 1):
             x = F.relu(getattr(self, f"fc{k}")(x))
-        return self.prediction(x).unflatten(1, self.output_shape)
+        return self.prediction(x).view(x.shape[0], *self.output_shape)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any

@@ -168,7 +168,7 @@ class ImplicitPointMLP(nn.Module):
         parts = parameters.split(weight_sizes + bias_sizes, dim=1)
         depth = len(self.layer_shapes)
         weights = [
-            part.unflatten(1, shape)
+            part.view(part.shape[0], *shape)
             for part, shape in zip(parts[:depth], self.layer_shapes, strict=True)
         ]
         return weights, [part.unsqueeze(2) for part in parts[depth:]]

@@ -105,7 +105,7 @@ def sample_features(
             feature_map = features[name][image : image + 1]
             flat = to_map(points.view(1, -1, 2), feature_map.shape[-2:], stride)
             values = sample_points(feature_map, flat, padding_mode=padding_mode)
-            map_values.append(values.view(values.shape[1], *points.shape[:2]).transpose(0, 1))
+            map_values.append(values[0].view(values.shape[1], *points.shape[:2]).transpose(0, 1))
         image_values.append(concatenate_channels(map_values))
     return torch.cat(image_values, dim=0)
 
@@ -125,7 +125,7 @@ def pool(
     num_boxes = sum(each.shape[0] for each in boxes)
     coords = regular_grid(size, boxes[0].device).expand(num_boxes, -1, -1)
     values = sample_features(features, strides, boxes, coords, padding_mode=padding_mode)
-    return values.unflatten(2, (size, size))
+    return values.reshape(values.shape[0], values.shape[1], size, size)
 
 
 def select_boxes(boxes: list[Tensor], numbers: Tensor) -> list[Tensor]:

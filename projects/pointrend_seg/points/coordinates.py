@@ -10,9 +10,6 @@ Shape shorthand: N regions, an H x W map, P points of one region.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-
-from .precision import without_autocast
 
 
 def pixel_position(coords: Tensor, size: int) -> Tensor:
@@ -61,11 +58,10 @@ def smaller(first: int, second: int) -> int:
 def regular_grid(side: int, device: torch.device) -> Tensor:
     """Return the cell centres of a regular grid, row by row: (1, side * side, 2), float32.
 
-    `affine_grid` has the rounding of Detectron2's grids, which `grid_point_coords` has not.
+    The rounding is that of `affine_grid`, and so of Detectron2's grids, which `grid_point_coords`
+    has not. `affine_grid` itself is no operation of ONNX before opset 20.
     """
-    # (Values from the host would make a GPU wait.)
-    whole = torch.eye(2, 3, dtype=torch.float32, device=device) / 2
-    whole[:, 2] = 0.5
-    with without_autocast(whole.device):
-        grid = F.affine_grid(whole[None], [1, 1, side, side], align_corners=False)
-    return grid.view(1, -1, 2)
+    centres = torch.linspace(-1, 1, side, dtype=torch.float32, device=device) * (side - 1) / side
+    centres = centres / 2 + 0.5
+    columns, rows = centres.expand(side, side), centres.unsqueeze(1).expand(side, side)
+    return torch.stack((columns, rows), dim=2).view(1, -1, 2)

@@ -91,8 +91,9 @@ def write_points(input: Tensor, indices: Tensor, values: Tensor) -> Tensor:
         >>> write_points(torch.zeros(1, 1, 1, 3), torch.tensor([[2]]), torch.ones(1, 1, 1))
         tensor([[[[0., 0., 1.]]]])
     """
-    channels = input.shape[1]
-    flat = input.flatten(2)
+    channels, height, width = input.shape[1:]
+    # (Nothing is left to infer: runtimes of ONNX cannot where there are no regions.)
+    flat = input.reshape(indices.shape[0], channels, height * width)
     flat.scatter_(2, indices.unsqueeze(1).expand(-1, channels, -1), values.to(input.dtype))
     return flat.view(input.shape)
 

@@ -151,8 +151,9 @@ def subdivide_from_grid(
         (N, 1, side * 2**num_steps, side * 2**num_steps), or of ``last_side``.
     """
     coords = regular_grid(side, device).expand(num_regions, -1, -1)
+    first = predict(coords)
     return subdivide(
-        predict(coords).unflatten(1, (1, side, side)),
+        first.reshape(first.shape[0], 1, side, side),
         num_steps=num_steps,
         num_points=num_points,
         predict=lambda coords: predict(coords).unsqueeze(1),
