@@ -14,7 +14,9 @@ import startup  # noqa: F401
 
 import argparse
 import json
+from collections.abc import Sequence
 
+from detectron2.config import CfgNode
 from tabulate import tabulate
 
 from pointrend_seg.command_line.options import (
@@ -76,6 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     survey = survey_datasets(
         names,
         trained_on=trained_on,
+        needs=needs(cfg, trained_on),
         semantic=semantic,
         workers=args.workers,
         progress=True,
@@ -90,6 +93,13 @@ def main(argv: list[str] | None = None) -> None:
         raise FoundProblems(f"{errors} errors and {warnings} warnings")
     if args.json != "-":
         print(f"No error and {warnings} warnings.")
+
+
+def needs(cfg: CfgNode, trained_on: Sequence[str]) -> dict[str, str]:
+    """Return what the objects of data sets need for a model, as `survey_datasets` takes it."""
+    masks = dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], "masks")
+    points = dict.fromkeys(trained_on, "points")
+    return (masks if cfg.MODEL.MASK_ON else {}) | (points if cfg.INPUT.POINT_SUP else {})
 
 
 def write(survey: Survey, args: argparse.Namespace) -> None:
@@ -149,7 +159,19 @@ def object_table(survey: Survey, name: str) -> str:
     )
     return (
         f"{name}: {figures['objects']} objects, per image {figures['median']:g} (median) and up to "
-        f"{figures['most']}; small: below 32 x 32 pixels, large: from 96 x 96\n{table}"
+        f"{figures['most']}; small: below 32 x 32 pixels, large: from 96 x 96\n"
+        f"{point_line(figures)}{table}"
+    )
+
+
+def point_line(figures: dict) -> str:
+    """Return a line about labelled points, "" of a data set without any."""
+    points = figures.get("points")
+    if points is None:
+        return ""
+    return (
+        f"{points['objects']} objects have points, {points['median']:g} each (median), "
+        f"{100 * points['share_of_ones']:.0f} % of them on the object\n"
     )
 
 

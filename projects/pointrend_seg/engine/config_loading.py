@@ -19,6 +19,7 @@ from ..config.tree import value_of
 from ..data.coco_records import use_own_reader
 from ..data.custom.registration import register_custom
 from ..data.input_size import AS_DETECTRON2
+from ..data.point_sets import register_point_set
 from ..data.synthetic.registration import register_synthetic
 from ..errors import InputError, did_you_mean, printable
 from .tasks import find_task
@@ -74,6 +75,7 @@ def load_config(
     use_available_device(cfg)
     register_custom(cfg)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        register_point_set(name)
         use_own_reader(name)
     if cfg.DATASETS.CLASSES_FROM_DATA:
         find_task(cfg).take_classes_from_data(cfg)

@@ -77,6 +77,24 @@ def decode_columns(rle: dict) -> tuple[np.ndarray, int, int]:
     return columns[:, : y1 - y0], int(x0), int(y0)
 
 
+def values_at(rle: dict, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the values of a mask, 0 or 1, at pixels.
+
+    Args:
+        rle: in COCO's compressed format, with counts as bytes or text.
+        x, y: columns and rows of N pixels within the image.
+
+    Returns:
+        N, int64.
+
+    Example:
+        >>> values_at({"size": [3, 4], "counts": "32103"}, np.array([0, 1, 2]), np.array([0, 1, 2]))
+        array([0, 1, 0])
+    """
+    edges = np.cumsum(_counts(rle["counts"]))
+    return np.searchsorted(edges, x * rle["size"][0] + y, side="right") % 2
+
+
 def run_lengths_fault(counts: bytes | str, pixels: int) -> str:
     """Find out why compressed run lengths are not those of a mask.
 

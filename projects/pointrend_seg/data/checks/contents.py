@@ -70,7 +70,7 @@ def check_contents(
     survey = survey_datasets(
         [name],
         trained_on=trained_on,
-        with_points=trained_on if points else (),
+        needs={name: "points"} if points else None,
         semantic=semantic,
         most=MOST_IMAGES,
         reader=reader,

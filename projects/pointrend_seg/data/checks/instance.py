@@ -41,6 +41,7 @@ from ..dataset_files import (
     root_now,
     some,
 )
+from ..point_sets import register_point_set
 from ..problems import ProblemLog
 
 _LVIS_LOADER = "detectron2.data.datasets.lvis"
@@ -79,6 +80,7 @@ def check_instance_dataset(
         InputError: says what is missing or does not fit, in which file, image and annotation, and
             what to do.
     """
+    register_point_set(name)
     check_registered(name, _HOW_TO_REGISTER)
     metadata = MetadataCatalog.get(name)
     kind = metadata.get("evaluator_type")

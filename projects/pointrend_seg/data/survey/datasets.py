@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from ..coco_schema import is_id, unique_names
 from ..custom.registration import check_same_classes, custom_dataset
 from ..dataset_files import check_registered, evenly, load_dicts
 from ..images.reader import ImageReader
+from ..point_sets import register_point_set
 from ..problems import ERROR
 from .findings import ObjectFigures, Survey
 from .images import ImageSurvey
@@ -42,7 +43,7 @@ def survey_datasets(
     names: Iterable[str],
     *,
     trained_on: Iterable[str] = (),
-    with_points: Collection[str] = (),
+    needs: Mapping[str, str] | None = None,
     semantic: bool | None = None,
     workers: int = 1,
     progress: bool = False,
@@ -55,8 +56,8 @@ def survey_datasets(
         names: as in ``DATASETS``.
         trained_on: those among them that are trained on; classes that occur in others alone are
             an error.
-        with_points: those among them whose objects need labelled points instead of masks; in
-            others, points are checked where there are some.
+        needs: "masks" or "points", what the objects of a data set need; None, and data sets that
+            it lacks: masks where any object of the data set has one, else points likewise.
         semantic: whether the labels of pixels are meant, if a data set has labels of objects and of
             pixels; None: those that it has, of objects first.
         workers: processes; the result does not depend on it.
@@ -73,7 +74,7 @@ def survey_datasets(
     annotated: set[str] = set()
     for name in names:
         strangers = _count(survey, "unknown-image")
-        jobs, survey_image, class_names = _open(name, semantic, survey, name in with_points)
+        jobs, survey_image, class_names = _open(name, semantic, survey, (needs or {}).get(name, ""))
         numbers = getattr(survey_image, "keywords", {}).get("class_numbers", {})
         figures = ObjectFigures({number: category for category, number in numbers.items()})
         survey_image = partial(survey_image, reader=reader or ImageReader())
@@ -83,7 +84,7 @@ def survey_datasets(
         for found, path in _survey_images(looked_at, survey_image, workers, progress):
             _merge(found, path, name, survey, digests, counts)
             if found.areas is not None:
-                figures.add(found.areas)
+                figures.add(found.areas, found.points)
         if jobs and isinstance(jobs[0], InstanceImage) and len(looked_at) == len(jobs):
             objects[name] = figures.total
             if any(job.annotations for job in jobs) or _count(survey, "unknown-image") > strangers:
@@ -203,9 +204,10 @@ def _compare_classes(survey: Survey, trained_on: set[str]) -> None:
 
 
 def _open(
-    name: str, semantic: bool | None, survey: Survey, needs_points: bool
+    name: str, semantic: bool | None, survey: Survey, needs: str
 ) -> tuple[list, Callable, list[str]]:
     """Return the images, the function that surveys one of them, and the names of the classes."""
+    register_point_set(name)
     check_registered(name, "DatasetCatalog.register(name, function)")
     dataset, metadata = custom_dataset(name), MetadataCatalog.get(name)
     if dataset is not None and dataset.is_semantic:
@@ -232,13 +234,13 @@ def _open(
                 numbers,
                 list(map(str, classes)),
                 survey,
-                needs_points=needs_points,
+                needs=needs,
                 repaired=own,
             )
     records = load_dicts(name)
     if semantic is not True and any("annotations" in record for record in records):
         classes = list(metadata.get("thing_classes") or ())
-        return _open_records(name, records, classes, survey, needs_points)
+        return _open_records(name, records, classes, survey, needs)
     if any("sem_seg_file_name" in record for record in records):
         files = ("file_name", "sem_seg_file_name", "label_coding")
         return _open_semantic(
@@ -265,7 +267,7 @@ def _open_json(
     classes: list[str],
     survey: Survey,
     *,
-    needs_points: bool,
+    needs: str,
     repaired: bool,
 ) -> tuple[list, Callable, list[str]]:
     for problem in [*content.problems, *content.warnings()]:
@@ -273,7 +275,7 @@ def _open_json(
     for name, count in Counter(content.categories.values()).items():
         if count > 1:
             survey.add("same-name", name)
-    masks, points = _labels(content.file, content.with_sizes(), survey, needs_points)
+    masks, points = _labels(content.file, content.with_sizes(), survey, needs)
     by_image = defaultdict(list)
     for each in _without_optional(
         content.checked_annotations(numbers, masks=masks, points=points, repaired=repaired), masks
@@ -291,11 +293,11 @@ def _open_json(
 
 
 def _open_records(
-    name: str, records: Sequence[Record], classes: list[str], survey: Survey, needs_points: bool
+    name: str, records: Sequence[Record], classes: list[str], survey: Survey, needs: str
 ) -> tuple[list, Callable, list[str]]:
     count = len(classes) or None
     sized = [(each, stated_size(r)) for r in records for each in r.get("annotations", ())]
-    masks, points = _labels(name, sized, survey, needs_points)
+    masks, points = _labels(name, sized, survey, needs)
     options = {"masks": masks, "points": points, "is_train": False}
     jobs = [
         InstanceImage(
@@ -311,12 +313,14 @@ def _labels(
     source: str,
     objects: Iterable[tuple[Annotation, Size | None]],
     survey: Survey,
-    needs_points: bool,
+    needs: str,
 ) -> tuple[bool, bool]:
     """Return whether objects are checked for masks and for points; add what is wrong with all."""
     objects = list(objects)
-    points = needs_points or any(has_points(each) for each, _ in objects)
-    masks = not needs_points and any("segmentation" in each for each, _ in objects)
+    points = needs == "points" or any(has_points(each) for each, _ in objects)
+    masks = needs == "masks" or (
+        needs != "points" and any("segmentation" in each for each, _ in objects)
+    )
     wrong = all_points_problem(objects) if points else None
     if wrong:
         survey.add(wrong.kind, f"{source}: {wrong.found}")

@@ -30,15 +30,28 @@ class ObjectFigures:
             pixels, less than 96 x 96, more.
         images: number of images that have an object of each class.
         by_image: number of images by the number of their objects.
+        points: number of objects with labelled points by the number of their points.
+        ones: number of points of the label 1.
     """
 
     ids: dict[int, Any]
     sizes: dict[int, list[int]] = field(default_factory=dict)
     images: Counter[int] = field(default_factory=Counter)
     by_image: Counter[int] = field(default_factory=Counter)
+    points: Counter[int] = field(default_factory=Counter)
+    ones: int = 0
 
-    def add(self, areas: Sequence[tuple[int, float]]) -> None:
-        """Count the objects of an image: the number of the class and the area of each."""
+    def add(
+        self, areas: Sequence[tuple[int, float]], points: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        """Count the objects of an image.
+
+        Args:
+            areas: the number of the class and the area of each object.
+            points: of each object with points, their number, and that of the label 1.
+        """
+        self.points.update(count for count, _ in points)
+        self.ones += sum(ones for _, ones in points)
         self.by_image[len(areas)] += 1
         self.images.update({number for number, _ in areas})
         for number, area in areas:
@@ -76,7 +89,17 @@ class ObjectFigures:
                     "large": large,
                 }
             )
-        totals = {"objects": self.total, "median": self.median, "most": self.most}
+        totals: dict[str, Any] = {
+            "objects": self.total,
+            "median": self.median,
+            "most": self.most,
+        }
+        if self.points:
+            totals["points"] = {
+                "objects": self.points.total(),
+                "median": median(self.points.elements()),
+                "share_of_ones": self.ones / sum(self.points.elements()),
+            }
         return {**totals, "classes": classes}
 
 

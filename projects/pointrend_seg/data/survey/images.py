@@ -22,12 +22,15 @@ class ImageSurvey:
         counts: number of pixels or objects by number of the class.
         areas: number of the class and area in pixels of each object that is no crowd; None where
             pixels are labelled.
+        points: number of points, and of those with the label 1, of each object that has points and
+            is no crowd.
     """
 
     problems: list[tuple[str, str]] = field(default_factory=list)
     digest: bytes | None = None
     counts: dict[int, int] = field(default_factory=dict)
     areas: list[tuple[int, float]] | None = None
+    points: list[tuple[int, int]] = field(default_factory=list)
 
 
 def survey_image(

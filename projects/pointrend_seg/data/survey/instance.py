@@ -15,6 +15,7 @@ from ..annotations import (
     Size,
     box_problem,
     decode_mask,
+    has_points,
     is_degenerate,
     mask_problem,
     stated_size,
@@ -27,6 +28,7 @@ _LEAST_IOU, _TOLERANCE = 0.8, 2.0
 _OUTSIDE = 1.0  # pixels; annotation tools round
 # What is known before decoding, and leaves nothing to compare.
 _INVALID = {"bad-box", "no-mask", "bad-mask", "no-polygon", "empty-box", "outside-image"}
+_OF_POINTS = {"no-points", "bad-points"}
 _NOT_COUNTED = {"unknown-class", *LEFT_OUT}
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
@@ -71,6 +73,8 @@ def survey_instance_image(
         kinds = {kind for kind, _ in problems}
         if not kinds & _INVALID:
             problems += _problems(each.annotation, stated, decoded, masks)
+        if has_points(each.annotation) and not (each.is_crowd or kinds & {*_INVALID, *_OF_POINTS}):
+            problems += _point_problems(each.annotation)
         found.problems += [
             (kind, f"{each.name}: {what}" if what else each.name) for kind, what in problems
         ]
@@ -78,6 +82,9 @@ def survey_instance_image(
             number = class_numbers.get(each.annotation.get("category_id"))
             if number is not None:
                 found.counts[number] = found.counts.get(number, 0) + 1
+                if has_points(each.annotation) and not kinds & _OF_POINTS:
+                    labels = each.annotation["point_labels"]
+                    found.points.append((len(labels), int(sum(labels))))
                 areas.append((number, _area(each.annotation)))
     if not job.annotations:
         found.problems.append(("no-objects", job.image))
@@ -115,6 +122,21 @@ def _problems(
             yield problem.kind, problem.found
         else:
             yield from _mask_problems(annotation, size, (x0, y0, x1, y1))
+
+
+def _point_problems(annotation: Annotation) -> Iterator[tuple[str, str]]:
+    mode = annotation.get("bbox_mode", BoxMode.XYWH_ABS)
+    if mode != BoxMode.XYWHA_ABS:
+        box = BoxMode.convert(list(map(float, annotation["bbox"])), mode, BoxMode.XYXY_ABS)
+        low, high = np.array(box[:2]) - _OUTSIDE, np.array(box[2:]) + _OUTSIDE
+        centres = np.array(annotation["point_coords"], float) + 0.5
+        outside = ((centres < low) | (centres > high)).any(1)
+        if outside.any():
+            x, y = annotation["point_coords"][outside.argmax()]
+            shown = ", ".join(f"{value:g}" for value in box)
+            yield "point-outside-box", f"{x:g}, {y:g} in the box {shown}"
+    if not any(annotation["point_labels"]):
+        yield "no-point-on-object", ""
 
 
 def _mask_problems(
