@@ -112,10 +112,14 @@ def test_semantic_models(name):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*/*.yaml")), ids=lambda p: p.stem)
 def test_every_config(path):
+    if any(name in path.stem for name in ("swin", "mvit", "vitdet")):
+        pytest.skip("Detectron2 cannot build its transformers without memory for their weights")
+    if "lite0" in path.stem:
+        pytest.importorskip("timm")
     cfg = load_config(str(path))
     contents = told(cfg)
     assert settings_that_differ(contents, cfg) == {}
-    assert "MODEL.RESNETS.DEPTH" in contents.settings
+    assert ("resnet" in cfg.MODEL.BACKBONE.NAME) == ("MODEL.RESNETS.DEPTH" in contents.settings)
     assert not any("not known" in task for task in contents.tasks)
 
 

@@ -2,6 +2,7 @@
 
 import glob
 import os
+from importlib.util import find_spec
 
 import detectron2
 import pytest
@@ -24,6 +25,8 @@ def test_every_config_of_detectron2_and_of_ours_is_accepted():
     files = [f for folder in (ZOO, OURS) for f in glob.glob(f"{folder}/**/*.yaml", recursive=True)]
     assert len(files) > 60
     for file in files:
+        if "lite0" in file and find_spec("timm") is None:
+            continue  # whose normalisation is that of timm's model
         check_config(load_config(file, ["MODEL.DEVICE", "cpu"]))
 
 

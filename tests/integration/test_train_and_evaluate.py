@@ -43,6 +43,18 @@ QUICK = REPOSITORY / "configs/quick/pointrend_deeplabv3_R_18_OS16.yaml"
 NORMALISED = {"MODEL.RESNETS.NORM": "GN", "MODEL.FPN.NORM": "GN"}
 # The published size of the per-box MLPs has 290 million weights: 5 GB in training.
 NARROW = {"MODEL.POINT_HEAD.FC_DIM": 8}
+# Transformers of a published width take minutes on a CPU.
+TINY = {
+    "swin": {"MODEL.SWIN.EMBED_DIM": 24},
+    "mvitv2": {"MODEL.MVIT.EMBED_DIM": 24},
+    "vitdet": {
+        "MODEL.FPN.NORM": "LN",
+        "MODEL.VIT.IMG_SIZE": 128,
+        "MODEL.VIT.EMBED_DIM": 48,
+        "MODEL.VIT.DEPTH": 2,
+        "MODEL.VIT.WINDOW_BLOCK_INDEXES": (0,),
+    },
+}
 # What each kind of head must report.
 LOSSES = {
     "PointRendSemanticHead": {"loss_sem_seg", "loss_sem_seg_point"},
@@ -97,9 +109,13 @@ def test_every_config_trains_and_evaluates(config, all_datasets, cityscapes_scri
     needed = {"lvis": "lvis", "cityscapes": "shapely"}.get(config.parent.name)
     if needed:
         pytest.importorskip(needed)
+    tiny = [changes for name, changes in TINY.items() if name in config.stem]
+    if tiny or "lite0" in config.stem:
+        pytest.importorskip("timm")
     is_instance = load_config(str(config), CPU).MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
     changes = NORMALISED if is_instance else {}
     changes = changes | (NARROW if config.stem.startswith("implicit") else {})
+    changes = changes | (tiny[0] if tiny else {})
     trainer = Trainer(small(config, tmp_path, **changes))
     trainer.resume_or_load(resume=False)
     trainer.train()

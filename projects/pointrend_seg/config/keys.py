@@ -15,6 +15,8 @@ from .tree import value_of
 
 # The config nodes of the point heads.
 INSTANCE_NODE, SEMANTIC_NODE = "MODEL.POINT_HEAD", "MODEL.SEM_SEG_POINT_HEAD"
+# Those of backbones from other libraries.
+TIMM_NODE, TORCHVISION_NODE = "MODEL.TIMM", "MODEL.TORCHVISION"
 # Limits that only mistakes reach: channels, layers, pixels.
 WIDEST, DEEPEST, LARGEST_SIDE = 2**16, 1000, 2**16
 
@@ -200,6 +202,26 @@ _POINT_HEAD = (
 )
 
 
+_IMAGE_BACKBONE = (
+    Key("OUT_FEATURES", ("res2", "res3", "res4", "res5"),
+        "The feature maps of the backbone without an FPN, by their stride: res2 has 4, res5 has "
+        "32. Later stages are not built. With an FPN: MODEL.FPN.IN_FEATURES.", kind=str,
+        lengths=(1, math.inf)),
+    Key("OUTPUT_STRIDE", 32,
+        "Stride of the last stage; below 32 the stages that would halve the map again are dilated "
+        "and keep their names. Only without an FPN, and only where the model has it.",
+        choices=(8, 16, 32)),
+    Key("DROP_PATH", 0.0, "Rate of stochastic depth in training.", least=0, below=1),
+    Key("FREEZE_NORM", False,
+        "Freeze all BatchNorm layers of the backbone: statistics and scales stay those of the "
+        "weights. For pretrained weights and few images in a batch."),
+    Key("INPUT_OF_WEIGHTS", True,
+        "Set MODEL.PIXEL_MEAN, MODEL.PIXEL_STD and INPUT.FORMAT to what the model was trained "
+        "with, where all three are Detectron2's defaults; the log says so. Other values are kept, "
+        "with a warning if the model expects others. False: never."),
+)
+
+
 def _point_head(node: str) -> list[Key]:
     """Return the keys that both point heads have, as those of a node."""
     return [replace(key, name=f"{node}.{key.name}") for key in _POINT_HEAD]
@@ -250,6 +272,38 @@ _ROWS = (
         "The implicit function reads the position in the box."),
     Key("MODEL.IMPLICIT_POINTREND.PARAMS_L2_REGULARIZER", 0.00001,
         "Weight of loss_l2, the mean square of the parameters.", least=0),
+    Key(f"{TIMM_NODE}.NAME", "",
+        "Of build_timm_backbone and build_timm_fpn_backbone: a model of timm that has feature "
+        "maps (features_only), such as resnet50 or convnext_tiny."),
+    *(replace(key, name=f"{TIMM_NODE}.{key.name}") for key in _IMAGE_BACKBONE),
+    Key(f"{TORCHVISION_NODE}.NAME", "",
+        "Of build_torchvision_backbone and build_torchvision_fpn_backbone: a classification model "
+        "of torchvision, such as resnet50 or convnext_tiny."),
+    *(replace(key, name=f"{TORCHVISION_NODE}.{key.name}") for key in _IMAGE_BACKBONE),
+    Key("MODEL.SWIN.EMBED_DIM", 96, "Channels of the first stage.", least=1, most=WIDEST),
+    Key("MODEL.SWIN.DEPTHS", (2, 2, 6, 2), "Blocks of each of the four stages.", least=1,
+        most=DEEPEST, lengths=(4, 4)),
+    Key("MODEL.SWIN.NUM_HEADS", (3, 6, 12, 24), "Attention heads of each stage.", least=1,
+        most=WIDEST, lengths=(4, 4)),
+    Key("MODEL.SWIN.WINDOW_SIZE", 7, "Side of the attention windows.", least=1, most=1024),
+    Key("MODEL.SWIN.DROP_PATH", 0.2, "Rate of stochastic depth.", least=0, below=1),
+    Key("MODEL.MVIT.EMBED_DIM", 96, "Channels of the first stage.", least=1, most=WIDEST),
+    Key("MODEL.MVIT.DEPTH", 10, "Number of blocks.", least=4, most=DEEPEST),
+    Key("MODEL.MVIT.NUM_HEADS", 1, "Attention heads of the first stage.", least=1, most=WIDEST),
+    Key("MODEL.MVIT.LAST_BLOCK_INDEXES", (0, 2, 7, 9), "Number of each stage's last block.",
+        least=0, most=DEEPEST, lengths=(4, 4)),
+    Key("MODEL.MVIT.DROP_PATH", 0.2, "Rate of stochastic depth.", least=0, below=1),
+    Key("MODEL.VIT.IMG_SIZE", 1024, "Side that images are padded to.", least=32, most=LARGEST_SIDE,
+        test=lambda side: side % 32 == 0, words="a multiple of 32"),
+    Key("MODEL.VIT.EMBED_DIM", 768, "Channels.", least=1, most=WIDEST),
+    Key("MODEL.VIT.DEPTH", 12, "Number of blocks.", least=1, most=DEEPEST),
+    Key("MODEL.VIT.NUM_HEADS", 12, "Attention heads.", least=1, most=WIDEST),
+    Key("MODEL.VIT.WINDOW_SIZE", 14, "Side of the attention windows, in patches of 16 pixels.",
+        least=1, most=1024),
+    Key("MODEL.VIT.WINDOW_BLOCK_INDEXES", (0, 1, 3, 4, 6, 7, 9, 10),
+        "Blocks that attend within windows; the others see the whole image.", kind=int, least=0,
+        most=DEEPEST),
+    Key("MODEL.VIT.DROP_PATH", 0.1, "Rate of stochastic depth.", least=0, below=1),
     Key("INPUT.CROP.SINGLE_CATEGORY_MAX_AREA", 1.0,
         "A random crop is drawn again, ten times at most, while one class fills more than this "
         "share of it.", above=0),

@@ -22,6 +22,7 @@ from ..data.input_size import AS_DETECTRON2
 from ..data.point_sets import register_point_set
 from ..data.synthetic.registration import register_synthetic
 from ..errors import InputError, did_you_mean, printable
+from ..modeling.backbones.input_of_weights import take_input_of_weights
 from .tasks import find_task
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ def load_config(
     """Load a config file, apply the command line's changes, choose a device that is there.
 
     Configs that are written for Detectron2's PointRend are translated, see `adopt_config`. The data
-    sets of ``DATASETS.CUSTOM`` are registered.
+    sets of ``DATASETS.CUSTOM`` are registered. The normalisation of images is set to that of a
+    backbone of timm or torchvision, see `take_input_of_weights`.
 
     Args:
         config_file: path of a YAML file; "" for the defaults alone.
@@ -73,6 +75,7 @@ def load_config(
     merge_opts(cfg, opts)
     cfg = adopt_config(cfg)
     use_available_device(cfg)
+    take_input_of_weights(cfg)
     register_custom(cfg)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         register_point_set(name)

@@ -10,6 +10,7 @@ from ..errors import NEEDS_DETECTRON2
 if find_spec("detectron2") is None:
     raise ModuleNotFoundError(NEEDS_DETECTRON2.format(__name__), name="detectron2")
 
+from . import backbones as backbones  # registers them
 from .implicit_head import ImplicitPointRendInstanceHead
 from .implicit_point_head import ImplicitPointMLP
 from .instance_head import PointRendInstanceHead
