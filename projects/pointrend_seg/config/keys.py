@@ -293,8 +293,10 @@ _ROWS = (
     Key("MODEL.MVIT.LAST_BLOCK_INDEXES", (0, 2, 7, 9), "Number of each stage's last block.",
         least=0, most=DEEPEST, lengths=(4, 4)),
     Key("MODEL.MVIT.DROP_PATH", 0.2, "Rate of stochastic depth.", least=0, below=1),
-    Key("MODEL.VIT.IMG_SIZE", 1024, "Side that images are padded to.", least=32, most=LARGEST_SIDE,
-        test=lambda side: side % 32 == 0, words="a multiple of 32"),
+    Key("MODEL.VIT.IMG_SIZE", 1024,
+        "Side of the images that the tables of relative positions are made for; for others they "
+        "are interpolated.", least=32, most=LARGEST_SIDE, test=lambda side: side % 32 == 0,
+        words="a multiple of 32"),
     Key("MODEL.VIT.EMBED_DIM", 768, "Channels.", least=1, most=WIDEST),
     Key("MODEL.VIT.DEPTH", 12, "Number of blocks.", least=1, most=DEEPEST),
     Key("MODEL.VIT.NUM_HEADS", 12, "Attention heads.", least=1, most=WIDEST),

@@ -57,6 +57,13 @@ def test_semantic(name):
         assert model.eval()(inputs)[0]["sem_seg"].shape == (3, 64, 90)
 
 
+def test_vit_takes_images_larger_than_its_tables():
+    model = build_model(with_backbone(small_semantic_cfg(3), "build_vit_backbone")).eval()
+    with torch.no_grad():
+        (result,) = model([{"image": torch.zeros(3, 100, 130)}])
+    assert result["sem_seg"].shape == (3, 100, 130)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_instances(name):
     model = build_model(with_backbone(small_instance_cfg(2), name))

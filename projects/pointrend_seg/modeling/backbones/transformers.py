@@ -77,12 +77,26 @@ def build_mvit_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     return with_fpn(cfg, net)
 
 
+class AnySizePyramid(SimpleFeaturePyramid):
+    """Detectron2's simple feature pyramid for images that are padded to whole cells alone.
+
+    Detectron2's recipes pad to a square, and fail with images that are larger.
+    """
+
+    @property
+    def size_divisibility(self) -> int:
+        """The multiple that images are padded to."""
+        return self._size_divisibility
+
+    @property
+    def padding_constraints(self) -> dict[str, int]:
+        """No square."""
+        return {}
+
+
 @BACKBONE_REGISTRY.register()
 def build_vit_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SimpleFeaturePyramid:
-    """Build ViTDet: a plain ViT and the simple feature pyramid, with the maps ``p2`` to ``p6``.
-
-    Images are padded to squares of ``MODEL.VIT.IMG_SIZE``, or to larger multiples of 32 pixels.
-    """
+    """Build ViTDet: a plain ViT and the simple feature pyramid, with the maps ``p2`` to ``p6``."""
     import_timm()
     _refuse_freezing(cfg)
     node = cfg.MODEL.VIT
@@ -106,14 +120,13 @@ def build_vit_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SimpleFeaturePyr
         use_rel_pos=True,
         norm_layer=_LAYER_NORM,
     )
-    return SimpleFeaturePyramid(
+    return AnySizePyramid(
         net=net,
         in_feature="last_feat",
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         scale_factors=(4.0, 2.0, 1.0, 0.5),
         top_block=LastLevelMaxPool(),
         norm=cfg.MODEL.FPN.NORM,
-        square_pad=node.IMG_SIZE,
     )
 
 
