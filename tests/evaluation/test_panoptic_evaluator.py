@@ -71,8 +71,8 @@ def truth_as_prediction(name):
     return inputs, outputs
 
 
-def evaluator(name, folder, architecture="PanopticFPN"):
-    opts = ["MODEL.META_ARCHITECTURE", architecture, "MODEL.MASK_ON", True]
+def evaluator(name, folder):
+    opts = ["MODEL.META_ARCHITECTURE", "PanopticFPN", "MODEL.MASK_ON", True]
     return build_evaluator(load_config("", [*opts, "OUTPUT_DIR", str(folder)]), name)
 
 
@@ -164,10 +164,17 @@ def test_scores_of_a_worse_prediction(tmp_path):
 def test_a_model_of_one_branch_gets_the_scores_of_that(tmp_path):
     name = NAMES[2]
     inputs, outputs = truth_as_prediction(name)
-    results = run(evaluator(name, tmp_path, "GeneralizedRCNN"), inputs, outputs)
-    assert list(results) == ["bbox", "segm", "boundary"]
-    results = run(evaluator(name, tmp_path, "SemanticSegmentor"), inputs, outputs)
-    assert list(results) == ["sem_seg"]
+    built = evaluator(name, tmp_path)
+    for key, expected in (("instances", ["bbox", "segm", "boundary"]), ("sem_seg", ["sem_seg"])):
+        assert list(run(built, inputs, [{key: each[key]} for each in outputs])) == expected
+
+
+def test_a_process_without_images_waits_for_the_others(monkeypatch, tmp_path):
+    """Scores that other processes have are gathered, and only those."""
+    built = evaluator(NAMES[0], tmp_path)
+    built.reset()
+    monkeypatch.setattr(comm, "all_gather", lambda found: [found, {"sem_seg"}])
+    assert list(built.evaluate()) == ["sem_seg"]
 
 
 def test_objects_come_from_the_png_without_a_json_file(tmp_path, registered):

@@ -1,6 +1,7 @@
 """Build the evaluator of a data set."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -35,6 +36,35 @@ class MergedEvaluators(DatasetEvaluators):
             for task, metrics in (evaluator.evaluate() or {}).items():
                 merged.setdefault(task, OrderedDict()).update(metrics)
         return merged
+
+
+class EvaluatorsByOutput(MergedEvaluators):
+    """Evaluators of several outputs of a model; those that it does not have are not scored."""
+
+    def __init__(self, evaluators: Mapping[str, DatasetEvaluator]):
+        """
+        Args:
+            evaluators: by key of the model's outputs.
+        """
+        super().__init__(list(evaluators.values()))
+        self._by_output = evaluators
+        self._found: set[str] = set()
+
+    def reset(self) -> None:
+        super().reset()
+        self._found = set()
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        for key, evaluator in self._by_output.items():
+            chosen = [pair for pair in zip(inputs, outputs, strict=True) if key in pair[1]]
+            if chosen:
+                self._found.add(key)
+                evaluator.process([record for record, _ in chosen], [each for _, each in chosen])
+
+    def evaluate(self) -> OrderedDict[str, OrderedDict]:
+        found = set().union(*comm.all_gather(self._found))  # a process may have no image
+        chosen = [e for key, e in self._by_output.items() if key in found or not found]
+        return MergedEvaluators(chosen).evaluate()
 
 
 def results_folder(cfg: CfgNode, dataset_name: str) -> Path:
@@ -89,7 +119,7 @@ def build_evaluator(
     if kind in INSTANCE_EVALUATORS:
         return _instance_evaluator(INSTANCE_EVALUATORS[kind], cfg, dataset_name, output_folder)
     if kind == EVALUATOR_TYPE:
-        return MergedEvaluators(_panoptic_evaluators(cfg, dataset_name, output_folder))
+        return _panoptic_evaluator(cfg, dataset_name, output_folder)
     known = ["sem_seg", "cityscapes_sem_seg", "cityscapes_instance", *INSTANCE_EVALUATORS]
     known.append(EVALUATOR_TYPE)
     raise InputError(
@@ -111,17 +141,12 @@ def _instance_evaluator(
     )
 
 
-def _panoptic_evaluators(
-    cfg: CfgNode, dataset_name: str, output_folder: str
-) -> list[DatasetEvaluator]:
-    has_instances = cfg.MODEL.META_ARCHITECTURE != "SemanticSegmentor"
-    has_labels = cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN"
-    found: list[DatasetEvaluator] = []
-    if has_instances:
-        evaluator = PanopticInstanceEvaluator
-        found.append(_instance_evaluator(evaluator, cfg, dataset_name, output_folder))
-    if has_labels:
-        found.append(PanopticSemanticEvaluator(dataset_name, output_dir=output_folder))
-    if has_instances and has_labels:
-        found.append(PanopticEvaluator(dataset_name, output_dir=output_folder))
-    return found
+def _panoptic_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> DatasetEvaluator:
+    instances = PanopticInstanceEvaluator
+    return EvaluatorsByOutput(
+        {
+            "instances": _instance_evaluator(instances, cfg, dataset_name, output_folder),
+            "sem_seg": PanopticSemanticEvaluator(dataset_name, output_dir=output_folder),
+            "panoptic_seg": PanopticEvaluator(dataset_name, output_dir=output_folder),
+        }
+    )

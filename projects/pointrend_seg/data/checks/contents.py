@@ -38,7 +38,8 @@ def check_contents(
     name: str,
     *,
     reader: ImageReader,
-    semantic: bool,
+    semantic: bool = False,
+    panoptic: bool = False,
     is_train: bool,
     masks: bool = True,
     points: bool = False,
@@ -52,6 +53,7 @@ def check_contents(
         name: of a registered data set whose files exist.
         reader: reads images as training does.
         semantic: whether the labels of pixels are meant.
+        panoptic: whether the segments of panoptic PNGs are meant.
         is_train: whether it is trained on.
         masks: whether objects need masks, or points instead.
         points: whether they need labelled points instead of masks.
@@ -60,7 +62,7 @@ def check_contents(
         InputError: the first error, and how many images are like it.
     """
     metadata = MetadataCatalog.get(name)
-    file = metadata.get("json_file")
+    file = metadata.get("panoptic_json" if panoptic else "json_file")
     if not (custom_dataset(name) or file or metadata.get("sem_seg_root")):
         return
     is_large = file and os.path.isfile(file) and os.path.getsize(file) > _LARGEST_JSON
@@ -72,6 +74,7 @@ def check_contents(
         trained_on=trained_on,
         needs={name: "points"} if points else None,
         semantic=semantic,
+        panoptic=panoptic,
         most=MOST_IMAGES,
         reader=reader,
     )

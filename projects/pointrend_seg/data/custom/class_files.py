@@ -41,6 +41,7 @@ class ClassTable:
         colors: C RGB colours, None unless every class has one.
         ignore_value: value of unlabelled pixels in label images, None if not given.
         ignore_color: RGB colour of unlabelled pixels in label images, None if not given.
+        things: whether each class is a thing, of panoptic files; None for others.
     """
 
     names: tuple[str, ...]
@@ -48,6 +49,7 @@ class ClassTable:
     colors: tuple[tuple[int, int, int], ...] | None = None
     ignore_value: int | None = None
     ignore_color: tuple[int, int, int] | None = None
+    things: tuple[bool, ...] | None = None
 
 
 def find_class_file(folder: str) -> str | None:

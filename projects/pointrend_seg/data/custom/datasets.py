@@ -1,11 +1,13 @@
 """Read the entries of ``DATASETS.CUSTOM``, and the files of these data sets.
 
-A data set is an image folder with a COCO JSON file (instance) or a folder of label images
-(semantic). An entry of ``DATASETS.CUSTOM`` is a dict:
+A data set is an image folder with a COCO JSON file (instance, or panoptic with a folder of PNGs) or
+a folder of label images (semantic). An entry of ``DATASETS.CUSTOM`` is a dict:
 
     name: the name in DATASETS.TRAIN and DATASETS.TEST
     images: the folder of images
     annotations: a COCO JSON file, or a folder of label images
+    segments: the folder of PNGs of a panoptic JSON file; by default the one that has the name of
+        the file, beside it or one level above
     classes: a list of names, or of dicts with "name" and optionally "id" and "color"; or the path
         of a class file (`read_class_file`). By default the categories of the JSON file, or the
         class file beside the label images (`find_class_file`)
@@ -17,6 +19,7 @@ A data set is an image folder with a COCO JSON file (instance) or a folder of la
 Paths are relative to the current directory; saved configs have absolute ones.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -30,6 +33,7 @@ from ..coco_json import read_categories
 from ..coco_schema import category_colors
 from ..dataset_files import some
 from ..images.decoding import IMAGE_EXTENSIONS
+from ..panoptic.json_file import find_png_folder, is_panoptic_json
 from .class_files import (
     ClassTable,
     check_ignore_value,
@@ -45,7 +49,7 @@ logger = logging.getLogger(__name__)
 LABEL_ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "_L")
 _KEYS = (
     *("name", "images", "annotations", "classes", "ignore_value", "ignore_color"),
-    "drawing_colors",
+    *("drawing_colors", "segments"),
 )
 _HEX = "#[0-9a-f]{6}"
 
@@ -56,6 +60,7 @@ class CustomDataset:
 
     Attributes:
         classes: the classes in the entry, the path of a class file, or None.
+        segments: the folder of panoptic PNGs, None if it is not given.
     """
 
     name: str
@@ -65,6 +70,7 @@ class CustomDataset:
     ignore_value: int | None = None
     ignore_color: tuple[int, int, int] | None = None
     drawing_colors: bool = False
+    segments: str | None = None
 
     @classmethod
     def from_entry(cls, entry: dict) -> "CustomDataset":
@@ -89,6 +95,11 @@ class CustomDataset:
                 raise InputError(f"{source}: the entry {entry} needs {key!r}, a string.")
         source = f"{source}, {entry['name']}"
         classes, color = entry.get("classes"), entry.get("ignore_color")
+        segments = entry.get("segments")
+        if segments is not None and not (isinstance(segments, str) and segments):
+            raise InputError(
+                f"{source}: segments is {segments!r}; it must be the path of a folder."
+            )
         if classes and not isinstance(classes, str):
             objects = not _names_labels(entry["annotations"])
             classes = (objects and _saved_classes(classes)) or parse_class_table(
@@ -102,12 +113,30 @@ class CustomDataset:
             ignore_value=check_ignore_value(entry.get("ignore_value"), source),
             ignore_color=parse_color(color, source) if color is not None else None,
             drawing_colors=_check_bool(entry, "drawing_colors", source),
+            segments=segments,
         )
 
     @property
     def is_semantic(self) -> bool:
         """True for label images, False for a COCO JSON file."""
         return _names_labels(self.annotations)
+
+    @property
+    def is_panoptic(self) -> bool:
+        """True for a JSON file that lists segments; if it does not exist, by the saved classes."""
+        if self.is_semantic:
+            return False
+        if os.path.isfile(self.annotations):
+            with contextlib.suppress(InputError):  # raised again when the data set is checked
+                return is_panoptic_json(self.name, self.annotations)
+            return False
+        return isinstance(self.classes, ClassTable) and self.classes.things is not None
+
+    @property
+    def segments_folder(self) -> str:
+        """Return the folder of panoptic PNGs; if none is found, where one is expected."""
+        found = self.segments or find_png_folder(self.annotations)
+        return found or os.path.splitext(os.path.abspath(self.annotations))[0]
 
     def class_table(self) -> ClassTable:
         """Return the classes of the entry, or else of the data set's files.
@@ -123,7 +152,10 @@ class CustomDataset:
             table = self._classes_of_files()
         if table.ids is None and not self.is_semantic and os.path.isfile(self.annotations):
             own = _json_classes(self.name, self.annotations)
-            table = replace(table, ids=own.ids if own.names == table.names else None)
+            same = own.names == table.names
+            table = replace(
+                table, ids=own.ids if same else None, things=own.things if same else None
+            )
         value, color = self.ignore_value, self.ignore_color
         return replace(
             table,
@@ -174,7 +206,11 @@ def _json_classes(name: str, file: str) -> ClassTable:
     others = palette(len(colors)).tolist()
     filled = [color or other for color, other in zip(colors, others, strict=True)]
     names, ids = (tuple(category[key] for category in categories) for key in ("name", "id"))
-    return ClassTable(names, ids, tuple((r, g, b) for r, g, b in filled) if any(colors) else None)
+    things = None
+    if is_panoptic_json(name, file):
+        things = tuple(bool(category.get("isthing")) for category in categories)
+    rgb = tuple((r, g, b) for r, g, b in filled) if any(colors) else None
+    return ClassTable(names, ids, rgb, things=things)
 
 
 def _saved_classes(entries: object) -> ClassTable | None:
@@ -184,8 +220,11 @@ def _saved_classes(entries: object) -> ClassTable | None:
     """
     if not isinstance(entries, list | tuple) or not all(isinstance(e, dict) for e in entries):
         return None
+    keys, is_panoptic = {"name", "id", "color"}, any("isthing" in entry for entry in entries)
+    keys |= {"isthing"} if is_panoptic else set()
     for entry in entries:
-        is_saved = entry.keys() == {"name", "id", "color"} and isinstance(entry["name"], str)
+        is_saved = entry.keys() == keys and isinstance(entry["name"], str)
+        is_saved &= isinstance(entry.get("isthing", False), bool)
         is_id = isinstance(entry.get("id"), int) and not isinstance(entry.get("id"), bool)
         if not is_saved or not is_id or not isinstance(entry["color"], str):
             return None
@@ -194,7 +233,9 @@ def _saved_classes(entries: object) -> ClassTable | None:
         return None
     colors = (tuple(bytes.fromhex(entry["color"][1:])) for entry in entries)
     names = tuple(entry["name"] for entry in entries)
-    return ClassTable(names, ids, tuple((red, green, blue) for red, green, blue in colors))
+    things = tuple(entry["isthing"] for entry in entries) if is_panoptic else None
+    rgb = tuple((red, green, blue) for red, green, blue in colors)
+    return ClassTable(names, ids, rgb, things=things)
 
 
 def find_images(folder: str) -> dict[str, str]:

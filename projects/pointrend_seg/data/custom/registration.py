@@ -19,6 +19,7 @@ from ..coco_json import file_state
 from ..coco_records import load_records
 from ..dataset_files import some
 from ..label_files import read_label_file, read_palette
+from ..panoptic.records import class_metadata, register_panoptic
 from ..problems import Problem
 from .class_files import ClassTable, read_class_file
 from .datasets import CustomDataset, label_records, pair_files
@@ -27,7 +28,27 @@ from .label_coding import LabelCoding
 # Label images that tell masks of 0 and 1 from masks of 0 and 255, and how many may be empty.
 _LABELS, _MOST_LABELS = 16, 500
 _BACKGROUND = (0, 0, 0)  # its colour in label images where only the foreground has a name
-_PATHS = ("images", "annotations", "classes")
+_WHERE_FILES = "Correct the path; a relative path starts at the current directory."
+_WHERE_PNGS = (
+    "Put the folder of PNGs beside the JSON file, under the file's name without .json, or name it "
+    "by 'segments' in DATASETS.CUSTOM."
+)
+# By kind of data set: what its labels are called, what a user can give, a config for it.
+_KINDS = {
+    "semantic": (
+        *("a folder of label images", "a folder of label images"),
+        "configs/quick/pointrend_deeplabv3_R_18_OS16.yaml",
+    ),
+    "instance": (
+        *("a COCO instance file", "a COCO JSON file"),
+        "configs/quick/pointrend_rcnn_R_18_FPN.yaml",
+    ),
+    "panoptic": (
+        *("a COCO panoptic file", "a panoptic JSON file"),
+        "configs/quick/pointrend_panoptic_R_18_FPN.yaml",
+    ),
+}
+_PATHS = ("images", "annotations", "classes", "segments")
 
 
 def register_custom(cfg: CfgNode) -> None:
@@ -96,7 +117,13 @@ def _registered(entry: dict) -> dict:
         if dataset.name in MetadataCatalog.list():
             MetadataCatalog.remove(dataset.name)
         try:
-            (_register_labels if dataset.is_semantic else _register_json)(dataset)
+            register = _register_panoptic if dataset.is_panoptic else _register_json
+            if dataset.segments and register is _register_json:
+                raise InputError(
+                    f"DATASETS.CUSTOM, {dataset.name}: segments is the folder of PNGs of a "
+                    f"panoptic JSON file, but {dataset.annotations} is none. Leave it out."
+                )
+            (_register_labels if dataset.is_semantic else register)(dataset)
         except BaseException:  # leave nothing that looks like another data set of this name
             DatasetCatalog.pop(dataset.name, None)
             raise
@@ -129,6 +156,8 @@ def _with_classes(entry: dict, metadata: Metadata) -> dict:
     ]
     if table.ids is not None:
         classes = [each | {"id": k} for each, k in zip(classes, table.ids, strict=True)]
+    if table.things is not None:
+        classes = [each | {"isthing": k} for each, k in zip(classes, table.things, strict=True)]
     if not metadata.custom.is_semantic:
         return entry | {"classes": classes}
     ignore: dict[str, Any] = {"ignore_value": table.ignore_value}
@@ -146,12 +175,13 @@ def custom_dataset(name: str) -> CustomDataset | None:
     return MetadataCatalog.get(name).get("custom")
 
 
-def check_custom(name: str, *, semantic: bool) -> None:
+def check_custom(name: str, *, semantic: bool, panoptic: bool = False) -> None:
     """Check that the user's own data set exists and fits the model; ignore other data sets.
 
     Args:
         name: a name in ``DATASETS.TRAIN`` or ``DATASETS.TEST``.
         semantic: True for a semantic model, False for an instance model.
+        panoptic: True for a panoptic model, whatever `semantic` is.
 
     Raises:
         InputError: its images or labels do not exist, or are for the other kind of model.
@@ -159,21 +189,24 @@ def check_custom(name: str, *, semantic: bool) -> None:
     dataset = custom_dataset(name)
     if dataset is None:
         return
-    for what, path in (("images", dataset.images), ("annotations", dataset.annotations)):
+    paths = {"images": dataset.images, "annotations": dataset.annotations}
+    kind = "semantic" if dataset.is_semantic else "instance"
+    if MetadataCatalog.get(name).get("panoptic_json"):
+        kind, paths["panoptic PNGs"] = "panoptic", dataset.segments_folder
+    for what, path in paths.items():
         if not os.path.exists(path):
+            advice = _WHERE_PNGS if what == "panoptic PNGs" else _WHERE_FILES
             raise InputError(
                 f"The {what} of data set {name} were not found: {os.path.abspath(path)} does not "
-                "exist. Correct the path; a relative path starts at the current directory."
+                f"exist. {advice}"
             )
-    if dataset.is_semantic and not semantic:
+    wanted = "panoptic" if panoptic else "semantic" if semantic else "instance"
+    if kind != wanted:
+        found, _, config = _KINDS[kind]
+        article = "an" if wanted == "instance" else "a"
         raise InputError(
-            f"{dataset.annotations} is a folder of label images, but this is an instance config. "
-            "Use for example configs/quick/pointrend_deeplabv3_R_18_OS16.yaml, or a COCO JSON file."
-        )
-    if semantic and not dataset.is_semantic:
-        raise InputError(
-            f"{dataset.annotations} is a COCO instance file, but this is a semantic config. Use "
-            "for example configs/quick/pointrend_rcnn_R_18_FPN.yaml, or a folder of label images."
+            f"{dataset.annotations} is {found}, but this is {article} {wanted} config. Use for "
+            f"example {config}, or {_KINDS[wanted][1]}."
         )
 
 
@@ -194,6 +227,38 @@ def _register_json(dataset: CustomDataset) -> None:
         )
         if table.ids is not None:
             metadata.thing_dataset_id_to_contiguous_id = {k: i for i, k in enumerate(table.ids)}
+
+
+def _register_panoptic(dataset: CustomDataset) -> None:
+    if dataset.classes and not (
+        isinstance(dataset.classes, ClassTable) and dataset.classes.things is not None
+    ):
+        raise InputError(
+            f"Data set {dataset.name}: the classes of the panoptic file {dataset.annotations} are "
+            "its categories, which say what is a thing. Leave out --classes ('classes' in "
+            "DATASETS.CUSTOM)."
+        )
+    classes: dict[str, Any] = {}
+    with contextlib.suppress(InputError):  # raised again when the data set is checked
+        table = _with_colors(dataset.class_table())
+        assert table.ids is not None and table.things is not None
+        rows = list(zip(table.ids, table.names, _color_lists(table), table.things, strict=True))
+        things, stuff = ([row for row in rows if row[3] == flag] for flag in (True, False))
+        classes = class_metadata(
+            {k: name for k, name, *_ in things},
+            {k: name for k, name, *_ in stuff},
+            [color for *_, color, _ in things],
+            [color for *_, color, _ in stuff],
+        )
+        classes["class_table"] = table
+    register_panoptic(
+        dataset.name,
+        image_root=dataset.images,
+        panoptic_root=dataset.segments_folder,
+        panoptic_json=dataset.annotations,
+        **classes,
+    )
+    MetadataCatalog.get(dataset.name).json_state = file_state(dataset.annotations)
 
 
 def _register_labels(dataset: CustomDataset) -> None:

@@ -125,7 +125,7 @@ def load_panoptic_records(name: str) -> list[Record]:
     content = read_panoptic_json(name, metadata)
     content.check(log=False)  # the checks before training and evaluation do
     if not metadata.get("thing_classes") and not metadata.get("stuff_classes"):
-        metadata.set(**classes_of_file(content))
+        metadata.set(**class_metadata(*_things_and_stuff(content)))
     numbers = category_numbers(name, metadata, content)
     records = []
     for record in content.records.values():
@@ -196,13 +196,23 @@ def read_truth(name: str, classes: PanopticClasses) -> Truth:
     return Truth(categories, images, records)
 
 
-def classes_of_file(content: PanopticJson) -> dict[str, Any]:
-    """Return the metadata of the classes of a file."""
-    things, stuff = (
-        {k: name for k, name in content.categories.items() if (k in content.things) == is_thing}
-        for is_thing in (True, False)
+def _things_and_stuff(content: PanopticJson) -> tuple[dict[int, str], dict[int, str]]:
+    names = content.categories
+    things = {k: name for k, name in names.items() if k in content.things}
+    return things, {k: name for k, name in names.items() if k not in content.things}
+
+
+def classes_of_file(content: PanopticJson) -> PanopticClasses:
+    """Return the classes of a file, whose numbers are its category ids."""
+    things, stuff = _things_and_stuff(content)
+    return PanopticClasses(
+        tuple(things.values()),
+        tuple(stuff.values()),
+        tuple(things),
+        tuple(stuff),
+        {k: number for number, k in enumerate(things)},
+        {k: number for number, k in enumerate(stuff, start=1)},
     )
-    return class_metadata(things, stuff)
 
 
 def category_numbers(

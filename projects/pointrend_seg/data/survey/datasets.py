@@ -29,11 +29,15 @@ from ..coco_schema import is_id, unique_names
 from ..custom.registration import check_same_classes, custom_dataset
 from ..dataset_files import check_registered, evenly, load_dicts
 from ..images.reader import ImageReader
+from ..panoptic.classes import panoptic_classes
+from ..panoptic.json_file import read_panoptic_json
+from ..panoptic.records import EVALUATOR_TYPE, category_numbers, classes_of_file, is_separated
 from ..point_sets import register_point_set
 from ..problems import ERROR
 from .findings import ObjectFigures, Survey
 from .images import ImageSurvey
 from .instance import InstanceImage, survey_instance_image
+from .panoptic import PanopticImage, survey_panoptic_image
 from .semantic import SemanticImage, semantic_images, survey_semantic_image
 
 _MOST_CHUNK = 16
@@ -45,6 +49,7 @@ def survey_datasets(
     trained_on: Iterable[str] = (),
     needs: Mapping[str, str] | None = None,
     semantic: bool | None = None,
+    panoptic: bool | None = None,
     workers: int = 1,
     progress: bool = False,
     most: int | None = None,
@@ -60,6 +65,8 @@ def survey_datasets(
             it lacks: masks where any object of the data set has one, else points likewise.
         semantic: whether the labels of pixels are meant, if a data set has labels of objects and of
             pixels; None: those that it has, of objects first.
+        panoptic: whether the segments of panoptic PNGs are meant; None: where there are any, unless
+            `semantic` says otherwise.
         workers: processes; the result does not depend on it.
         progress: show a progress bar.
         most: images of a data set that are read, evenly spread over it; None: all.
@@ -74,9 +81,12 @@ def survey_datasets(
     annotated: set[str] = set()
     for name in names:
         strangers = _count(survey, "unknown-image")
-        jobs, survey_image, class_names = _open(name, semantic, survey, (needs or {}).get(name, ""))
-        numbers = getattr(survey_image, "keywords", {}).get("class_numbers", {})
-        figures = ObjectFigures({number: category for category, number in numbers.items()})
+        needed = (needs or {}).get(name, "")
+        if _has_segments(name, panoptic, semantic):
+            jobs, survey_image, class_names = _open_segments(name, survey)
+        else:
+            jobs, survey_image, class_names = _open(name, semantic, survey, needed)
+        figures = ObjectFigures(_ids_by_number(survey_image))
         survey_image = partial(survey_image, reader=reader or ImageReader())
         counts = dict.fromkeys(range(len(class_names)), (0, 0))
         jobs = [job for job in jobs if not is_remote(job.image or "")]
@@ -85,14 +95,16 @@ def survey_datasets(
             _merge(found, path, name, survey, digests, counts)
             if found.areas is not None:
                 figures.add(found.areas, found.points)
-        if jobs and isinstance(jobs[0], InstanceImage) and len(looked_at) == len(jobs):
+        has_objects = bool(jobs) and isinstance(jobs[0], InstanceImage | PanopticImage)
+        if has_objects and len(looked_at) == len(jobs):
             objects[name] = figures.total
-            if any(job.annotations for job in jobs) or _count(survey, "unknown-image") > strangers:
+            listed = any(isinstance(job, InstanceImage) and job.annotations for job in jobs)
+            if listed or _count(survey, "unknown-image") > strangers:
                 annotated.add(name)
         if name in trained_on and jobs and isinstance(jobs[0], SemanticImage):
             rest = [] if len(looked_at) == len(jobs) else jobs
             _check_several_classes(name, class_names, counts, map(survey_image, rest), survey)
-        if jobs and isinstance(jobs[0], InstanceImage) and class_names:
+        if has_objects and class_names:
             survey.objects[name] = figures
         survey.images[name] = len(jobs)
         survey.classes[name] = {each: counts[k] for k, each in enumerate(class_names)}
@@ -203,12 +215,60 @@ def _compare_classes(survey: Survey, trained_on: set[str]) -> None:
                 survey.add("class-not-in-training", f"{each}, which is in {name}")
 
 
+def _ids_by_number(survey_image: Callable) -> dict[int, Any]:
+    """Return the data set's own numbers of the classes of objects, by the number of the class."""
+    options = getattr(survey_image, "keywords", {})
+    if "classes" in options:
+        return dict(enumerate(options["classes"].thing_ids))
+    return {number: category for category, number in options.get("class_numbers", {}).items()}
+
+
+def _has_segments(name: str, panoptic: bool | None, semantic: bool | None) -> bool:
+    """Return whether the panoptic PNGs of a data set are to be read."""
+    register_point_set(name)
+    check_registered(name, "DatasetCatalog.register(name, function)")
+    wanted = semantic is None if panoptic is None else panoptic
+    metadata = MetadataCatalog.get(name)
+    if not wanted or is_separated(metadata):
+        return False
+    if metadata.get("panoptic_json"):
+        return True
+    dataset = custom_dataset(name)
+    is_other = dataset is not None or metadata.get("evaluator_type") != EVALUATOR_TYPE
+    return not is_other and any("pan_seg_file_name" in record for record in load_dicts(name))
+
+
+def _open_segments(name: str, survey: Survey) -> tuple[list, Callable, list[str]]:
+    """Return the same as `_open` for a data set with panoptic PNGs."""
+    metadata = MetadataCatalog.get(name)
+    if not metadata.get("panoptic_json"):
+        classes = panoptic_classes(name)
+        jobs = [PanopticImage(record) for record in load_dicts(name)]
+    else:
+        try:
+            content = read_panoptic_json(name, metadata)
+        except InputError as error:
+            survey.add("unreadable-annotations", str(error))
+            return [], survey_semantic_image, []
+        for problem in content.problems:
+            survey.add(problem.kind, f"{content.file}: {problem.found}")
+        for category, count in Counter(content.categories.values()).items():
+            if count > 1:
+                survey.add("same-name", category)
+        try:
+            category_numbers(name, metadata, content)
+        except InputError as error:
+            survey.add("other-classes", str(error))
+        classes = classes_of_file(content)
+        jobs = [PanopticImage(record, is_checked=True) for record in content.records.values()]
+    names = unique_names(dict(zip(classes.ids, classes.names, strict=True)))
+    return jobs, partial(survey_panoptic_image, classes=classes), names
+
+
 def _open(
     name: str, semantic: bool | None, survey: Survey, needs: str
 ) -> tuple[list, Callable, list[str]]:
     """Return the images, the function that surveys one of them, and the names of the classes."""
-    register_point_set(name)
-    check_registered(name, "DatasetCatalog.register(name, function)")
     dataset, metadata = custom_dataset(name), MetadataCatalog.get(name)
     if dataset is not None and dataset.is_semantic:
         try:
