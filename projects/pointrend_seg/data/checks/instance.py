@@ -41,6 +41,7 @@ from ..dataset_files import (
     root_now,
     some,
 )
+from ..panoptic.records import is_separated
 from ..point_sets import register_point_set
 from ..problems import ProblemLog
 
@@ -91,6 +92,12 @@ def check_instance_dataset(
             f"INPUT.POINT_SUP is True, but Detectron2's loader of the data set {name} reads no "
             "points. Register the annotations with points as a file of COCO's format "
             "(--train-data, register_coco_instances), or set INPUT.POINT_SUP False."
+        )
+    if is_train and metadata.get("panoptic_json") and not is_separated(metadata):
+        raise InputError(
+            f"The labels of the data set {name} are panoptic PNGs, but a model of objects is "
+            "trained from 'annotations'. Use a panoptic config, for example "
+            "configs/quick/pointrend_panoptic_R_18_FPN.yaml, or a data set of objects."
         )
     if kind == "cityscapes_instance":
         _check_cityscapes(name, metadata, num_classes)

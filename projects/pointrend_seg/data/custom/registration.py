@@ -19,6 +19,7 @@ from ..coco_json import file_state
 from ..coco_records import load_records
 from ..dataset_files import some
 from ..label_files import read_label_file, read_palette
+from ..panoptic.json_file import is_panoptic_json
 from ..panoptic.records import class_metadata, register_panoptic
 from ..problems import Problem
 from .class_files import ClassTable, read_class_file
@@ -201,6 +202,8 @@ def check_custom(name: str, *, semantic: bool, panoptic: bool = False) -> None:
                 f"exist. {advice}"
             )
     wanted = "panoptic" if panoptic else "semantic" if semantic else "instance"
+    if kind == "instance" and panoptic:
+        is_panoptic_json(name, dataset.annotations)  # which says why it cannot be read
     if kind != wanted:
         found, _, config = _KINDS[kind]
         article = "an" if wanted == "instance" else "a"
