@@ -55,6 +55,21 @@ def test_objects():
     assert (labelled[59, 70] != 100).any()  # a box at the very edge
 
 
+def test_points():
+    instances = Instances((60, 80))
+    instances.gt_boxes = Boxes(torch.tensor([[10.0, 20, 50, 55]]))
+    instances.gt_classes = torch.tensor([1])
+    instances.gt_point_coords = torch.tensor([[[20.5, 30.5], [40.5, 30.5], [30.5, 45.5]]])
+    instances.gt_point_labels = torch.tensor([[1, 0, -1]])
+    inputs = {"image": torch.full((3, 60, 80), 100.0), "instances": instances}
+    picture = draw_training_input(inputs, CLASSES, "RGB")
+    labelled = picture[26:, 12 + 80 * FACTOR :]
+    middle = FACTOR // 2
+    assert (labelled[30 * FACTOR + middle, 20 * FACTOR + middle] == 255).all()
+    assert (labelled[30 * FACTOR + middle, 40 * FACTOR + middle] == 0).all()
+    assert (labelled[44 * FACTOR : 47 * FACTOR, 29 * FACTOR : 32 * FACTOR] == 100).all()
+
+
 @pytest.mark.parametrize("kind", ["deeplabv3_R_18_OS16", "rcnn_R_18_FPN"])
 def test_the_tool(
     kind, run_in_process, datasets, instance_datasets, tmp_path, request, monkeypatch

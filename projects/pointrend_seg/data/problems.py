@@ -211,6 +211,11 @@ _WARNINGS = {
         "The object is left out: correct it, or the size of the image.",
     ),
     "box-outside": ("boxes that reach beyond the image", "Clip them to the image."),
+    "unused-points": (
+        "invalid points of data sets that have masks",
+        "Training with masks ignores them, and training with points (INPUT.POINT_SUP True) refuses "
+        "them.",
+    ),
     "point-outside-box": (
         "objects with points outside of their box",
         "Training ignores such points in most boxes: correct them, or the box.",

@@ -1,5 +1,6 @@
 """Draw what a model is trained on. Pictures are RGB, (H, W, 3), uint8."""
 
+import cv2
 import numpy as np
 from detectron2.structures import Instances
 
@@ -9,6 +10,7 @@ from .predictions import draw_classes
 from .primitives import draw_masks, tile
 
 _LEAST_HEIGHT = 256  # smaller images are enlarged
+_POINT_SHARE = 120  # height of a picture in radii of its points
 
 
 def draw_training_input(
@@ -43,6 +45,8 @@ def draw_training_input(
     else:
         labelled = draw_objects(image, inputs["instances"], classes, factor, names=names)
         title = f"{len(inputs['instances'])} objects"
+        if inputs["instances"].has("gt_point_labels"):
+            title += "; white: points on the object, black: points beside it"
     return tile([[image, labelled]], ["what the model sees", title])
 
 
@@ -54,7 +58,10 @@ def draw_objects(
     *,
     names: bool = True,
 ) -> np.ndarray:
-    """Return an image (H, W, 3) with the boxes, masks and names of labelled objects over it.
+    """Return an image (H, W, 3) with labelled objects over it: boxes, masks, points and names.
+
+    A point has a rim in the colour of its object. It is white where its label is 1 and black where
+    it is 0; points of the label -1 are left out.
 
     Args:
         factor: how much larger the image is than the one that has the labels.
@@ -74,7 +81,24 @@ def draw_objects(
         picture[y0 : y1 + 1, [x0, x1]] = color
         name = drawn_name(classes, number)
         labels.append(Label(name, ((x0 + x1) / 2, y0), (x1 - x0, y1 - y0), color))
+    if instances.has("gt_point_labels"):
+        _draw_points(picture, instances, colors, factor)
     return write_labels(picture, labels) if names else picture
+
+
+def _draw_points(
+    picture: np.ndarray, instances: Instances, colors: np.ndarray, factor: int
+) -> None:
+    """Draw the labelled points of objects on a picture that is larger by ``factor``."""
+    radius = max(2, picture.shape[0] // _POINT_SHARE)
+    for coords, labels, color in zip(
+        instances.gt_point_coords, instances.gt_point_labels, colors, strict=True
+    ):
+        drawn = labels >= 0
+        places = (factor * coords[drawn]).floor().int().tolist()
+        for place, label in zip(places, labels[drawn].tolist(), strict=True):
+            cv2.circle(picture, place, radius + 1, color.tolist(), -1)
+            cv2.circle(picture, place, radius - 1, (255 * label,) * 3, -1)
 
 
 def _enlarge(pixels: np.ndarray, factor: int) -> np.ndarray:

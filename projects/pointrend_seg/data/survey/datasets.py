@@ -383,16 +383,22 @@ def _labels(
     )
     wrong = all_points_problem(objects) if points else None
     if wrong:
-        survey.add(wrong.kind, f"{source}: {wrong.found}")
+        survey.add("unused-points" if masks else wrong.kind, f"{source}: {wrong.found}")
     return masks, points
 
 
 def _without_optional(
     annotations: Iterable[CheckedAnnotation], masks: bool
 ) -> Iterator[CheckedAnnotation]:
-    """Yield annotations; those with masks need no points."""
+    """Yield annotations; where objects have masks, they need no points, and no valid ones."""
     for each in annotations:
         if masks:
-            problems = [problem for problem in each.problems if problem.kind != "no-points"]
+            problems = [
+                problem._replace(kind="unused-points", stops=False)
+                if problem.kind == "bad-points"
+                else problem
+                for problem in each.problems
+                if problem.kind != "no-points"
+            ]
             each = each._replace(problems=problems)
         yield each

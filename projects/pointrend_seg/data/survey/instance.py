@@ -28,7 +28,7 @@ _LEAST_IOU, _TOLERANCE = 0.8, 2.0
 _OUTSIDE = 1.0  # pixels; annotation tools round
 # What is known before decoding, and leaves nothing to compare.
 _INVALID = {"bad-box", "no-mask", "bad-mask", "no-polygon", "empty-box", "outside-image"}
-_OF_POINTS = {"no-points", "bad-points"}
+_OF_POINTS = {"no-points", "bad-points", "unused-points"}
 _NOT_COUNTED = {"unknown-class", *LEFT_OUT}
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
