@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,6 +26,7 @@ from PIL import Image
 import check_data
 import convert_data
 import inspect_checkpoint
+import make_point_labels
 import make_synthetic_data
 import predict
 import train_net
@@ -263,18 +265,23 @@ def coco_trials(world: World, rng: random.Random) -> Iterator[Trial]:
             text = text[: rng.randrange(len(text))]
         if rng.random() < 0.02:
             text = rng.choice(("", "[" * 100000, "\0", "NaN", '{"images": ' * 5000, "1" * 5000))
-        use = rng.choice((_agree, _agree, _check, _look, _train, _evaluate))
-        yield f"coco {use.__name__} {told}", _use_coco(world, number, text, use)
+        use = rng.choice((_agree, _agree, _check, _look, _train, _evaluate, _make_points))
+        opts = rng.choice(((), ("INPUT.POINT_SUP", "True")))
+        yield f"coco {use.__name__} {opts} {told}", _use_coco(world, number, text, use, opts)
 
 
 def _use_coco(
-    world: World, number: int, text: str, use: Callable[[World, Path, list[str]], None]
+    world: World,
+    number: int,
+    text: str,
+    use: Callable[[World, Path, list[str]], None],
+    opts: tuple[str, ...],
 ) -> Callable[[], object]:
     def run() -> None:
         folder = _folder(world, number)
         file = folder / "coco.json"
         file.write_text(text)
-        use(world, folder, world.data("instance", coco=file))
+        use(world, folder, [*world.data("instance", coco=file), *opts])
 
     return run
 
@@ -288,7 +295,7 @@ def _agree(world: World, folder: Path, data: list[str]) -> None:
     train = _refusal(_train, world, folder, data)
     evaluation = _refusal(_evaluate, world, folder, data)
     dry_run = _refusal(_dry_run, world, folder, data)
-    check = _refusal(_check, world, folder, [*data, "--json", str(folder / "found.json")])
+    check = _refusal(_check, world, folder, ["--json", str(folder / "found.json"), *data])
     if check and (folder / "found.json").exists():
         findings = json.loads((folder / "found.json").read_text())["findings"]
         errors = [each for each in findings if each["severity"] == "error"]
@@ -298,10 +305,16 @@ def _agree(world: World, folder: Path, data: list[str]) -> None:
     refusals = {"train": train, "evaluate": evaluation, "dry run": dry_run, "check": check}
     if not evaluation and ("files of test sets" in train or "has no annotations" in train):
         del refusals["evaluate"]  # which predicts for a test set
+    if not evaluation and "INPUT.POINT_SUP" in data and re.search(_OF_POINTS, train):
+        del refusals["evaluate"]  # which needs no points
     if len({bool(each) for each in refusals.values()}) > 1:
         raise AssertionError(f"the tools disagree: {refusals}")
     if train:
         raise InputError(train)
+
+
+# Parts of the sentences about labelled points.
+_OF_POINTS = "point_coords|point_labels|the point |the points|point label|lists of points"
 
 
 def _refusal(use: Callable, world: World, folder: Path, data: list[str]) -> str:
@@ -314,12 +327,16 @@ def _refusal(use: Callable, world: World, folder: Path, data: list[str]) -> str:
 
 def _dry_run(world: World, folder: Path, data: list[str]) -> None:
     config = str(world.configs["instance"])
-    opts = ["--dry-run", "--num-gpus", "1", "OUTPUT_DIR", str(folder / "dry")]
-    train_net.run(["--config-file", config, *data, *opts])
+    opts = ["--dry-run", "--num-gpus", "1"]
+    train_net.run(["--config-file", config, *opts, *data, "OUTPUT_DIR", str(folder / "dry")])
 
 
 def _check(world: World, folder: Path, data: list[str]) -> None:
     check_data.main(["--workers", "1", *data])
+
+
+def _make_points(world: World, folder: Path, data: list[str]) -> None:
+    make_point_labels.main([str(folder / "coco.json"), "--points", "3"])
 
 
 def _look(world: World, folder: Path, data: list[str], task: str = "instance") -> None:
@@ -380,6 +397,14 @@ _WRITTEN: dict[str, tuple] = {
         {"size": [48, 64], "counts": "T3d?l]2"},
         {"size": [48, 64], "counts": "T3d?"},
         {"size": [48, 64], "counts": ""},
+    ),
+    "point_coords": (
+        *(None, [], [[8, 8]], [[0.1, 0.2]] * 3, [[70, 8]] * 3, [[float("nan"), 8]] * 3, "8,8"),
+        *([8, 8, 9], [[8, 8, 1]] * 3, [[8.5, "9"]] * 3, [[True, 8]] * 3, [[-1, 50]] * 3, {}),
+    ),
+    "point_labels": (
+        *(None, [], [1], [0, 0, 0], [1, 1, 1], [1, 0, 2], [1, 0, -1], [True, False, 1.0]),
+        *(["1", "0", "1"], [1, 0, float("nan")], 1, {"0": 1}, [[1], [0], [1]]),
     ),
     "height": (48.0, "48", 0, None, "48px", 48.5, 10**9, 47),
     "width": (64.0, "64", 0, None, -64, True, 65),

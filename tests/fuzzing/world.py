@@ -82,6 +82,8 @@ def make_world(root: Path) -> World:
                     "area": 1024,
                     "iscrowd": 0,
                     "segmentation": mask,
+                    "point_coords": [[9, 9], [30, 20], [39, 8]],
+                    "point_labels": [1, 1, 0],
                 }
             )
     for number, name in enumerate(CLASSES, start=1):

@@ -214,6 +214,7 @@ CLASS_FILES = {
 # Trained and evaluated in `make test-slow` alone.
 SLOW = {"0 and 255 of two", "CSV with a header", "whole floats", "no label", "one crowd"}
 SLOW |= {"iscrowd null", "0 and 255 with values"}
+SLOW |= {"one point", "points and crowds", "label 2", "no labels", "normalised", "one label"}
 EVALUATION_ACCEPTS = {"only background", "all ignored", "255 is ignored"}
 
 
@@ -238,16 +239,16 @@ def pixels(tmp_path):
 def verdicts(run_in_process, models, tmp_path):
     """Runs tools; checks that all of them give the same verdict."""
 
-    def run(task, count, target, verdict, evaluation):
+    def run(task, count, target, verdict, evaluation, *opts):
         config, weights = models(task, count)
         data = ["--train-data", tmp_path / "images", target]
         val = ["--val-data", tmp_path / "images", target]
         out = ["OUTPUT_DIR", tmp_path / "out"]
         model = ["--config-file", config]
         runs = {
-            "check_data": ("check_data", "--workers", 1, *data, *val),
-            "dry run": ("train_net", *model, "--dry-run", *data, *val),
-            "training": ("train_net", *model, *data, *val, *out),
+            "check_data": ("check_data", "--workers", 1, *data, *val, *opts),
+            "dry run": ("train_net", *model, "--dry-run", *data, *val, *opts),
+            "training": ("train_net", *model, *data, *val, *out, *opts),
         }
         evaluations = {
             "check_data of the test set": ("check_data", "--workers", 1, *val),
@@ -349,9 +350,8 @@ OBJECTS = {
 }
 
 
-@pytest.mark.parametrize("kind", kinds(OBJECTS))
-def test_labels_of_objects(kind, pixels, verdicts):
-    change, verdict = OBJECTS[kind]
+def objects():
+    """Return the content of a COCO file: two objects in each of three images."""
     images, annotations = [], []
     for number in range(3):
         size = {"height": HEIGHT, "width": WIDTH}
@@ -363,8 +363,39 @@ def test_labels_of_objects(kind, pixels, verdicts):
                  "bbox": [8, 8, 32, 32], "area": 1024, "iscrowd": 0, "segmentation": [polygon]}
             )  # fmt: skip
     categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
-    content = {"images": images, "annotations": annotations, "categories": categories}
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+@pytest.mark.parametrize("kind", kinds(OBJECTS))
+def test_labels_of_objects(kind, pixels, verdicts):
+    change, verdict = OBJECTS[kind]
+    content = objects()
     change(pixels, content)
     (pixels / "objects.json").write_text(json.dumps(content))
     evaluation = ACCEPTED if kind == "no annotations" else verdict
     verdicts("instance", 2, pixels / "objects.json", verdict, evaluation)
+
+
+POINTS = {
+    "points": (lambda root, content: None, ACCEPTED),
+    "one point": (annotation(point_coords=[[9, 9]], point_labels=[1]), ACCEPTED),
+    "points and crowds": (annotation(iscrowd=1, point_coords=None, point_labels=None), ACCEPTED),
+    "lengths": (annotation(point_labels=[1, 0]), "3 point_coords, but 2 point_labels"),
+    "label 2": (annotation(point_labels=[1, 0, 2]), "point label 2"),
+    "no labels": (every_annotation(point_labels=None), "point_labels"),
+    "normalised": (every_annotation(point_coords=[[0.3, 0.2]] * 3), "seem to be normalised"),
+    "one label": (every_annotation(point_labels=[0, 0, 0]), "all of its point_labels are 0"),
+}
+
+
+@pytest.mark.parametrize("kind", kinds(POINTS))
+def test_labelled_points(kind, pixels, verdicts):
+    """Evaluation needs masks and ignores points."""
+    change, verdict = POINTS[kind]
+    content = objects()
+    for each in content["annotations"]:
+        each |= {"point_coords": [[9, 9], [20, 30], [39, 9]], "point_labels": [1, 1, 0]}
+    change(pixels, content)
+    (pixels / "objects.json").write_text(json.dumps(content))
+    opts = ("INPUT.POINT_SUP", True)
+    verdicts("instance", 2, pixels / "objects.json", verdict, ACCEPTED, *opts)
