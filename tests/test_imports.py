@@ -23,12 +23,14 @@ MAY_IMPORT = {
     "drawing": {"data"},
     "report": {"evaluation", "structures", "drawing", "data", "files"},
     "tiling": {"structures", "modeling", "data", "evaluation", "files"},
+    "test_time": {"config", "modeling", "data", "tiling"},
     "engine": {
         *("config", "modeling", "checkpoint", "data", "evaluation", "tiling", "report", "files"),
+        "test_time",
     },
     "prediction": {
         *("engine", "tiling", "config", "modeling", "structures", "data", "drawing"),
-        *("evaluation", "files"),
+        *("evaluation", "files", "test_time"),
     },
     "benchmark": {"config", "structures", "evaluation", "files"},
     "compat": {"checkpoint", "config", "modeling", "points", "structures", "data"},

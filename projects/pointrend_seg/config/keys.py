@@ -351,6 +351,11 @@ _ROWS = (
         "only compare the classes."),
     Key("TEST.REPORT", True,
         "After an evaluation, write report.html beside the predictions; see docs/evaluation.md."),
+    Key("TEST.AUG.SCALES", (),
+        "Sizes of test-time augmentation (TEST.AUG.ENABLED), as factors of the size at which the "
+        "model sees an image without it. Empty: the sizes TEST.AUG.MIN_SIZES; but where these have "
+        "their default and INPUT.MIN_SIZE_TEST is not 800, for which it is made, or an image's "
+        "scale is that of training, 0.75, 1 and 1.25.", kind=float, above=0, most=100),
     Key("TEST.TILES.SIZE", 0,
         "See larger images in tiles of this side, in pixels of the model's input. 0: only images "
         "that are too large at the scale of training are seen in tiles, of 1024 pixels.",

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import Transform
 from PIL import Image
+from torch import Tensor
 
 from .dataset_files import evenly
 from .images.decoding import UNREADABLE
@@ -46,6 +48,8 @@ class InputPlan:
         overlap: of neighbouring tiles, in the same pixels.
         limits: factor of the limits on the number of detections, of the image or of each tile.
         too_small: whether it is shown at less than half the scale of training.
+        view_scales: vertical and horizontal scale of each size at which test-time augmentation
+            shows the image; empty without it. The image of the input then has its own size.
     """
 
     height: int
@@ -56,6 +60,7 @@ class InputPlan:
     overlap: int = 0
     limits: float = 1.0
     too_small: bool = False
+    view_scales: tuple[tuple[float, float], ...] = ()
 
     @property
     def is_kept(self) -> bool:
@@ -190,6 +195,25 @@ def add_plan(output: dict, augmentations: T.AugmentationList, height: int, width
                 output[PLAN] = plan
 
 
+def model_image(record: dict, height: int, width: int) -> Tensor:
+    """Return an image that has its own size as the model's input has it.
+
+    Args:
+        record: ``image``, (3, H, W) on the CPU, and `REVERSED` where its channels are.
+        height, width: of the result.
+
+    Returns:
+        (3, height, width) float32, in the channel order of the model.
+    """
+    pixels = record["image"].permute(1, 2, 0).numpy()
+    if record.get(REVERSED):
+        pixels = pixels[:, :, ::-1]
+    if pixels.shape[:2] != (height, width):
+        resize = T.ResizeTransform(*pixels.shape[:2], height, width, Image.Resampling.BILINEAR)
+        pixels = resize.apply_image(np.ascontiguousarray(pixels))
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32))
+
+
 def _resized(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
     if min_size == 0:  # Detectron2's "as it is"
         return height, width
@@ -265,4 +289,15 @@ def with_training_scales(cfg: CfgNode, scales: Sequence[float], side: float) -> 
         copied.INPUT[key] = value
     if frozen:
         copied.freeze()
+    return copied
+
+
+def at_own_size(cfg: CfgNode) -> CfgNode:
+    """Return a copy of a config by which images of evaluation keep the sizes of their files."""
+    copied = cfg.clone()
+    copied.defrost()
+    copied.INPUT.MIN_SIZE_TEST = 0
+    copied.INPUT.SCALE_TEST, copied.INPUT.TRAINED_SCALES = AS_DETECTRON2, []
+    copied.TEST.TILES.SIZE = 0
+    copied.freeze()
     return copied

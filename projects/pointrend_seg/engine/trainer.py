@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
-from detectron2.engine import DefaultTrainer, HookBase, defaults
+from detectron2.engine import DefaultTrainer, HookBase, defaults, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.modeling import (
@@ -30,7 +30,7 @@ from detectron2.utils.events import (
 from ..checkpoint.loading import Checkpointer, load_weights
 from ..checkpoint.saving import FINAL
 from ..config.tree import all_keys, value_of
-from ..data.input_size import TestResize, training_scales, with_training_scales
+from ..data.input_size import TestResize, at_own_size, training_scales, with_training_scales
 from ..data.random_numbers import kept_random_state
 from ..data.training_loader import build_training_loader
 from ..data.workers import affordable_workers, largest_input, set_up_worker
@@ -39,6 +39,8 @@ from ..evaluation.build import build_evaluator, results_folder
 from ..modeling.registry import REFUSALS, explain_refusal, look_up
 from ..modeling.roi_mask_model import RoiMaskModel
 from ..report import write_report
+from ..test_time.model import AugmentedModel
+from ..test_time.views import check_augmentable
 from ..tiling.model import PlannedModel
 from .metrics_file import MetricsWriter
 from .resuming import RunState, add_run_state, load_training_state, log_start
@@ -67,6 +69,8 @@ class Trainer(DefaultTrainer):
     checkpointer: Checkpointer
 
     def __init__(self, cfg: CfgNode):
+        if cfg.TEST.AUG.ENABLED:
+            check_augmentable(cfg)
         for name in cfg.DATASETS.TRAIN:
             find_task(cfg).check_dataset(cfg, name, is_train=True)
         for name in cfg.DATASETS.TEST:
@@ -143,9 +147,17 @@ class Trainer(DefaultTrainer):
         self.checkpointer = Checkpointer(  # which the hooks save with
             self._trainer.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
         )
-        hooks = super().build_hooks()
-        add_run_state(self, hooks)
-        return [*hooks, TrainingBar()]
+        built = super().build_hooks()
+        add_run_state(self, built)
+        if self.cfg.TEST.AUG.ENABLED:
+            evaluation = next(k for k, hook in enumerate(built) if isinstance(hook, hooks.EvalHook))
+            built.insert(evaluation + 1, hooks.EvalHook(0, self._test_with_TTA))  # at the end
+        return [*built, TrainingBar()]
+
+    def _test_with_TTA(self) -> dict:
+        results = self.test_with_TTA(self.cfg, self.model)
+        self._last_eval_results = {**self._last_eval_results, **results}
+        return results
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
@@ -233,6 +245,29 @@ class Trainer(DefaultTrainer):
         with kept_random_state():
             return super().test(cfg, model, evaluators)
 
+    @classmethod
+    def test_with_TTA(cls, cfg: CfgNode, model: torch.nn.Module) -> dict:
+        """Evaluate with test-time augmentation by ``TEST.AUG``, as Detectron2's train_net.py does.
+
+        Returns:
+            the results of `test`, with the suffix "_TTA" at each task (at each data set, of
+            several), only on the main process. Files are in ``OUTPUT_DIR/inference_TTA``.
+
+        Raises:
+            InputError: augmentation does not know the model, or a value in ``TEST.AUG`` is invalid.
+        """
+        check_augmentable(cfg)
+        evaluators = [
+            cls.build_evaluator(cfg, name, str(results_folder(cfg, name, augmented=True)))
+            for name in cfg.DATASETS.TEST
+        ]
+        paste = not all(getattr(each, "takes_roi_masks", False) for each in evaluators)
+        model = AugmentedModel(model, cfg, paste=paste)
+        logger.info("Evaluation with test-time augmentation, whose results end in _TTA")
+        with kept_random_state():
+            results = super().test(at_own_size(cfg), model, evaluators)
+        return {f"{name}_TTA": value for name, value in results.items()}
+
 
 @contextlib.contextmanager
 def _ddp_on_any_device(cfg: CfgNode) -> Iterator[None]:
@@ -304,6 +339,9 @@ def evaluate(
 ) -> dict:
     """Evaluate ``cfg.MODEL.WEIGHTS`` on ``cfg.DATASETS.TEST`` and add a line to ``metrics.json``.
 
+    With ``TEST.AUG.ENABLED`` it evaluates a second time, with test-time augmentation, see
+    `Trainer.test_with_TTA`.
+
     Args:
         resume: evaluate the last checkpoint in the output folder instead.
         begin: called before the first file is written, when everything is checked.
@@ -316,12 +354,16 @@ def evaluate(
             "There is nothing to evaluate on: DATASETS.TEST is empty. Name a data set in it, or "
             "give your own data with --val-data IMAGES LABELS."
         )
+    if cfg.TEST.AUG.ENABLED:
+        check_augmentable(cfg)
     for name in cfg.DATASETS.TEST:
         find_task(cfg).check_dataset(cfg, name)
     model = load_model(cfg, resume=resume)
     if begin is not None:
         begin()
     results = Trainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        results.update(Trainer.test_with_TTA(cfg, model))
     if comm.is_main_process():
         with EventStorage() as storage:
             storage.put_scalars(**flatten_results_dict(results), smoothing_hint=False)
@@ -337,8 +379,12 @@ def write_reports(cfg: CfgNode) -> None:
     """
     if not (cfg.TEST.get("REPORT", True) and comm.is_main_process()):
         return
-    for name in cfg.DATASETS.TEST:
-        folder = results_folder(cfg, name)
+    folders = [
+        (name, results_folder(cfg, name, augmented=augmented))
+        for name in cfg.DATASETS.TEST
+        for augmented in (False, True)[: 1 + cfg.TEST.AUG.ENABLED]
+    ]
+    for name, folder in folders:
         if not os.path.isdir(folder):
             continue
         try:

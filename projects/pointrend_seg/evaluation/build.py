@@ -67,13 +67,17 @@ class EvaluatorsByOutput(MergedEvaluators):
         return MergedEvaluators(chosen).evaluate()
 
 
-def results_folder(cfg: CfgNode, dataset_name: str) -> Path:
+def results_folder(cfg: CfgNode, dataset_name: str, *, augmented: bool = False) -> Path:
     """Return where the results of a data set are written, ``OUTPUT_DIR/inference/DATASET``.
+
+    Args:
+        augmented: with test-time augmentation, ``OUTPUT_DIR/inference_TTA/DATASET``.
 
     Raises:
         InputError: the name leads elsewhere, or to a link.
     """
-    return path_inside(path_inside(cfg.OUTPUT_DIR, "inference"), dataset_name)
+    folder = "inference_TTA" if augmented else "inference"
+    return path_inside(path_inside(cfg.OUTPUT_DIR, folder), dataset_name)
 
 
 def check_machines(dataset_name: str) -> None:

@@ -25,6 +25,8 @@ from ..engine import find_task, load_config, load_model, use_available_device
 from ..engine.config_loading import merge_opts
 from ..engine.run_weights import RUN_CONFIG, weights_of_run
 from ..errors import InputError
+from ..test_time.model import AugmentedModel
+from ..test_time.views import check_augmentable
 from ..tiling.model import PlannedInference
 from .inputs import VIDEO_EXTENSIONS, Source, batched, find_sources
 from .results import Prediction
@@ -86,6 +88,7 @@ class Predictor:
         tile: int | None = None,
         overlap: int | None = None,
         pixel_range: str | None = None,
+        tta: bool | None = None,
         allow_remote: bool = False,
     ):
         """
@@ -109,6 +112,8 @@ class Predictor:
             overlap: of neighbouring tiles, as ``TEST.TILES.OVERLAP``.
             pixel_range: as ``INPUT.PIXEL_RANGE``, which it replaces. If it is given, arrays of
                 floating point are scaled too.
+            tta: show each image at several scales and mirrored, by the keys of ``TEST.AUG``, and
+                average the results (test-time augmentation). None takes ``TEST.AUG.ENABLED``.
             allow_remote: also fetch the config and its ``_BASE_`` files from addresses.
 
         Raises:
@@ -133,6 +138,10 @@ class Predictor:
         if pixel_range is not None:
             KEYS["INPUT.PIXEL_RANGE"].check(pixel_range)
             self.cfg.INPUT.PIXEL_RANGE = pixel_range
+        if tta is not None:
+            self.cfg.TEST.AUG.ENABLED = tta
+        if self.cfg.TEST.AUG.ENABLED:
+            check_augmentable(self.cfg)
         self.reader = ImageReader.from_config(self.cfg)
         self._scales_floats = pixel_range is not None
         self.task = find_task(self.cfg)
@@ -143,6 +152,9 @@ class Predictor:
         self.model = load_model(self.cfg)
         self.aug = TestResize.from_config(self.cfg)
         self._planned = PlannedInference(self.cfg, watch_limits=True, batch_size=batch_size)
+        self._augmented = (
+            AugmentedModel(self.model, self.cfg, watch_limits=True) if self.tta else None
+        )
         self.input_format = self.cfg.INPUT.FORMAT
         if self.input_format not in _ORDERS:
             raise InputError(f"INPUT.FORMAT must be 'BGR' or 'RGB', not {self.input_format!r}.")
@@ -151,6 +163,11 @@ class Predictor:
     def is_semantic(self) -> bool:
         """True if results are "sem_seg" (semantic), False if they are "instances"."""
         return self.task.is_semantic
+
+    @property
+    def tta(self) -> bool:
+        """Whether images are seen with test-time augmentation."""
+        return self.cfg.TEST.AUG.ENABLED
 
     @overload
     def __call__(self, images: np.ndarray | torch.Tensor | Image.Image) -> Prediction: ...
@@ -273,8 +290,8 @@ class Predictor:
         Returns:
             ``image`` ((3, h, w) float32, resized, in the channel order of ``input_format``), the
             original ``height`` and ``width``, and, where the image is not resized as Detectron2
-            would, ``input_plan`` (`InputPlan`). An image that is seen in tiles is neither resized
-            nor copied: it is RGB, (3, H, W), of the type that was given.
+            would, ``input_plan`` (`InputPlan`). An image that is seen in tiles, or with test-time
+            augmentation, is neither resized nor copied: it is RGB, (3, H, W), of the type that was given.
         """
         return self.prepare_rgb(self.rgb_pixels(image))
 
@@ -320,8 +337,9 @@ class Predictor:
         """Return the model's input (as `prepare`) for an RGB array, (H, W, 3), without checks."""
         height, width = pixels.shape[:2]
         inputs: dict = {"height": height, "width": width}
-        add_plan(inputs, T.AugmentationList([self.aug]), height, width)
-        if PLAN in inputs and inputs[PLAN].tile:
+        if not self.tta:
+            add_plan(inputs, T.AugmentationList([self.aug]), height, width)
+        if self.tta or (PLAN in inputs and inputs[PLAN].tile):
             pixels = np.require(pixels, requirements=("C", "W"))  # a copy of what is read-only
             rgb = torch.as_tensor(pixels).permute(2, 0, 1)
             return {"image": rgb, REVERSED: self.input_format != "RGB", **inputs}
@@ -336,7 +354,9 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, inputs: list[dict]) -> list[dict]:
-        """Run the model on prepared images in one forward pass."""
+        """Run the model on prepared images: in one forward pass, or on one view at a time."""
+        if self._augmented is not None:
+            return self._augmented(inputs)
         return self._planned(self.model, inputs)
 
 

@@ -4,14 +4,10 @@ import logging
 import os
 from typing import Any
 
-import numpy as np
-import torch
 from detectron2.config import CfgNode
-from detectron2.data import transforms as T
-from PIL import Image
 from torch import nn
 
-from ..data.input_size import PLAN, REVERSED, InputPlan
+from ..data.input_size import PLAN, InputPlan, model_image
 from ..files.progress import progress_bar
 from ..modeling.roi_mask_model import RoiMaskModel
 from ..structures.class_map import ClassMap
@@ -91,7 +87,7 @@ class PlannedInference:
         with progress_bar(total=len(boxes), unit="tile", desc=name, leave=False) as bar:
             for first in range(0, len(boxes), self._batch_size):
                 tiles = [
-                    {**_tile(record, box, plan.scale), "file_name": record.get("file_name")}
+                    _tile(record, box)
                     for box in boxes[first : first + self._batch_size]
                 ]
                 for output in self._forward(model, tiles, plan.limits):
@@ -164,19 +160,18 @@ class PlannedModel(nn.Module):
         return self._run(self.model, inputs)
 
 
-def _tile(record: dict, box: tuple[int, int, int, int], scale: float) -> dict:
-    """Return a part of an image as the model's input, with its size in the image."""
+def _tile(record: dict, box: tuple[int, int, int, int]) -> dict:
+    """Return a part of an image as the model's input, with its size in the image.
+
+    For test-time augmentation, which resizes it itself, the part is as the image is.
+    """
     x0, y0, x1, y1 = box
-    height, width = y1 - y0, x1 - x0
-    new_height, new_width = (max(1, int(side * scale + 0.5)) for side in (height, width))
-    pixels = record["image"][:, y0:y1, x0:x1].permute(1, 2, 0).numpy()
-    if record.get(REVERSED):
-        pixels = pixels[:, :, ::-1]
-    if (new_height, new_width) != (height, width):
-        resize = T.ResizeTransform(height, width, new_height, new_width, Image.Resampling.BILINEAR)
-        pixels = resize.apply_image(np.ascontiguousarray(pixels))
-    tile = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
-    return {"image": torch.from_numpy(tile), "height": height, "width": width}
+    height, width, plan = y1 - y0, x1 - x0, record[PLAN]
+    part = {**record, "image": record["image"][:, y0:y1, x0:x1]}
+    if not plan.view_scales:
+        size = (max(1, int(side * plan.scale + 0.5)) for side in (height, width))
+        part = {"image": model_image(part, *size), "file_name": record.get("file_name")}
+    return {**part, "height": height, "width": width}
 
 
 def _name(record: dict) -> str:

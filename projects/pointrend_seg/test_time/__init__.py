@@ -1,0 +1,1 @@
+"""Test-time augmentation: a model sees an image at several scales and mirrored."""
