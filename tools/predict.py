@@ -86,6 +86,12 @@ def parser() -> argparse.ArgumentParser:
         help="mask resolution per box, e.g. 448, or 'box' for one cell per pixel",
     )
     parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: average what the model finds at several scales and in the "
+        "mirrored image (TEST.AUG); slower by the number of runs, 6 by default for most models",
+    )
+    parser.add_argument(
         "--batch-size", type=whole_number(1, 2**16), default=1, help="images per forward pass"
     )
     parser.add_argument(
@@ -148,8 +154,13 @@ def main(argv: list[str] | None = None) -> None:
         scale=args.scale,
         tile=args.tile,
         overlap=args.overlap,
+        tta=args.tta or None,
         allow_remote=args.allow_remote_config,
     )
+    visualizations = Visualizations(
+        not args.no_pictures, args.points, args.steps, args.compare, not args.no_labels
+    )
+    visualizations.check(predictor)
     check_exports(export_formats, semantic=predictor.is_semantic)
     print(f"weights: {printable(predictor.cfg.MODEL.WEIGHTS) or 'none, random ones'}")
     output = OutputFolder(
@@ -159,9 +170,7 @@ def main(argv: list[str] | None = None) -> None:
         contiguous=args.label_ids == "contiguous",
     )
     options: dict[str, Any] = {
-        "visualizations": Visualizations(
-            not args.no_pictures, args.points, args.steps, args.compare, not args.no_labels
-        ),
+        "visualizations": visualizations,
         "skip_existing": args.skip_existing,
         "progress": True,
     }

@@ -82,8 +82,9 @@ def test_views_are_those_of_detectron2():
     assert len(ours) == len(theirs) == 4
     for view, expected in zip(ours, theirs, strict=True):
         assert torch.equal(view.inputs["image"], expected["image"].float())
-        assert view.is_flipped == any(type(t).__name__ == "HFlipTransform"
-                                      for t in expected["transforms"].transforms)
+        assert view.is_flipped == any(
+            type(t).__name__ == "HFlipTransform" for t in expected["transforms"].transforms
+        )
     assert [view.is_flipped for view in views({**record, PLAN: plan}, flip=False)] == [False] * 2
     first = next(views({**record, PLAN: plan}, flip=True, largest_first=True))
     assert first.inputs["image"].shape == (3, 87, 120)
@@ -152,3 +153,29 @@ def test_models_that_are_not_known_are_refused(opts, message):
 @pytest.mark.parametrize("cfg", [small_instance_cfg(), small_semantic_cfg()])
 def test_both_tasks_are_known(cfg):
     check_augmentable(cfg)
+
+
+@pytest.mark.parametrize(
+    ("opts", "expected"),
+    [
+        (
+            ("INPUT.MIN_SIZE_TEST", 256),
+            "at 0.75, 1, 1.25 times the usual size, each also mirrored.",
+        ),
+        (
+            ("INPUT.MIN_SIZE_TEST", 100, "TEST.AUG.MIN_SIZES", (50, 150), "TEST.AUG.FLIP", False),
+            "at 0.5, 1.5 times the usual size.",
+        ),
+        (
+            ("INPUT.MIN_SIZE_TEST", 100, "TEST.AUG.MIN_SIZES", (200, 300)),
+            "at 2, 3 times the usual size, each also mirrored. These sizes, TEST.AUG.MIN_SIZES, "
+            "are all larger or all smaller than what the model was trained for; TEST.AUG.SCALES "
+            "takes factors of it.",
+        ),
+    ],
+)
+def test_what_is_used_is_said(opts, expected):
+    cfg = config(*opts)
+    plan = TestResize.from_config(cfg).plan(200, 200)
+    choice = ViewChoice.from_config(cfg)
+    assert choice.describe(choice.view_scales(200, 200, plan), plan) == expected

@@ -67,6 +67,7 @@ class Trainer(DefaultTrainer):
     cfg: CfgNode
     start_iter: int
     checkpointer: Checkpointer
+    _last_eval_results: dict
 
     def __init__(self, cfg: CfgNode):
         if cfg.TEST.AUG.ENABLED:
@@ -156,7 +157,7 @@ class Trainer(DefaultTrainer):
 
     def _test_with_TTA(self) -> dict:
         results = self.test_with_TTA(self.cfg, self.model)
-        self._last_eval_results = {**self._last_eval_results, **results}
+        self._last_eval_results.update(results)  # which TEST.EXPECTED_RESULTS is compared with
         return results
 
     @classmethod

@@ -74,7 +74,11 @@ def predict_images(
         threads: number of threads that read, and of threads that write.
         skip_existing: skip images whose result and visualizations exist.
         progress: show a progress bar.
+
+    Raises:
+        InputError: pictures are wanted that this predictor cannot draw.
     """
+    visualizations.check(predictor)
     outcome = Outcome()
     relief = ["a smaller --max-size"]
     relief += ["--tile"] if not predictor.cfg.TEST.TILES.SIZE else []

@@ -291,7 +291,8 @@ class Predictor:
             ``image`` ((3, h, w) float32, resized, in the channel order of ``input_format``), the
             original ``height`` and ``width``, and, where the image is not resized as Detectron2
             would, ``input_plan`` (`InputPlan`). An image that is seen in tiles, or with test-time
-            augmentation, is neither resized nor copied: it is RGB, (3, H, W), of the type that was given.
+            augmentation, is neither resized nor copied: it is RGB, (3, H, W), of the type that was
+            given.
         """
         return self.prepare_rgb(self.rgb_pixels(image))
 

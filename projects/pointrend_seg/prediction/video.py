@@ -39,6 +39,7 @@ def predict_video(
     Raises:
         InputError: the video cannot be read, or OpenCV cannot write videos.
     """
+    visualizations.check(predictor)
     target = output.picture_path(source.name).with_suffix(".mp4")
     first = replace(visualizations, overlay=False).files(output, f"{source.name}/000000")
     done = target.exists() and all(picture.exists() for picture in first)

@@ -12,6 +12,7 @@ from ..data.classes import Classes
 from ..data.input_size import PLAN
 from ..drawing.predictions import draw_classes, draw_instances
 from ..drawing.primitives import draw_points, tile
+from ..errors import InputError
 from ..modeling.recording import InstanceTrace, SemanticTrace
 from .large_pictures import at_picture_size
 from .outputs import OutputFolder
@@ -37,6 +38,18 @@ class Visualizations:
     steps: bool = False
     compare: bool = False
     names: bool = True
+
+    def check(self, predictor: Predictor) -> None:
+        """Raise `InputError` where pictures of the steps are wanted, and several runs are averaged.
+
+        Each view of test-time augmentation has steps and points of its own.
+        """
+        if predictor.tta and (self.points or self.steps or self.compare):
+            raise InputError(
+                "--points, --steps and --compare show one run of the model, but test-time "
+                "augmentation averages several. Leave them out, or leave out --tta "
+                "(TEST.AUG.ENABLED False)."
+            )
 
     def files(self, output: OutputFolder, name: str) -> list[Path]:
         """Return the pictures that every model writes for an image, with any number of steps."""

@@ -75,12 +75,12 @@ class AugmentedModel(nn.Module):
             self._has_told = True
             name = os.path.basename(str(record.get("file_name") or "")) or "An image"
             told = self._choice.describe(scales, plan)
-            logger.info("Test-time augmentation: %s is seen %s.", name, told)
+            logger.warning("Test-time augmentation: %s is seen %s", name, told)
         plan = replace(plan, view_scales=scales)
         record = {**record, "height": height, "width": width, PLAN: plan}
         (output,) = self._run(self.views, [record])
         found: Any = output.get("instances")
-        if self._paste and found is not None and found.has("pred_masks"):
-            if isinstance(found.pred_masks, ROIMasks):
-                output = {"instances": detector_postprocess(found, height, width)}
+        masks = found.get_fields().get("pred_masks") if found is not None else None
+        if self._paste and isinstance(masks, ROIMasks):
+            output = {"instances": detector_postprocess(found, height, width)}
         return output

@@ -116,9 +116,16 @@ class ViewChoice:
 
     def describe(self, scales: Sequence[tuple[float, float]], plan: InputPlan) -> str:
         """Say at which sizes, relative to that without augmentation, an image is shown."""
-        factors = [f"{max(scale) / plan.scale:.3g}" for scale in scales]
+        factors = [max(scale) / plan.scale for scale in scales]
+        shown = ", ".join(f"{factor:.3g}" for factor in factors)
         mirrored = ", each also mirrored" if self.flip else ""
-        return f"at {', '.join(factors)} times the usual size{mirrored}"
+        said = f"at {shown} times the usual size{mirrored}."
+        if not self.factors and not min(factors) <= 1 <= max(factors):
+            said += (
+                " These sizes, TEST.AUG.MIN_SIZES, are all larger or all smaller than what the "
+                "model was trained for; TEST.AUG.SCALES takes factors of it."
+            )
+        return said
 
 
 def views(record: dict, *, flip: bool, largest_first: bool = False) -> Iterator[View]:

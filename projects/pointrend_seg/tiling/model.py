@@ -86,10 +86,7 @@ class PlannedInference:
         boxes = grid.boxes()
         with progress_bar(total=len(boxes), unit="tile", desc=name, leave=False) as bar:
             for first in range(0, len(boxes), self._batch_size):
-                tiles = [
-                    _tile(record, box)
-                    for box in boxes[first : first + self._batch_size]
-                ]
+                tiles = [_tile(record, box) for box in boxes[first : first + self._batch_size]]
                 for output in self._forward(model, tiles, plan.limits):
                     if "instances" in output:
                         merger = merger or InstanceMerger(grid)
