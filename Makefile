@@ -10,10 +10,10 @@ RUN = $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint demo demo-instance demo-micrograph benchmark docs wheelhouse clean
+.PHONY: help setup test test-slow lint demo demo-instance demo-point-supervision demo-micrograph benchmark docs wheelhouse clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  VENV=$(VENV)      another place for the environment, or one that exists"
 	@echo "  PYTHON=$(PYTHON)  the interpreter that a new environment is made from (3.10 or newer)"
@@ -37,6 +37,9 @@ demo: setup  ## make data, train a small model, show what PointRend gains (outpu
 
 demo-instance: setup  ## the same for instances, against a Mask R-CNN (output/demo-instance)
 	"$(RUN)" tools/demo_instance.py
+
+demo-point-supervision: setup  ## masks from 10 and 20 points of each object, and from full masks
+	"$(RUN)" tools/demo_point_supervision.py
 
 demo-micrograph: setup  ## train on a real micrograph and find its nuclei (output/demo-micrograph)
 	"$(RUN)" tools/demo_micrograph.py

@@ -13,7 +13,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from demo_steps import ROOT, make_data, run_demo, say, train
+from demo_steps import (
+    ROOT,
+    draw_instances,
+    folder_name,
+    make_data,
+    read_scores,
+    run_demo,
+    say,
+    train,
+)
 
 QUICK = ROOT / "configs" / "quick"
 START = QUICK / "faster_rcnn_R_18_FPN.yaml"
@@ -28,55 +37,6 @@ SCHEDULE = (
     *("SOLVER.STEPS", f"({ITERATIONS * 3 // 4},)"),
     *("SOLVER.CHECKPOINT_PERIOD", "100"),
 )
-
-
-def read_scores(output: Path) -> dict[str, float]:
-    """Read box, mask and Boundary AP of the final evaluation from metrics.json."""
-    last = json.loads((output / "metrics.json").read_text().splitlines()[-1])
-    return {task: last[f"{task}/AP"] for task in ("bbox", "segm", "boundary")}
-
-
-def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
-    """Draw validation images, each above the object whose mask PointRend improves most."""
-    from detectron2.utils.colormap import colormap
-    from PIL import Image
-
-    from pointrend_seg.data.images.reader import ImageReader
-    from pointrend_seg.drawing import primitives as vis
-    from pointrend_seg.engine.config_loading import load_config
-    from pointrend_seg.files.atomic import replaces
-    from pointrend_seg.report.comparison import InstanceComparison
-
-    cfg = load_config(str(START))
-    name = cfg.DATASETS.TEST[0]
-    first, second = (
-        InstanceComparison(cfg, name, output / folder_name(title) / "inference" / name)
-        for title in MODELS
-    )
-    colors = colormap(rgb=True)[::4]
-    rows = []
-    for number in [n for n, r in enumerate(first.records) if len(r["annotations"]) > 3][:count]:
-        image = ImageReader().read(first.records[number]["file_name"])
-        truth, before = first.objects(number)
-        _, after = second.objects(number)
-        objects = (truth, before, after)
-        masks = [each.masks.numpy() for each in objects]
-        drawn = [
-            vis.draw_masks(image, own, colors[each.classes])
-            for own, each in zip(masks, objects, strict=True)
-        ]
-        window = vis.largest_mask_gain(*masks)
-        pictures = [image, *drawn]
-        rows.append(pictures)
-        rows.append([vis.enlarge(picture[window], image.shape[0]) for picture in pictures])
-    titles = ["image; enlarged where PointRend gains most", "ground truth", *MODELS]
-    with replaces(file) as part:
-        Image.fromarray(vis.tile(rows, titles)).save(part, optimize=True)
-
-
-def folder_name(title: str) -> str:
-    """Return e.g. mask_rcnn for Mask R-CNN."""
-    return title.lower().replace(" ", "_").replace("-", "")
 
 
 def print_table(summary: dict[str, dict[str, float]]) -> None:
@@ -105,7 +65,8 @@ def run(output: Path) -> None:
     summary["seconds"] = seconds
     write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
     say("5/5  Drawing validation images")
-    draw_comparison(output / "comparison.png", output)
+    note = "image; enlarged where PointRend gains most"
+    draw_instances(output / "comparison.png", output, START, list(MODELS), note)
     print_table(summary)
     for name in ("summary.json", "comparison.png", *map(folder_name, MODELS)):
         print(f"  {output / name}")

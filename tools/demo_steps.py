@@ -69,6 +69,62 @@ def train(
     return seconds
 
 
+def read_scores(output: Path) -> dict[str, float]:
+    """Read box, mask and Boundary AP of the final evaluation from metrics.json."""
+    last = json.loads((output / "metrics.json").read_text().splitlines()[-1])
+    return {task: last[f"{task}/AP"] for task in ("bbox", "segm", "boundary")}
+
+
+def folder_name(title: str) -> str:
+    """Return e.g. mask_rcnn for Mask R-CNN."""
+    return title.lower().replace(" ", "_").replace("-", "")
+
+
+def draw_instances(
+    file: Path, output: Path, config: Path, titles: list[str], note: str, count: int = 2
+) -> None:
+    """Draw validation images, each above the object whose mask gains most from model to model.
+
+    Args:
+        output: folder with the outputs of the models, see `folder_name`.
+        config: names the validation data.
+        titles: of the models; the gain is that of the last over the first.
+        note: stands above the images.
+    """
+    from detectron2.utils.colormap import colormap
+    from PIL import Image
+
+    from pointrend_seg.data.images.reader import ImageReader
+    from pointrend_seg.drawing import primitives as vis
+    from pointrend_seg.engine.config_loading import load_config
+    from pointrend_seg.files.atomic import replaces
+    from pointrend_seg.report.comparison import InstanceComparison
+
+    cfg = load_config(str(config))
+    name = cfg.DATASETS.TEST[0]
+    models = [
+        InstanceComparison(cfg, name, output / folder_name(title) / "inference" / name)
+        for title in titles
+    ]
+    records, colors = models[0].records, colormap(rgb=True)[::4]
+    rows = []
+    for number in [n for n, r in enumerate(records) if len(r["annotations"]) > 3][:count]:
+        image = ImageReader().read(records[number]["file_name"])
+        truth = models[0].objects(number)[0]
+        objects = [truth, *(model.objects(number)[1] for model in models)]
+        masks = [each.masks.numpy() for each in objects]
+        drawn = [
+            vis.draw_masks(image, own, colors[each.classes])
+            for own, each in zip(masks, objects, strict=True)
+        ]
+        window = vis.largest_mask_gain(masks[0], masks[1], masks[-1])
+        pictures = [image, *drawn]
+        rows.append(pictures)
+        rows.append([vis.enlarge(picture[window], image.shape[0]) for picture in pictures])
+    with replaces(file) as part:
+        Image.fromarray(vis.tile(rows, [note, "ground truth", *titles])).save(part, optimize=True)
+
+
 def run_demo(run: Callable[[Path], None], description: str, default: str) -> None:
     """Parse the command line of a demo and run it; exit with the status of a step that fails."""
     parser = argparse.ArgumentParser(

@@ -45,6 +45,15 @@ def test_the_instance_demo_shows_what_pointrend_gains(tmp_path):
 
 
 @pytest.mark.slow
+def test_points_are_nearly_as_good_as_masks(tmp_path):
+    summary = run("demo_point_supervision", tmp_path, 320, 480, steps=6)
+    full = summary["full masks"]["segm"]
+    assert full > 20
+    assert summary["10 points"]["segm"] >= 0.9 * full
+    assert summary["20 points"]["segm"] >= full - 2
+
+
+@pytest.mark.slow
 def test_nuclei_of_the_micrograph_are_found(tmp_path):
     """With the default options of predict.py, also in the part that was not trained on."""
     try:
