@@ -14,6 +14,7 @@ from detectron2.projects.point_rend import add_pointrend_config as add_builtin_c
 from detectron2.projects.point_rend.point_head import POINT_HEAD_REGISTRY
 
 from pointrend_seg import InputError, add_pointrend_config, adopt_config
+from pointrend_seg.config.heads import has_point_heads
 from pointrend_seg.config.tree import all_keys, value_of
 from pointrend_seg.engine import load_config
 from pointrend_seg.modeling.instance_head import PointRendInstanceHead
@@ -273,8 +274,33 @@ def test_heads_of_detectron2s_point_sup(name, register, caplog):
     assert found == POINT_SUP[name]
     assert cfg.MODEL.ROI_HEADS.NAME in ("Res5ROIHeads", "StandardROIHeads")
     assert f"MODEL.ROI_MASK_HEAD.NAME: {name} -> " in caplog.text
+    assert has_point_heads(cfg)[1] == name.startswith("Implicit")
     register(ROI_MASK_HEAD_REGISTRY, name, somebodys(PointRendMaskHead))
     assert adopt_config(before.clone()).dump() == before.dump()
+
+
+@pytest.mark.parametrize(
+    ("head", "can"),
+    [
+        ("MaskRCNNConvUpsampleHead", False),
+        ("PointSupMaskRCNNHead", True),
+        ("MaskRCNNConvUpsamplePointSupHead", True),
+        ("PointRendInstanceHead", True),
+        ("ImplicitPointRendMaskHead", True),
+        ("TheirHead", True),
+    ],
+)
+def test_a_head_that_needs_masks_is_not_trained_from_points(head, can, register):
+    register(ROI_MASK_HEAD_REGISTRY, "TheirHead", somebodys(object))
+    opts = ["INPUT.POINT_SUP", "True", "MODEL.MASK_ON", "True", "MODEL.ROI_MASK_HEAD.NAME", head]
+    if can:
+        assert load_config("", opts).INPUT.POINT_SUP
+        return
+    with pytest.raises(
+        InputError, match=f"NAME is {head}, which needs full masks. Set it to Point"
+    ):
+        load_config("", opts)
+    load_config("", [*opts, "MODEL.MASK_ON", "False"])
 
 
 def test_a_subclass_of_ours_uses_our_point_heads(register):

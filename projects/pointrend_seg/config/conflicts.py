@@ -6,6 +6,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from .detectron2_keys import CHANNELS, CROPS
+from .heads import may_train_from_points
 from .tree import all_keys
 
 _RESNETS = (
@@ -85,13 +86,20 @@ def find_conflicts(cfg: CfgNode) -> Iterator[str]:
 
 
 def _point_conflicts(cfg: CfgNode) -> Iterator[str]:
-    """Yield a sentence where the keys of point supervision would have no effect."""
+    """Yield a sentence where the keys of point supervision would have no effect or cannot be."""
     architecture = cfg.MODEL.META_ARCHITECTURE
     if cfg.INPUT.get("POINT_SUP") and architecture in ("SemanticSegmentor", "PanopticFPN"):
         yield (
             "INPUT.POINT_SUP is True, which trains the masks of objects, but "
             f"MODEL.META_ARCHITECTURE is {architecture}. Set it to False, or take an instance "
             "config."
+        )
+    if cfg.INPUT.get("POINT_SUP") and cfg.MODEL.MASK_ON and not may_train_from_points(cfg):
+        yield (
+            "INPUT.POINT_SUP is True, but MODEL.ROI_MASK_HEAD.NAME is "
+            f"{cfg.MODEL.ROI_MASK_HEAD.NAME}, which needs full masks. Set it to "
+            "PointSupMaskRCNNHead, or take a config of PointRendInstanceHead or "
+            "ImplicitPointRendInstanceHead."
         )
     if cfg.INPUT.get("SAMPLE_POINTS") and not cfg.INPUT.get("POINT_SUP"):
         yield (

@@ -20,7 +20,7 @@ _PLAIN = ("detectron2.modeling", "detectron2.projects.deeplab")
 BUILTIN_SEMANTIC_HEADS = ("PointRendSemSegHead",)
 BUILTIN_MASK_HEADS = ("PointRendMaskHead", "CoarseMaskHead", "ImplicitPointRendMaskHead")
 
-# Heads of this package without a point head.
+# Heads of this package without a point head; points train them all the same.
 _WITHOUT_POINT_HEAD = ("PointSupMaskRCNNHead",)
 
 
@@ -42,6 +42,13 @@ def has_point_heads(cfg: CfgNode) -> tuple[bool | None, bool | None]:
             SEM_SEG_HEADS_REGISTRY, cfg.MODEL.SEM_SEG_HEAD.NAME, BUILTIN_SEMANTIC_HEADS
         ),
         _has_point_head(ROI_MASK_HEAD_REGISTRY, cfg.MODEL.ROI_MASK_HEAD.NAME, BUILTIN_MASK_HEADS),
+    )
+
+
+def may_train_from_points(cfg: CfgNode) -> bool:
+    """Tell whether a config's mask head can be one that labelled points train; False for others."""
+    return (
+        cfg.MODEL.ROI_MASK_HEAD.NAME in _WITHOUT_POINT_HEAD or has_point_heads(cfg)[1] is not False
     )
 
 

@@ -166,7 +166,10 @@ def find_targets(instances: list[Instances]) -> MaskTargets:
             f"({_COORDS}): train from points of all images (INPUT.POINT_SUP True), or from masks "
             "of all."
         )
-    _say_once(f"Masks are trained from labelled points ({_COORDS}); no full masks are used.")
+    _say_once(
+        f"Masks are trained from labelled points ({_COORDS}): no full masks are used, and SAMPLER "
+        "and TRAIN_NUM_POINTS of the point head have no effect."
+    )
     return GivenPoints.from_instances(instances)
 
 
