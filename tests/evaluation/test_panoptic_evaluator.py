@@ -11,6 +11,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
+from pointrend_seg.data.checks.panoptic import check_panoptic_dataset
+from pointrend_seg.data.mappers.panoptic import PanopticMapper
+from pointrend_seg.data.panoptic.classes import panoptic_classes
 from pointrend_seg.data.panoptic.records import load_panoptic_records, register_panoptic
 from pointrend_seg.data.panoptic.segments import read_record_segments
 from pointrend_seg.engine.config_loading import load_config
@@ -236,6 +239,35 @@ def test_processes_are_gathered(monkeypatch):
     assert last.evaluate()["panoptic_seg"] == pytest.approx(whole["panoptic_seg"], nan_ok=True)
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     assert last.evaluate() is None
+
+
+def test_cityscapes(datasets, tmp_path):
+    """Detectron2's Cityscapes with panoptic PNGs is checked, read and scored in the same way."""
+    panoptic_images = pytest.importorskip("cityscapesscripts.preparation.createPanopticImgs")
+    folder = str(datasets / "cityscapes/gtFine")
+    panoptic_images.convert2panoptic(folder, folder, setNames=["train", "val"])
+    train, val = (f"cityscapes_fine_panoptic_{split}" for split in ("train", "val"))
+    opts = ["MODEL.MASK_ON", True, "MODEL.ROI_HEADS.NUM_CLASSES", 8, "DATASETS.TRAIN", (train,)]
+    cfg = load_config("", [*opts, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 12])
+    check_panoptic_dataset(cfg, train, is_train=True)
+    check_panoptic_dataset(cfg, val, is_train=False)
+    mapper, labelled = PanopticMapper(cfg, is_train=True), set()
+    for record in DatasetCatalog.get(train):
+        output = mapper(record)
+        labelled |= set(output["sem_seg"].unique().tolist())
+        assert set(output["instances"].gt_classes.tolist()) <= {0, 2, 3}  # person, car, truck
+    assert {0, 1, 2, 3, 11, 255} <= labelled <= {*range(12), 255}
+    classes, inputs, outputs = panoptic_classes(val), [], []
+    for record in DatasetCatalog.get(val):
+        truth = read_record_segments(record)
+        segments = []
+        for k, segment in enumerate(truth.segments, start=1):
+            is_thing, number = classes.number(segment)
+            segments.append({"id": k, "isthing": is_thing, "category_id": number})
+        inputs.append(record)
+        outputs.append({"panoptic_seg": (torch.as_tensor(truth.numbers), segments)})
+    scores = run(build_evaluator(cfg, val, str(tmp_path)), inputs, outputs)["panoptic_seg"]
+    assert scores["PQ"] == scores["PQ-car"] == scores["PQ-road"] == 100
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
             f"--{split}-data",
             nargs=2,
             metavar=("IMAGES", "LABELS"),
-            help=f"DATASETS.{key}: an image folder, and a COCO JSON file or a folder of label "
-            "images",
+            help=f"DATASETS.{key}: an image folder, and a COCO JSON file (of objects, or panoptic) "
+            "or a folder of label images",
         )
     group.add_argument(
         "--classes", metavar="FILE", help="the class file, if it is not beside the labels"

@@ -21,6 +21,7 @@ from .panoptic import PanopticEvaluator
 from .panoptic_branches import PanopticInstanceEvaluator, PanopticSemanticEvaluator
 from .semantic import SemanticSegmentationEvaluator
 
+PANOPTIC_TYPES = (EVALUATOR_TYPE, "cityscapes_panoptic_seg")
 INSTANCE_EVALUATORS = {"coco": CocoInstanceEvaluator, "lvis": LvisInstanceEvaluator}
 
 
@@ -84,7 +85,7 @@ def check_machines(dataset_name: str) -> None:
     """Raise `InputError` for a data set that cannot be scored in a run on several machines."""
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type") or ""
     several = comm.get_world_size() > 1 and comm.get_local_size() < comm.get_world_size()
-    if several and kind.startswith("cityscapes"):
+    if several and kind in ("cityscapes_sem_seg", "cityscapes_instance"):
         raise InputError(
             f"The Cityscapes scripts score {dataset_name} on one machine only. For a training on "
             'several, set DATASETS.TEST to "()", and evaluate on one afterwards (--eval-only).'
@@ -122,10 +123,10 @@ def build_evaluator(
         return CityscapesInstanceEvaluator(dataset_name)
     if kind in INSTANCE_EVALUATORS:
         return _instance_evaluator(INSTANCE_EVALUATORS[kind], cfg, dataset_name, output_folder)
-    if kind == EVALUATOR_TYPE:
+    if kind in PANOPTIC_TYPES:
         return _panoptic_evaluator(cfg, dataset_name, output_folder)
     known = ["sem_seg", "cityscapes_sem_seg", "cityscapes_instance", *INSTANCE_EVALUATORS]
-    known.append(EVALUATOR_TYPE)
+    known += PANOPTIC_TYPES
     raise InputError(
         f"The data set '{dataset_name}' has evaluator_type '{kind}', which has no evaluator here. "
         f"Set MetadataCatalog.get('{dataset_name}').evaluator_type to one of "

@@ -12,8 +12,8 @@ def encode_ids(ids: np.ndarray) -> np.ndarray:
         >>> encode_ids(np.array([[7, 258]])).tolist()
         [[[7, 0, 0], [2, 1, 0]]]
     """
-    ids = ids.astype(np.int32)
-    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
+    low_byte_first = np.ascontiguousarray(ids, "<i4")
+    return np.ascontiguousarray(low_byte_first.view(np.uint8).reshape(*ids.shape, 4)[..., :3])
 
 
 def decode_ids(rgb: np.ndarray) -> np.ndarray:
@@ -23,5 +23,6 @@ def decode_ids(rgb: np.ndarray) -> np.ndarray:
         >>> decode_ids(np.array([[[7, 0, 0], [2, 1, 0]]], np.uint8)).tolist()
         [[7, 258]]
     """
-    red, green, blue = (rgb[..., channel].astype(np.int32) for channel in range(3))
-    return red + (green << 8) + (blue << 16)
+    low_byte_first = np.zeros((*rgb.shape[:2], 4), np.uint8)
+    low_byte_first[..., :3] = rgb
+    return low_byte_first.view("<i4")[..., 0].astype(np.int32, copy=False)

@@ -38,7 +38,8 @@ def config(folder, *opts, things=2, semantic=3):
             *("MODEL.DEVICE", "cpu", "MODEL.META_ARCHITECTURE", "PanopticFPN"),
             *("MODEL.MASK_ON", True, "DATASETS.TRAIN", (NAME,), "DATASETS.TEST", ()),
             *("MODEL.ROI_HEADS.NUM_CLASSES", things, "DATASETS.CUSTOM", [entry(folder)]),
-            *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", semantic, "INPUT.MIN_SIZE_TRAIN", (24,), *opts),
+            *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", semantic, "INPUT.MIN_SIZE_TRAIN", (24,)),
+            *("INPUT.RANDOM_FLIP", "none", *opts),
         ],
     )
 

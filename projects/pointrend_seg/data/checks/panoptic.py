@@ -68,7 +68,7 @@ def check_panoptic_dataset(cfg: CfgNode, name: str, *, is_train: bool) -> None:
     is_png = metadata.get("panoptic_json") and not is_separated(metadata)
     records = [] if is_png else load_dicts(name)
     if is_png or any("pan_seg_file_name" in record for record in records):
-        _check_png_records(name, load_dicts(name), is_train, metadata)
+        _check_png_records(name, load_dicts(name), classes, is_train)
         check_contents(name, reader=reader, panoptic=True, is_train=is_train)
         if not is_train:
             _check_objects_file(name, metadata)
@@ -136,18 +136,21 @@ def _check_has_both(name: str, records: Iterable[Record]) -> None:
             )
 
 
-def _check_png_records(name: str, records: Iterable[Record], is_train: bool, metadata: Any) -> None:
+def _check_png_records(
+    name: str, records: Iterable[Record], classes: PanopticClasses, is_train: bool
+) -> None:
     _check_files(name, records)
     segments = itertools.chain.from_iterable(record["segments_info"] for record in records)
-    things = [segment for segment in segments if segment.get("isthing")]
+    things = [each for each in segments if (classes.number(each) or (False, 0))[0]]
     if not all(segment.get("iscrowd") for segment in things):
         return
     if is_train or things:
         found = "only crowds (iscrowd 1)" if things else "no segment"
+        source = MetadataCatalog.get(name).get("panoptic_json") or f"the data set {name}"
+        purpose = "train on" if is_train else "evaluate with"
         raise InputError(
-            f"There is nothing to {'train on' if is_train else 'evaluate with'} in "
-            f"{metadata.get('panoptic_json') or name}: it has {found} among the things. Choose "
-            "another data set, or correct its segments."
+            f"There is nothing to {purpose} in {source}: it has {found} among the things. "
+            "Choose another data set, or correct its segments."
         )
 
 
