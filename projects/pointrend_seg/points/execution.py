@@ -22,3 +22,11 @@ def is_eager_on_cpu(tensor: Tensor, *, with_gradients: bool = False) -> bool:
         and not torch.jit.is_tracing()
         and (with_gradients or not torch.is_grad_enabled())
     )
+
+
+def is_traced() -> bool:
+    """Tell whether `torch.jit.trace` records operations of PyTorch, and not those of ONNX.
+
+    A trace knows no number of boxes, points or parts.
+    """
+    return torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export()

@@ -258,13 +258,19 @@ def test_the_semantic_head_is_fast_on_a_cpu_without_gradients():
         assert type(reader) is PlainFrameReader
 
 
-def test_a_traced_graph_gets_the_plain_reader():
-    kinds, head = [], mask_head()
+@pytest.mark.parametrize("to_onnx", [False, True])
+def test_a_trace_gets_the_fast_readers_and_onnx_the_plain_ones(to_onnx, monkeypatch):
+    """So a trace rounds as the model does; ONNX has no `embedding_bag`."""
+    kinds, head, point_head = [], mask_head(), PointMLP(in_channels=32, num_classes=5)
 
     def traced(x):
-        with torch.no_grad():
-            kinds.append(path_of(head))
+        settings = ReadSettings({"p2": 4}, {})
+        kinds.append(path_of(head, [torch.zeros(0, 4)]))
+        kinds.append(type(open_frame_reader(features(), (96, 128), settings, point_head)))
         return x
 
-    torch.jit.trace(traced, torch.zeros(1), check_trace=False)
-    assert set(kinds) == {PlainBoxReader}
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: to_onnx)
+    with torch.no_grad():
+        torch.jit.trace(traced, torch.zeros(1), check_trace=False)
+    fast, plain = {FusedBoxReader, FastFrameReader}, {PlainBoxReader, PlainFrameReader}
+    assert set(kinds) == (plain if to_onnx else fast)

@@ -6,7 +6,7 @@ This is the one place where a path is chosen, for all three heads.
 import torch
 from torch import Tensor, nn
 
-from ...points.execution import is_eager_on_cpu
+from ...points.execution import is_eager_on_cpu, is_traced
 from ...points.frames import Extent
 from ..arguments import check_feature_maps
 from ..point_heads import PointMLP
@@ -41,7 +41,7 @@ def open_frame_reader(
     """Open a reader of whole images.
 
     It is the fast one where ``settings.fast_path`` asks for it, on a CPU without gradients, and
-    the point head is a `PointMLP` that can be taken apart.
+    the point head is a `PointMLP` that can be taken apart. What is traced rounds as the model does.
 
     Args:
         features: the backbone's maps by name, (N, C_k, H_k, W_k).
@@ -50,7 +50,7 @@ def open_frame_reader(
     feature_map = features[next(iter(settings.point_strides))]
     fast = (
         settings.fast_path
-        and is_eager_on_cpu(feature_map)
+        and (is_eager_on_cpu(feature_map) or (is_traced() and feature_map.device.type == "cpu"))
         and isinstance(point_head, PointMLP)
         and point_head.is_plain()
     )
@@ -70,7 +70,8 @@ def open_box_reader(
 
     With ``settings.fast_path`` and at least one box, a `PointMLP` behind a `ConvFCHead` is fused
     with the reading where both can be taken apart, and an implicit point head reads in parts where
-    no gradients are wanted. A graph that is traced sees the plain reader.
+    no gradients are wanted. `torch.jit.trace` sees the same, for any number of boxes, so that a
+    trace rounds as the model does; ONNX, which has no `embedding_bag`, gets the plain reader.
 
     Args:
         features: the backbone's maps by name, (images, C_k, H_k, W_k).
@@ -81,7 +82,8 @@ def open_box_reader(
     check_feature_maps(features, settings.pooler_strides, "pooler_strides", pooled_head)
     if point_head is not None:
         check_feature_maps(features, settings.point_strides, "point_strides", point_head)
-    if settings.fast_path and not torch.jit.is_tracing() and any(map(len, boxes)):
+    fast = is_traced() if torch.jit.is_tracing() else any(map(len, boxes))
+    if settings.fast_path and fast:
         if FusedBoxReader.fits(pooled_head, point_head):
             return FusedBoxReader(features, boxes, settings, point_head)
         if RowBoxReader.fits(pooled_head, point_head):

@@ -48,6 +48,8 @@ class RowBoxReader(PlainBoxReader):
         """Apply a head to pooled features, see `BoxReader`."""
         names, size = list(self.settings.pooler_strides), self.settings.pooler_size
         pooling = Pooling(self.maps, names, self.boxes, size, head.convolve)
+        if torch.jit.is_tracing():  # which cannot see into functions with gradients of their own
+            return head.predict(pooling.output())
         parameters = [each for layer in head.convolutions for each in layer.parameters()]
         return head.predict(PooledLayers.apply(pooling, *parameters, *self.maps.maps.values()))
 

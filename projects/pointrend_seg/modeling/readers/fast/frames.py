@@ -29,6 +29,8 @@ class FastFrameReader(PlainFrameReader):
             inputs: a `CoarsePrediction` of all classes.
         """
         assert isinstance(inputs, CoarsePrediction) and inputs.classes is None
+        if torch.jit.is_tracing():  # the number of points is not known
+            return self._predict_part(inputs, coords)
         parts = coords.split(max(1, _POINTS_IN_CACHE // max(1, len(coords))), dim=1)
         return torch.cat([self._predict_part(inputs, part) for part in parts], dim=2)
 
@@ -51,7 +53,7 @@ def predict_all_classes(head: PointMLP, fine_features: Tensor, coarse_features: 
     Returns:
         (N, C, P) logits.
     """
-    shape = len(fine_features), fine_features.shape[2]
+    shape = fine_features.shape[0], fine_features.shape[2]
     x, coarse = (each.transpose(1, 2).flatten(0, 1) for each in (fine_features, coarse_features))
     layers = RowMLP(*head.parameters_by_layer(), x.shape[1])
     kernels = zip(layers.point_kernels, layers.cell_kernels, layers.biases, strict=True)

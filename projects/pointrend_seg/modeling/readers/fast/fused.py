@@ -62,7 +62,9 @@ class FusedBoxReader(RowBoxReader):
         mlp = RowMLP(*self._parameters(), num_channels)
 
         def open_image(image: int) -> Read:
-            return self._first_layer(mlp, image, len(self.boxes[image]) * num_points * num_reads)
+            return self._first_layer(
+                mlp, image, self.boxes[image].shape[0] * num_points * num_reads
+            )
 
         for first, part in split_boxes(self.boxes, num_points, open_image):
             cells = coarse[part].flatten(2).transpose(1, 2)
@@ -96,7 +98,8 @@ class FusedBoxReader(RowBoxReader):
             kernel = mlp.point_kernels[0][:, start : start + len(feature_map)].t()
             start += len(feature_map)
             size = feature_map.shape[-2:]
-            if num_points > _POINTS_WORTH_MAP * size[0] * size[1]:
+            # (A trace is for any number, and many points are where the time goes.)
+            if torch.jit.is_tracing() or num_points > _POINTS_WORTH_MAP * size[0] * size[1]:
                 table = as_rows(feature_map) @ kernel
                 reads.append(RowTable(table, size, stride, padding_mode).read)
             else:

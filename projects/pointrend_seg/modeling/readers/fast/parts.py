@@ -37,8 +37,10 @@ def split_boxes(
         rows = _ROWS_AT_ONCE_ON_GPUS  # the loop is unrolled
     size, start = max(1, rows // (num_buffers * num_points)), 0
     for image, image_boxes in enumerate(boxes):
-        stop = start + len(image_boxes)
-        if start < stop:
+        stop = start + image_boxes.shape[0]
+        if torch.jit.is_tracing():  # the numbers of parts and of boxes are not known
+            yield open_image(image), slice(start, stop)
+        elif start < stop:
             opened = open_image(image)
             for first in range(start, stop, size):
                 yield opened, slice(first, min(first + size, stop))

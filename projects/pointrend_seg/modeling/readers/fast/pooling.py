@@ -45,6 +45,11 @@ class Pooling:
         for image, part in parts:
             yield image, part, to_image(grid, boxes[part]).flatten(0, 1)
 
+    def output(self) -> Tensor:
+        """Read all boxes and apply the layers: (R, D'), of at least one part."""
+        parts = [self.apply_layers(image.read(points)) for image, _, points in self.parts()]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
     def apply_layers(self, rows: Tensor) -> Tensor:
         """Apply the layers to rows: (B * size * size, D) to (B, D')."""
         return self.layers(rows.unflatten(0, (-1, self.size, self.size)).permute(0, 3, 1, 2))
@@ -67,15 +72,7 @@ class PooledLayers(Function):
             "dtype": torch.get_autocast_dtype(device),
             "enabled": torch.is_autocast_enabled(device),
         }
-        output: Tensor | None = None
-        for image, part, points in pooling.parts():
-            part_output = pooling.apply_layers(image.read(points))
-            if output is None:
-                num_boxes = sum(map(len, pooling.boxes))
-                output = part_output.new_empty(num_boxes, part_output.shape[1])
-            output[part] = part_output
-        assert output is not None  # there is at least one box
-        return output
+        return pooling.output()
 
     @staticmethod
     @once_differentiable

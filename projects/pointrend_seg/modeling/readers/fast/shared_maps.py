@@ -30,8 +30,10 @@ class SharedMaps:
         self.strides, self.padding_mode = strides, padding_mode
         self._sums: dict[str, Tensor] | None = None
         self._backward_pass = -1
-        maps = _Share.apply(self, *(features[name] for name in strides))
-        self.maps = dict(zip(strides, maps, strict=True))
+        self.maps = {name: features[name] for name in strides}
+        if not torch.jit.is_tracing():  # which cannot see into functions
+            maps = _Share.apply(self, *self.maps.values())
+            self.maps = dict(zip(strides, maps, strict=True))
 
     def zeros(self) -> dict[str, Tensor]:
         """Make zeros for the gradients of the maps: (I, H_k * W_k, D_k) each, float32 or wider."""
