@@ -262,11 +262,12 @@ def test_the_semantic_head_is_fast_on_a_cpu_without_gradients():
 def test_a_trace_gets_the_fast_readers_and_onnx_the_plain_ones(to_onnx, monkeypatch):
     """So a trace rounds as the model does; ONNX has no `embedding_bag`."""
     kinds, head, point_head = [], mask_head(), PointMLP(in_channels=32, num_classes=5)
+    maps = {name: each.detach() for name, each in features().items()}
 
     def traced(x):
         settings = ReadSettings({"p2": 4}, {})
-        kinds.append(path_of(head, [torch.zeros(0, 4)]))
-        kinds.append(type(open_frame_reader(features(), (96, 128), settings, point_head)))
+        kinds.append(type(reader_of(head, maps, [torch.zeros(0, 4)])))
+        kinds.append(type(open_frame_reader(maps, (96, 128), settings, point_head)))
         return x
 
     monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: to_onnx)
