@@ -261,7 +261,8 @@ def test_the_semantic_head_is_fast_on_a_cpu_without_gradients():
 @pytest.mark.parametrize("to_onnx", [False, True])
 def test_a_trace_gets_the_fast_readers_and_onnx_the_plain_ones(to_onnx, monkeypatch):
     """So a trace rounds as the model does; ONNX has no `embedding_bag`."""
-    kinds, head, point_head = [], mask_head(), PointMLP(in_channels=32, num_classes=5)
+    kinds, head = [], mask_head().requires_grad_(False)
+    point_head = PointMLP(in_channels=32, num_classes=5).requires_grad_(False)
     maps = {name: each.detach() for name, each in features().items()}
 
     def traced(x):
