@@ -10,7 +10,7 @@ RUN = $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint demo demo-instance demo-point-supervision demo-micrograph benchmark docs wheelhouse clean
+.PHONY: help setup test test-slow lint demo demo-instance demo-panoptic demo-point-supervision demo-micrograph benchmark docs wheelhouse clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ demo: setup  ## make data, train a small model, show what PointRend gains (outpu
 
 demo-instance: setup  ## the same for instances, against a Mask R-CNN (output/demo-instance)
 	"$(RUN)" tools/demo_instance.py
+
+demo-panoptic: setup  ## the same for panoptic models, against a Panoptic FPN (output/demo-panoptic)
+	"$(RUN)" tools/demo_panoptic.py
 
 demo-point-supervision: setup  ## masks from 10 and 20 points of each object, and from full masks
 	"$(RUN)" tools/demo_point_supervision.py

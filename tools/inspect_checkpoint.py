@@ -16,8 +16,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 
+from pointrend_seg import add_pointrend_config
 from pointrend_seg.checkpoint.contents import Contents, describe
 from pointrend_seg.checkpoint.files import CheckpointFile, read_checkpoint
 from pointrend_seg.checkpoint.fit import Fit, fit, settings_that_differ
@@ -28,12 +29,14 @@ from pointrend_seg.command_line.options import (
     tool_parser,
 )
 from pointrend_seg.command_line.running import run_tool
+from pointrend_seg.config.reading import merge_config_file
 from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
 
 MAX_SHOWN = 5  # names per group
 ARCHITECTURE = "MODEL.META_ARCHITECTURE"
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -63,7 +66,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.save:
         save_safetensors(args.save, file.model, file.details)
         print(f"\n{args.save}: {len(file.model)} tensors")
-    if args.config_file and not check(file, contents, args):
+    if not args.config_file:
+        print_closest_configs(contents)
+    elif not check(file, contents, args):
         sys.exit(1)
 
 
@@ -84,6 +89,24 @@ def print_contents(file: CheckpointFile, contents: Contents) -> None:
     print("\nsettings that follow from the shapes")
     settings = sorted(contents.settings.items())
     print_rows({key: repr(value) for key, value in settings} or {"none": ""})
+
+
+def print_closest_configs(contents: Contents) -> None:
+    """Print the configs of this repository that differ in the fewest settings, and in which."""
+    if ARCHITECTURE not in contents.settings:
+        return
+    differing = {}
+    for path in sorted(CONFIGS.rglob("*.yaml")):
+        cfg = get_cfg()
+        add_pointrend_config(cfg)
+        merge_config_file(cfg, str(path))
+        differing[path] = settings_that_differ(contents, cfg)
+    fewest = min(map(len, differing.values()), default=0)
+    print("\nconfigs with the most of these settings")
+    for path, changes in differing.items():
+        if len(changes) == fewest:
+            needed = " ".join(f"{key} {new!r}" for key, (_, new) in changes.items())
+            print(printable(f"  {path.relative_to(CONFIGS.parent)} {needed}".rstrip()))
 
 
 def check(file: CheckpointFile, contents: Contents, args: argparse.Namespace) -> bool:

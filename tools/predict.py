@@ -5,8 +5,9 @@ r"""Predict on images, folders and videos.
         --input images/ 'more/*.jpg' clip.mp4 --output predictions
 
 For each image, write a picture and the prediction: a label image for a semantic model, a JSON file
-for an instance model, plus predictions.json for all images in COCO format. Images that cannot be
-read are skipped and listed at the end; the exit status is then 1.
+for an instance model, plus predictions.json for all images in COCO format; for a panoptic model
+both, plus panoptic.json in COCO's panoptic format. Images that cannot be read are skipped and
+listed at the end; the exit status is then 1.
 """
 
 import startup  # noqa: F401
@@ -185,7 +186,8 @@ def main(argv: list[str] | None = None) -> None:
         outcome.predicted += len(names or ())
         outcome.skipped += names is None
     if not predictor.is_semantic:
-        print(f"objects of all images: {output.write_summary()}")
+        kind = "segments" if predictor.task.is_panoptic else "objects"
+        print(f"{kind} of all images: {output.write_summary()}")
     skipped = f", {outcome.skipped} were there already" if args.skip_existing else ""
     for path in export(
         output.images(), export_formats, output.folder, output.categories(), args.simplify

@@ -211,6 +211,22 @@ def test_a_panoptic_config_with_both_branches():
         assert (node.NAME, node.FC_DIM) == ("PointMLP", 77)
 
 
+@pytest.mark.parametrize("count", [54, 80])
+def test_the_count_in_the_one_node_is_that_of_either_branch(count):
+    """Code that builds both heads of Detectron2's PointRend sets it in between."""
+    cfg = with_ours()
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = "PanopticFPN", 54
+    cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "PointRendMaskHead"
+    cfg.MODEL.POINT_HEAD.NUM_CLASSES = count
+    adopt_config(cfg)
+    assert cfg.MODEL.SEM_SEG_HEAD.NAME == "PointRendSemanticHead"
+    cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
+    cfg.MODEL.POINT_HEAD.NUM_CLASSES = 55
+    with pytest.raises(InputError, match="NUM_CLASSES is 55 and MODEL.SEM_SEG_HEAD.NUM_CLASSES"):
+        adopt_config(cfg)
+
+
 def test_a_file_that_is_not_there():
     with pytest.raises(InputError, match="The config file gone.yaml does not exist"):
         adopt_config("gone.yaml")

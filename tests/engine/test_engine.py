@@ -161,7 +161,8 @@ def test_names_of_the_parts_of_an_instance_model(key, known):
 def test_a_task_is_found_in_one_place():
     """Everybody else asks the task."""
     package = Path(pointrend_seg.__file__).parent
-    asks = re.compile(r"META_ARCHITECTURE\s*(==|!=|in\b)|\"(SemanticSegmentor|GeneralizedRCNN)\":")
+    kinds = "SemanticSegmentor|GeneralizedRCNN|PanopticFPN"
+    asks = re.compile(rf"META_ARCHITECTURE\s*(==|!=|in\b)|\"({kinds})\":")
     files = (*package.rglob("*.py"), *(package.parents[1] / "tools").glob("*.py"))
     assert [path.name for path in files if asks.search(path.read_text())] == ["tasks.py"]
 

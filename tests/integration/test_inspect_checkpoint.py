@@ -12,10 +12,11 @@ from tool_runs import REPOSITORY, message, tool
 INSTANCE = "configs/quick/pointrend_rcnn_R_18_FPN.yaml"
 SEMANTIC = "configs/quick/pointrend_deeplabv3_R_18_OS16.yaml"
 MASK_RCNN = "configs/quick/mask_rcnn_R_18_FPN.yaml"
+PANOPTIC = "configs/quick/pointrend_panoptic_R_18_FPN.yaml"
 
 
-def weights_of(config):
-    cfg = load_config(str(REPOSITORY / config), ["MODEL.DEVICE", "cpu"])
+def weights_of(config, *opts):
+    cfg = load_config(str(REPOSITORY / config), ["MODEL.DEVICE", "cpu", *opts])
     return Trainer.build_model(cfg).state_dict()
 
 
@@ -96,6 +97,22 @@ def test_a_semantic_checkpoint_of_torch(inspect, tmp_path):
     out, _ = inspect(path, "--config-file", INSTANCE, status=1)
     assert "does not fit" in out
     assert "MODEL.META_ARCHITECTURE is GeneralizedRCNN, not SemanticSegmentor" in out
+
+
+def test_a_panoptic_checkpoint_and_the_config_for_it(inspect, tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save(weights_of(PANOPTIC), path)
+    told = rows(inspect(path)[0])
+    assert told["task"] == (
+        "instance segmentation, PointRend; semantic segmentation, PointRend over SemSegFPNHead"
+    )
+    assert told["MODEL.META_ARCHITECTURE"] == "'PanopticFPN'"
+    out, _ = inspect(path)
+    assert out.endswith(f"configs with the most of these settings\n  {PANOPTIC}\n")
+    torch.save(weights_of(PANOPTIC, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 4), path)
+    out, _ = inspect(path)
+    assert out.endswith("R_18_FPN.yaml MODEL.SEM_SEG_HEAD.NUM_CLASSES 4\n")
+    assert inspect(path, "--config-file", PANOPTIC, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 4)
 
 
 def test_another_mask_head(inspect, old):

@@ -5,6 +5,8 @@ import torch
 from detectron2.modeling import build_model
 
 from mask_inputs import assert_finite_with_gradients, batch, train_once
+from pointrend_seg import InputError, adopt_config
+from pointrend_seg.config import builtin_config
 from pointrend_seg.modeling.roi_mask_model import RoiMaskModel
 from small_configs import IMPLICIT_OPTS, PANOPTIC, STANDARD, builtin_cfg, small_instance_cfg
 
@@ -95,3 +97,52 @@ def test_evaluation_does_not_leave_the_masks_in_their_boxes():
     model = build_model(small_instance_cfg(opts=PANOPTIC))
     assert not RoiMaskModel.suits(model, [])
     assert RoiMaskModel.suits(build_model(small_instance_cfg()), [])
+
+
+# --- configs that are written for Detectron2's PointRend, with it in one branch ----------------
+
+
+def builtin_panoptic(branch):
+    """A config of Detectron2's PanopticFPN with its PointRend in one branch."""
+    cfg = builtin_cfg(*STANDARD, opts=("MODEL.POINT_HEAD.TRAIN_NUM_POINTS", 77))
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = "PanopticFPN", 3
+    cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM = 32
+    if branch == "semantic":
+        cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
+        cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+        cfg.MODEL.ROI_MASK_HEAD.POOLER_TYPE = "ROIAlignV2"
+        cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
+        cfg.MODEL.POINT_HEAD.NUM_CLASSES = 3
+        cfg.MODEL.POINT_HEAD.SUBDIVISION_STEPS = 2
+        cfg.MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS = 200
+    return cfg
+
+
+@pytest.mark.parametrize("branch", ["semantic", "instance"])
+def test_it_is_adopted_and_goes_back(branch):
+    theirs = builtin_panoptic(branch)
+    ours = adopt_config(theirs.clone())
+    expected = {
+        "semantic": ("PointRendSemanticHead", "MaskRCNNConvUpsampleHead"),
+        "instance": ("SemSegFPNHead", "PointRendInstanceHead"),
+    }[branch]
+    assert expected == (ours.MODEL.SEM_SEG_HEAD.NAME, ours.MODEL.ROI_MASK_HEAD.NAME)
+    node = ours.MODEL.SEM_SEG_POINT_HEAD if branch == "semantic" else ours.MODEL.POINT_HEAD
+    assert node.TRAIN_NUM_POINTS == 77
+    back = builtin_config(ours)
+    models = [build_model(cfg).eval() for cfg in (theirs, ours, back)]
+    for model in models:
+        model.load_state_dict(models[0].state_dict(), strict=True)
+        model.combine_instances_score_thresh = 0.0
+        model.roi_heads.box_predictor.test_score_thresh = 0.0
+        model.combine_stuff_area_thresh = 1
+    with torch.no_grad():
+        results = [model(batch(0)[:1])[0]["panoptic_seg"] for model in models]
+    for segments, info in results[1:]:
+        agree = (segments == results[0][0]).float().mean()
+        assert agree > 0.99 and len(info) == len(results[0][1])
+
+
+def test_both_branches_cannot_go_back():
+    with pytest.raises(InputError, match="refines one branch, but both branches are of PointRend"):
+        builtin_config(small_instance_cfg(opts=PANOPTIC))

@@ -446,10 +446,10 @@ def test_one_image_without_memory_ends_no_run(models, images, tmp_path, monkeypa
         "to_cpu": lambda output: [tuple(output["sem_seg"].shape[1:])],
     }
 
-    def fails(given):
+    def fails(given, **options):
         if (20, 30) in sizes[stage](given):
             raise error
-        return original(given)
+        return original(given, **options)
 
     monkeypatch.setattr(place, stage, fails)
     output = OutputFolder(tmp_path / "out", predictor.classes, semantic=True, contiguous=True)

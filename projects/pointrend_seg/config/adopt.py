@@ -139,8 +139,10 @@ def _warn_of_a_fork(key: str, old: str, new: str) -> None:
 
 def _move_semantic_point_head(cfg: CN) -> None:
     old, new = cfg.MODEL.POINT_HEAD, cfg.MODEL.SEM_SEG_POINT_HEAD
-    classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-    if classes != old.NUM_CLASSES:
+    classes, allowed = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, {cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}
+    if cfg.MODEL.ROI_MASK_HEAD.NAME in NAMES["MODEL.ROI_MASK_HEAD.NAME"]:
+        allowed.add(cfg.MODEL.ROI_HEADS.NUM_CLASSES)  # the node of both branches
+    if old.NUM_CLASSES not in allowed:
         raise InputError(
             f"MODEL.POINT_HEAD.NUM_CLASSES is {old.NUM_CLASSES} and MODEL.SEM_SEG_HEAD.NUM_CLASSES "
             f"is {classes}: Detectron2's PointRend needs the same number in both. Set both to the "

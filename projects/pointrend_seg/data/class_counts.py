@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -17,18 +17,23 @@ logger = logging.getLogger(__name__)
 
 
 def take_classes_from_data(
-    cfg: CfgNode, *, semantic: bool, count_keys: Sequence[str], ignore_key: str = ""
+    cfg: CfgNode,
+    count: Callable[[str], dict[str, int]],
+    *,
+    ignore_key: str = "",
+    has_objects: bool,
 ) -> None:
     """Set the class counts of a config to those of its data set, and log it.
 
-    For instances, limits on detections and proposals that are too low for the data are raised.
+    For objects, limits on detections and proposals that are too low for the data are raised.
 
     Args:
         cfg: not frozen. The first of ``DATASETS.TRAIN`` counts, or where there is none, the first
             of ``DATASETS.TEST``. ``DATASETS.CLASSES_FROM_DATA`` becomes False, because it is done.
-        semantic: whether classes of pixels are meant.
-        count_keys: config keys that hold the number of classes.
+        count: returns the values of the config keys that hold a number of classes, from the name
+            of a data set.
         ignore_key: the key of the ignored label, to be set where the data set has one.
+        has_objects: whether the model finds objects.
 
     Raises:
         InputError: there is no data set, or it does not know its classes.
@@ -39,8 +44,7 @@ def take_classes_from_data(
             "DATASETS.CLASSES_FROM_DATA is True, but there is no data set in DATASETS.TRAIN or "
             "DATASETS.TEST. Name one, or set the class counts."
         )
-    classes = dataset_classes(names[0], semantic=semantic)
-    changes = dict.fromkeys(count_keys, len(classes))
+    changes = count(names[0])
     ignored = MetadataCatalog.get(names[0]).get("ignore_label")
     if ignore_key and ignored is not None:
         changes[ignore_key] = ignored
@@ -49,7 +53,7 @@ def take_classes_from_data(
         if before != value:
             logger.info(f"{key}: {before} -> {value}, from the data set {names[0]}")
             cfg.merge_from_list([key, value])
-    if not semantic:
+    if has_objects:
         _take_limits(cfg, names)
     cfg.DATASETS.CLASSES_FROM_DATA = False
 
@@ -75,13 +79,16 @@ def most_objects(name: str) -> int:
     """
     try:
         records = load_dicts(name)
-        return max(
-            sum(not annotation.get("iscrowd") for annotation in record.get("annotations") or ())
-            for record in records
-        )
+        return max(sum(not each.get("iscrowd") for each in _objects(record)) for record in records)
     except Exception as error:  # whatever is in the files; nothing is built from them here
         logger.debug("%s: %s", name, error)
         return 0
+
+
+def _objects(record: dict) -> Sequence[dict]:
+    """Return the annotations of a data set dict; without any, its panoptic segments of things."""
+    segments = record.get("segments_info") or ()
+    return record.get("annotations") or [each for each in segments if each.get("isthing")]
 
 
 def dataset_classes(name: str, *, semantic: bool) -> list[str]:

@@ -1,12 +1,17 @@
 """Names, colours and ids of the classes of a data set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.utils.colormap import colormap
+
+from ..errors import InputError
+from .panoptic.classes import panoptic_classes
 
 IGNORED = 255
 
@@ -20,15 +25,32 @@ class Classes:
         colors: (C, 3), RGB, uint8.
         ids: the data set's own numbers: category ids of a JSON file, values of label images.
         ignore_value: the label of unlabelled pixels, as labels are trained on.
+        num_things: of a panoptic data set the number of its things, which are its first classes;
+            the others are its kinds of stuff. None of another data set.
     """
 
     names: tuple[str, ...]
     colors: np.ndarray
     ids: tuple[int, ...]
     ignore_value: int = IGNORED
+    num_things: int | None = None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def number_of(self, segment: Mapping[str, Any]) -> int:
+        """Return the number of the class of a panoptic segment, 0 to C - 1.
+
+        Args:
+            segment: ``category_id`` and ``isthing`` as PanopticFPN gives them: stuff from 1.
+
+        Example:
+            >>> classes = Classes(("car", "sky"), palette(2), (3, 7), num_things=1)
+            >>> classes.names[classes.number_of({"category_id": 1, "isthing": False})]
+            'sky'
+        """
+        before = 0 if segment["isthing"] else (self.num_things or 0) - 1
+        return before + segment["category_id"]
 
 
 def palette(count: int) -> np.ndarray:
@@ -72,6 +94,39 @@ def known_classes(
     if ignore is None:
         ignore = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
     return Classes(tuple(names), np.asarray(colors, np.uint8).reshape(-1, 3), ids, ignore)
+
+
+def known_panoptic_classes(
+    cfg: CfgNode, dataset_name: str | None = None, *, num_things: int, num_semantic: int
+) -> Classes:
+    """Return things and stuff of a registered data set, or numbered ones, as `known_classes`.
+
+    Args:
+        num_things: of the model's instance branch.
+        num_semantic: of its semantic branch, whose class 0 is all things.
+    """
+    name = dataset_name or next(iter([*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]), "")
+    counts = num_things, num_semantic
+    with suppress(InputError):
+        found = panoptic_classes(name)
+        if dataset_name is not None or (found.num_things, found.num_semantic) == counts:
+            metadata = MetadataCatalog.get(name)
+            colors = [
+                *_colors_of(metadata, "thing", found.thing_numbers),
+                *_colors_of(metadata, "stuff", found.stuff_numbers),
+            ]
+            full = len(colors) == len(found.names)
+            rgb = np.array(colors, np.uint8) if full else palette(len(found.names))
+            return Classes(found.names, rgb, found.ids, num_things=found.num_things)
+    things = [f"thing {number}" for number in range(num_things)]
+    names = (*things, *(f"stuff {number}" for number in range(1, num_semantic)))
+    return Classes(names, palette(len(names)), tuple(range(len(names))), num_things=num_things)
+
+
+def _colors_of(metadata: Metadata, kind: str, numbers: Iterable[int]) -> list[Sequence[int]]:
+    """Return the colours that the metadata have for things or stuff of some numbers."""
+    colors = metadata.get(f"{kind}_colors") or ()
+    return [colors[number] for number in numbers if number < len(colors)]
 
 
 def _fit(names: Sequence[str], count: int) -> bool:

@@ -3,6 +3,7 @@
 Shape legend: H, W size of an image; N objects.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -112,6 +113,61 @@ def draw_classes(
             size = (columns.stop - columns.start, rows.stop - rows.start)
             color = classes.colors[number]
             labels.append(Label(drawn_name(classes, number), _centre(segment), size, color))
+    return write_labels(picture, labels, size=letters)
+
+
+def draw_segments(
+    image: np.ndarray,
+    segments: np.ndarray,
+    ids: Sequence[int],
+    class_numbers: Sequence[int],
+    classes: Classes,
+    *,
+    scores: Sequence[float | None] | None = None,
+    names: bool = True,
+    letters: int | None = None,
+) -> np.ndarray:
+    """Return an image with panoptic segments over it in the colours of their classes, outlined.
+
+    Args:
+        image: (H, W, 3) RGB.
+        segments: (H, W) integers, the id of the segment of each pixel.
+        ids: of the segments; pixels with another id stay as they are.
+        class_numbers: of the segments, as many.
+        scores: of the segments; None for one that has none.
+        names: write the names of the segments, and their scores, where there is room.
+        letters: height of the letters in pixels; by default it follows from the image's size.
+
+    Example:
+        >>> classes = Classes(("car", "sky"), palette(2), (1, 2), num_things=1)
+        >>> image, segments = np.zeros((40, 60, 3), np.uint8), np.full((40, 60), 7)
+        >>> draw_segments(image, segments, [7], [0], classes).shape
+        (40, 60, 3)
+    """
+    places = {number: place for place, number in enumerate(ids, start=1)}
+    values, inverse = np.unique(segments, return_inverse=True)
+    places_of_values = np.array([places.get(value, 0) for value in values.tolist()], np.uint16)
+    drawn = places_of_values[inverse].reshape(segments.shape)  # 0: no segment, k: the k-th
+    colors = np.vstack([np.zeros((1, 3), np.uint8), classes.colors[list(class_numbers)]])
+    picture = cv2.addWeighted(image, 0.4, colors[drawn], 0.6, 0)
+    side = 1 + outline_width(image.shape)
+    edge = cv2.morphologyEx(drawn, cv2.MORPH_GRADIENT, np.ones((side, side), np.uint8))
+    picture[edge > 0] = 255
+    picture[drawn == 0] = image[drawn == 0]
+    if not names:
+        return picture
+    labels = []
+    for k, number in enumerate(class_numbers):
+        segment = _largest_segment(drawn == k + 1)
+        box = bounding_box(segment)
+        if box is None or segment.mean() < _LEAST_NAMED_SHARE:
+            continue
+        rows, columns = box
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        score = None if scores is None else scores[k]
+        text, color = drawn_name(classes, number), classes.colors[number]
+        after = "" if score is None else f"{100 * score:.0f}%"
+        labels.append(Label(text, _centre(segment), size, color, after))
     return write_labels(picture, labels, size=letters)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.utils.analysis import FlopCountAnalysis
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
@@ -155,10 +155,8 @@ def _names(cfg: CfgNode, split: str) -> tuple[str, ...]:
 def _look_at(cfg: CfgNode, name: str, split: str) -> tuple:
     task = find_task(cfg)
     task.check_dataset(cfg, name, is_train=split == "train")
-    records, metadata = DatasetCatalog.get(name), MetadataCatalog.get(name)
-    classes = metadata.get("stuff_classes" if task.is_semantic else "thing_classes") or ()
-    objects = task.count_objects(records)
-    return name, split, len(records), objects, len(classes) or None
+    records = DatasetCatalog.get(name)
+    return name, split, len(records), task.count_objects(records), task.count_classes(name)
 
 
 def _load(cfg: CfgNode, model: nn.Module) -> str:

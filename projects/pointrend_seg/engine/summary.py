@@ -41,11 +41,7 @@ def log_summary(trainer: DefaultTrainer) -> None:
 
 def _parts(cfg: CfgNode) -> str:
     """Return the names of what a model is made of."""
-    parts = [cfg.MODEL.META_ARCHITECTURE]
-    if find_task(cfg).is_semantic:
-        parts.append(cfg.MODEL.SEM_SEG_HEAD.NAME)
-    elif cfg.MODEL.MASK_ON:
-        parts.append(cfg.MODEL.ROI_MASK_HEAD.NAME)
+    parts = [cfg.MODEL.META_ARCHITECTURE, *find_task(cfg).head_names(cfg)]
     backbone = cfg.MODEL.BACKBONE.NAME
     depth = f" (depth {cfg.MODEL.RESNETS.DEPTH})" if "resnet" in backbone else ""
     return ", ".join([*parts, backbone + depth])

@@ -183,7 +183,7 @@ def predict_images(
                 try:
                     with enough_memory(prepared.source):
                         drawings = visualizations.prepare(predictor, prepared.inputs)
-                        on_cpu = to_cpu(prediction)
+                        on_cpu = to_cpu(prediction, panoptic=predictor.task.is_panoptic)
                 except _NoMemory as error:
                     outcome.errors.append(str(error))
                     continue

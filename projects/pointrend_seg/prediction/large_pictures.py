@@ -46,9 +46,9 @@ def at_picture_size(image: np.ndarray, prediction: dict) -> tuple[np.ndarray, di
         return image, prediction
     height, width = max(1, height // step), max(1, width // step)
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    if "classes" in prediction:
-        class_map = prediction["classes"][step // 2 :: step, step // 2 :: step]
-        return small, {"classes": np.ascontiguousarray(class_map[:height, :width])}
+    for key in prediction.keys() & {"classes", "segments"}:  # maps of the pixels
+        pixels = prediction[key][step // 2 :: step, step // 2 :: step][:height, :width]
+        return small, {**prediction, key: np.ascontiguousarray(pixels)}
     found = prediction["instances"]
     crops = found.pred_masks.crops() if found.has("pred_masks") else _filled(found)
     masks = ScaledCrops(crops, step)

@@ -4,6 +4,9 @@
     DIR/labels/NAME.png         semantic models: the class of each pixel; of a GeoTIFF also NAME.tif
     DIR/objects/NAME.json       instance models: the objects of one image
     DIR/predictions.json        instance models: the objects of a run's images, in COCO format
+    DIR/panoptic/NAME.png       panoptic models: the segments of one image, id = R + 256 G + 256² B
+    DIR/panoptic/NAME.json      panoptic models: what these segments are
+    DIR/panoptic.json           panoptic models: a run's images, in COCO's panoptic format
 
 A file gets its name only when it is complete.
 """
@@ -28,9 +31,11 @@ from ..evaluation.coco_results import encode_masks
 from ..files.atomic import replaces, write_text
 from ..files.names import path_inside
 from ..structures.class_map import ClassMap
-from .shapes import ImageShapes, class_shapes, stored_shapes
+from ..structures.panoptic_png import decode_ids, encode_ids
+from .shapes import ImageShapes, class_shapes, segment_shapes, stored_shapes
 
-WRITTEN = ("labels", "objects", "pictures", "instances", "geojson")  # folders in the output folder
+# Folders in the output folder.
+WRITTEN = ("labels", "objects", "panoptic", "pictures", "instances", "geojson")
 
 
 class OutputFolder:
@@ -38,9 +43,9 @@ class OutputFolder:
 
     Args:
         folder: created if it does not exist.
-        classes: the classes of the model.
+        classes: the classes of the model; those of a panoptic one know which are things.
         semantic: write label images of a semantic model, not objects of an instance model.
-        contiguous: write 0, 1, 2, … to label images instead of the data set's own values.
+        contiguous: write 0, 1, 2, … for the classes instead of the data set's own values.
 
     Raises:
         InputError: a class value does not fit into 16 bits.
@@ -50,6 +55,7 @@ class OutputFolder:
         self, folder: str | os.PathLike, classes: Classes, *, semantic: bool, contiguous: bool
     ):
         self.folder, self.classes, self.semantic = Path(folder), classes, semantic
+        self._is_panoptic = classes.num_things is not None
         values = range(len(classes)) if contiguous else classes.ids
         if semantic and (min(values) < 0 or max(values) > 65535):
             raise InputError(
@@ -66,6 +72,7 @@ class OutputFolder:
     def result_path(self, name: str) -> Path:
         """Return the path of an image's result. The image is done if the file exists."""
         kind, extension = ("labels", "png") if self.semantic else ("objects", "json")
+        kind = "panoptic" if self._is_panoptic else kind
         return path_inside(self.folder, f"{kind}/{name}.{extension}")
 
     def picture_path(self, name: str, suffix: str = "") -> Path:
@@ -88,6 +95,13 @@ class OutputFolder:
             if georeference:
                 save_image(result.with_name(f"{result.stem}.tif"), labels, georeference)
             save_image(result, labels)
+        elif "segments" in prediction:
+            segments = prediction["segments"]
+            height, width = segments.shape
+            info = [*self._segments(segments, prediction["segments_info"])]
+            content = {"file_name": file_name, "height": height, "width": width}
+            save_image(result.with_suffix(".png"), encode_ids(segments))
+            write_text(result, json.dumps({**content, "segments_info": info}))
         else:
             instances = prediction["instances"]
             height, width = instances.image_size
@@ -120,6 +134,22 @@ class OutputFolder:
                 item |= {"segmentation": rle, "area": int(mask_util.area(rle)), "iscrowd": 0}
             yield item
 
+    def _segments(self, segments: np.ndarray, segments_info: list[dict]) -> Iterator[dict]:
+        """Yield what COCO's panoptic format says of each segment, and the scores of things."""
+        for info in segments_info:
+            number = self.classes.number_of(info)
+            mask = np.ascontiguousarray(segments == info["id"]).view(np.uint8)
+            item = {
+                "id": info["id"],
+                "category_id": int(self._values[number]),
+                "category_name": self.classes.names[number],
+                "isthing": int(info["isthing"]),
+                "iscrowd": 0,
+                "area": int(mask.sum(dtype=np.int64)),
+                "bbox": list(cv2.boundingRect(mask)),
+            }
+            yield item | ({"score": info["score"]} if "score" in info else {})
+
     def keep(self, name: str, file_name: str, path: str = "") -> None:
         """Count the result that an earlier run left as one of this run's; of a video, each frame.
 
@@ -146,7 +176,12 @@ class OutputFolder:
                 yield ImageShapes(name, file_name, path, *size, class_shapes(values, names))
             else:
                 content = json.loads(result.read_text())
-                shapes = stored_shapes(content["objects"], names)
+                if self._is_panoptic:
+                    with open_with_pillow(result.with_suffix(".png")) as opened:
+                        segments = decode_ids(np.asarray(opened))
+                    shapes = segment_shapes(segments, content["segments_info"], names)
+                else:
+                    shapes = stored_shapes(content["objects"], names)
                 size = content["height"], content["width"]
                 yield ImageShapes(name, file_name, path, *size, shapes)
 
@@ -157,8 +192,12 @@ class OutputFolder:
     def write_summary(self) -> Path:
         """Collect the objects of this run's images in predictions.json, and return its path.
 
-        The file can be read with `pycocotools.coco.COCO`; its annotations have scores.
+        The file can be read with `pycocotools.coco.COCO`; its annotations have scores. Of a
+        panoptic model it is panoptic.json, in COCO's panoptic format; the folder of its images is
+        ``panoptic``.
         """
+        if self._is_panoptic:
+            return self._write_panoptic_summary()
         images: list[dict] = []
         annotations: list[dict] = []
         for image_id, name in enumerate(sorted(self._run_results), start=1):
@@ -169,6 +208,27 @@ class OutputFolder:
         categories = [{"id": number, "name": name} for number, name in self.categories()]
         content = {"images": images, "annotations": annotations, "categories": categories}
         path = self.folder / "predictions.json"
+        write_text(path, json.dumps(content))
+        return path
+
+    def _write_panoptic_summary(self) -> Path:
+        images: list[dict] = []
+        annotations: list[dict] = []
+        for image_id, name in enumerate(sorted(self._run_results), start=1):
+            image = json.loads(self.result_path(name).read_text())
+            segments_info = image.pop("segments_info")
+            images.append({"id": image_id, **image})
+            annotation = {"image_id": image_id, "file_name": f"{name}.png"}
+            annotations.append({**annotation, "segments_info": segments_info})
+        is_thing = [k < (self.classes.num_things or 0) for k in range(len(self.classes))]
+        categories = [
+            {"id": number, "name": name, "isthing": int(thing), "color": color}
+            for (number, name), thing, color in zip(
+                self.categories(), is_thing, self.classes.colors.tolist(), strict=True
+            )
+        ]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        path = self.folder / "panoptic.json"
         write_text(path, json.dumps(content))
         return path
 
@@ -193,13 +253,20 @@ def save_image(path: Path, picture: np.ndarray, georeference: Sequence[tuple] = 
         part.write_bytes(content.tobytes())
 
 
-def to_cpu(output: dict) -> dict:
+def to_cpu(output: dict, *, panoptic: bool = False) -> dict:
     """Reduce a model's output to what is written, on the CPU.
+
+    Args:
+        panoptic: whether the model is a panoptic one.
 
     Returns:
         ``{"instances": Instances}`` or ``{"classes": (H, W) array of class indices}``, int64, or
-        uint8 or uint16 where the image was seen in tiles.
+        uint8 or uint16 where the image was seen in tiles. Of a panoptic model ``{"segments": (H, W)
+        array of ids, "segments_info": list of dicts}``.
     """
+    if panoptic:
+        segments, segments_info = output["panoptic_seg"]
+        return {"segments": segments.cpu().numpy(), "segments_info": segments_info}
     if "instances" in output:
         return {"instances": output["instances"].to("cpu")}
     logits: torch.Tensor | ClassMap = output["sem_seg"]

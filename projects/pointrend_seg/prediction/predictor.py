@@ -63,7 +63,7 @@ class Predictor:
     Attributes:
         cfg, model, metadata, aug, input_format: as in `DefaultPredictor`.
         classes: names, colours and ids of the classes (`Classes`).
-        task: the model's task, semantic or instance.
+        task: the model's task, semantic, instance or panoptic.
 
     Example:
         >>> predictor = Predictor("output/config.yaml")  # doctest: +SKIP
@@ -161,7 +161,7 @@ class Predictor:
 
     @property
     def is_semantic(self) -> bool:
-        """True if results are "sem_seg" (semantic), False if they are "instances"."""
+        """True if results are "sem_seg" alone (semantic), False if they have "instances"."""
         return self.task.is_semantic
 
     @property
@@ -195,7 +195,9 @@ class Predictor:
         Returns:
             a `Prediction` for one image, a list of them for several. It is a dict with
             ``instances`` (`Instances` with ``pred_boxes``, ``scores``, ``pred_classes`` and
-            ``pred_masks`` (N, H, W) bool) or ``sem_seg`` ((C, H, W) logits), on the model's device.
+            ``pred_masks`` (N, H, W) bool) or ``sem_seg`` ((C, H, W) logits), on the model's device;
+            of a panoptic model both, and ``panoptic_seg``: ids of segments (H, W), and a list with
+            ``id``, ``isthing`` and ``category_id`` of each.
 
         Raises:
             InputError: an image has another type, shape or range of values, or cannot be read.

@@ -11,7 +11,7 @@ from ..data.classes import Classes
 from ..errors import InputError
 from ..structures.outlines import Polygon, outline_polygons
 from .outputs import save_image, to_cpu
-from .shapes import Shape, class_shapes, label_image, object_shapes
+from .shapes import Shape, class_shapes, label_image, object_shapes, segment_shapes
 
 PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
@@ -19,8 +19,10 @@ PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 class Prediction(dict[str, Any]):
     """What a model predicted for an image: the dict of `DefaultPredictor`, and what to do with it.
 
-    ``prediction["instances"]`` or ``prediction["sem_seg"]`` is what the model returned. Lists have
-    an entry for each object, in the model's order; of a semantic model, for each class that occurs.
+    ``prediction["instances"]`` or ``prediction["sem_seg"]`` is what the model returned; of a
+    panoptic one both and ``prediction["panoptic_seg"]``, ids of segments (H, W) and a dict for
+    each. Lists have an entry for each object, in the model's order; of a semantic model, for each
+    class that occurs; of a panoptic one, for each segment.
 
     Attributes:
         image: the image, RGB, (H, W, 3), uint8.
@@ -50,17 +52,30 @@ class Prediction(dict[str, Any]):
 
     @property
     def is_semantic(self) -> bool:
-        """True for a class of each pixel, False for objects."""
-        return "sem_seg" in self
+        """True for a class of each pixel, False for objects or segments."""
+        return "sem_seg" in self and not self.is_panoptic
+
+    @property
+    def is_panoptic(self) -> bool:
+        """True for segments of things and stuff."""
+        return "panoptic_seg" in self and self.classes.num_things is not None
 
     @property
     def shapes(self) -> list[Shape]:
-        """Return the objects or classes, with name, id, score, box and mask (`Shape`)."""
+        """Return the objects, classes or segments: name, id, score, box and mask (`Shape`)."""
         if self._shapes is None:
             if self.is_semantic:
                 found = class_shapes(self.class_map, dict(enumerate(self.classes.names)))
                 ids = self.classes.ids
                 self._shapes = [replace(each, category_id=ids[each.category_id]) for each in found]
+            elif self.is_panoptic:
+                on_cpu, ids = self._on_cpu(), self.classes.ids
+                info = [
+                    {**each, "category_id": ids[self.classes.number_of(each)]}
+                    for each in on_cpu["segments_info"]
+                ]
+                names = dict(zip(ids, self.classes.names, strict=True))
+                self._shapes = segment_shapes(on_cpu["segments"], info, names)
             else:
                 self._shapes = object_shapes(self._on_cpu()["instances"], self.classes)
         return self._shapes
@@ -79,12 +94,15 @@ class Prediction(dict[str, Any]):
         """
         if not self.is_semantic:
             raise InputError(
-                "Only semantic models predict a class map; for objects use label_image()."
+                "Only semantic models predict a class map; for objects and segments use "
+                "label_image()."
             )
         return self._on_cpu()["classes"]
 
     def label_image(self) -> np.ndarray:
         """Return an image in which object k (from 0) has the value k + 1, and 0 is background.
+
+        A segment of a panoptic model is an object, too.
 
         Where objects overlap, a pixel belongs to the one with the highest score. Of a semantic
         model, it is the label image of the data set, with its values.
@@ -179,5 +197,5 @@ class Prediction(dict[str, Any]):
 
     def _on_cpu(self) -> dict:
         if self._found is None:
-            self._found = to_cpu(self)
+            self._found = to_cpu(self, panoptic=self.is_panoptic)
         return self._found

@@ -14,14 +14,14 @@ from ..structures.regions import Region
 
 @dataclass(frozen=True)
 class Shape:
-    """An object, or all pixels of a class.
+    """An object, all pixels of a class, or a panoptic segment.
 
     Attributes:
         category: the name of its class.
         category_id: the number of its class in the data set.
         region: its mask.
         score: 0 to 1; None for a class of pixels.
-        box: x0, y0, x1, y1 in pixels, as predicted; of a class, around its pixels.
+        box: x0, y0, x1, y1 in pixels, as predicted; of a class or segment, around its pixels.
     """
 
     category: str
@@ -93,9 +93,25 @@ def class_shapes(values: np.ndarray, names: dict[int, str]) -> list[Shape]:
     found = []
     for value in np.unique(values).tolist():
         region = _mask_region(values == value)
-        x1, y1 = region.x0 + region.columns.shape[0], region.y0 + region.columns.shape[1]
-        box = (float(region.x0), float(region.y0), float(x1), float(y1))
-        found.append(Shape(names[value], value, region, None, box))
+        found.append(Shape(names[value], value, region, None, _box_around(region)))
+    return found
+
+
+def segment_shapes(
+    segments: np.ndarray, segments_info: Iterable[dict], names: dict[int, str]
+) -> list[Shape]:
+    """Return the segments of a panoptic prediction, things and stuff, in their order.
+
+    Args:
+        segments: (H, W), the ids of the segments.
+        segments_info: ``id`` and ``category_id``, and ``score`` if there is one, of each.
+        names: of the classes by ``category_id``.
+    """
+    found = []
+    for info in segments_info:
+        region, number = _mask_region(segments == info["id"]), info["category_id"]
+        score, box = info.get("score"), _box_around(region)
+        found.append(Shape(names[number], number, region, score, box))
     return found
 
 
@@ -143,6 +159,12 @@ def _mask_region(mask: np.ndarray) -> Region:
     pixels = np.ascontiguousarray(mask).view(np.uint8)
     x0, y0, width, height = cv2.boundingRect(pixels)
     return Region(pixels[y0 : y0 + height, x0 : x0 + width].T, x0, y0)
+
+
+def _box_around(region: Region) -> tuple[float, float, float, float]:
+    width, height = region.columns.shape
+    x0, y0 = float(region.x0), float(region.y0)
+    return x0, y0, x0 + width, y0 + height
 
 
 def _box_region(box: Iterable[float]) -> Region:

@@ -1,6 +1,7 @@
 """Predict on videos, frame by frame."""
 
 import contextlib
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def predict_video(
         frames = progress_bar(reader.frames(), total=reader.count, unit="frame", shown=progress)
         for batch in batched(frames, predictor.batch_size):
             inputs = [predictor.prepare_rgb(frame) for frame in batch]
-            outputs = map(to_cpu, predictor.predict(inputs))
+            reduce = functools.partial(to_cpu, panoptic=predictor.task.is_panoptic)
+            outputs = map(reduce, predictor.predict(inputs))
             for frame, frame_inputs, prediction in zip(batch, inputs, outputs, strict=True):
                 name = f"{source.name}/{len(names):06d}"
                 names.append(name)

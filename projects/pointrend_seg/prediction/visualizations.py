@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.classes import Classes
 from ..data.input_size import PLAN
-from ..drawing.predictions import draw_classes, draw_instances
+from ..drawing.predictions import draw_classes, draw_instances, draw_segments
 from ..drawing.primitives import draw_points, tile
 from ..errors import InputError
 from ..modeling.recording import InstanceTrace, SemanticTrace
@@ -112,6 +112,17 @@ def draw_overlay(
     image, prediction = at_picture_size(image, prediction)
     if "classes" in prediction:
         return draw_classes(image, prediction["classes"], classes, names=names)
+    if "segments" in prediction:
+        info = prediction["segments_info"]
+        return draw_segments(
+            image,
+            prediction["segments"],
+            [segment["id"] for segment in info],
+            [classes.number_of(segment) for segment in info],
+            classes,
+            scores=[segment.get("score") for segment in info],
+            names=names,
+        )
     instances = prediction["instances"]
     if instances.has("pred_masks"):
         masks = instances.pred_masks

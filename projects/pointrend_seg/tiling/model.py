@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from ..data.input_size import PLAN, InputPlan, model_image
+from ..errors import InputError
 from ..files.progress import progress_bar
 from ..modeling.roi_mask_model import RoiMaskModel
 from ..structures.class_map import ClassMap
@@ -88,6 +89,12 @@ class PlannedInference:
             for first in range(0, len(boxes), self._batch_size):
                 tiles = [_tile(record, box) for box in boxes[first : first + self._batch_size]]
                 for output in self._forward(model, tiles, plan.limits):
+                    if "panoptic_seg" in output:
+                        raise InputError(
+                            f"{name} is {width} x {height} pixels (width x height), too large to "
+                            "be seen whole, but panoptic models do not see tiles. Choose a "
+                            "smaller --scale (INPUT.SCALE_TEST), or --max-size."
+                        )
                     if "instances" in output:
                         merger = merger or InstanceMerger(grid)
                         merger.add(output["instances"])

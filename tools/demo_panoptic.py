@@ -1,0 +1,136 @@
+#!/usr/bin/env python
+"""Generate data, train a Panoptic FPN without and with PointRend from the same start, and compare.
+
+    python tools/demo_panoptic.py --output output/demo-panoptic
+
+The output folder gets the data, the three models, `summary.json` and `comparison.png`. Run the
+command again to continue an interrupted run.
+"""
+
+import startup  # noqa: F401
+
+import json
+from pathlib import Path
+from typing import Any
+
+from demo_steps import ROOT, make_data, run_demo, say, train
+
+QUICK = ROOT / "configs" / "quick"
+START = QUICK / "faster_rcnn_R_18_FPN.yaml"
+MODELS = {
+    "Panoptic FPN": QUICK / "panoptic_fpn_R_18_FPN.yaml",
+    "PointRend": QUICK / "pointrend_panoptic_R_18_FPN.yaml",
+}
+NUM_TRAIN, NUM_VAL, SEED = 400, 60, 1
+ITERATIONS = 150
+SCHEDULE = (
+    *("SOLVER.MAX_ITER", str(ITERATIONS)),
+    *("SOLVER.STEPS", f"({ITERATIONS * 3 // 4},)"),
+    *("SOLVER.CHECKPOINT_PERIOD", "50"),
+)
+# Suffixes of the scores of all classes, of things and of stuff.
+GROUPS = {"all": "", "things": "_th", "stuff": "_st"}
+
+
+def folder_name(title: str) -> str:
+    """Return e.g. panoptic_fpn for Panoptic FPN."""
+    return title.lower().replace(" ", "_")
+
+
+def read_scores(output: Path) -> dict[str, float]:
+    """Read PQ, SQ and RQ of the final evaluation from metrics.json."""
+    last = json.loads((output / "metrics.json").read_text().splitlines()[-1])
+    names = [f"{score}{suffix}" for suffix in GROUPS.values() for score in ("PQ", "SQ", "RQ")]
+    return {name: last[f"panoptic_seg/{name}"] for name in names}
+
+
+def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
+    """Draw validation images, each above the window where PointRend gains the most pixels."""
+    import numpy as np
+    from PIL import Image
+
+    from pointrend_seg.data.images.reader import ImageReader
+    from pointrend_seg.drawing import primitives as vis
+    from pointrend_seg.drawing.predictions import draw_segments
+    from pointrend_seg.engine.config_loading import load_config
+    from pointrend_seg.engine.tasks import find_task
+    from pointrend_seg.files.atomic import replaces
+    from pointrend_seg.structures.panoptic_png import decode_ids
+
+    cfg = load_config(str(MODELS["PointRend"]))
+    name = cfg.DATASETS.TEST[0]
+    classes = find_task(cfg).classes(cfg, name)
+    truth = json.loads((output / "datasets/coco/annotations/panoptic_val2017.json").read_text())
+    results = [
+        (truth, output / "datasets/coco/panoptic_val2017"),
+        *(
+            (json.loads((folder / "predictions.json").read_text()), folder / "predictions")
+            for folder in (output / folder_name(each) / "inference" / name for each in MODELS)
+        ),
+    ]
+
+    def read(content: dict, folder: Path, image_id: int) -> tuple[np.ndarray, list[int], list[int]]:
+        """Return the ids (H, W), and the id and the class of each segment."""
+        found = next(each for each in content["annotations"] if each["image_id"] == image_id)
+        segments = decode_ids(np.asarray(Image.open(folder / found["file_name"])))
+        info = found["segments_info"]
+        numbers = [classes.ids.index(each["category_id"]) for each in info]
+        return segments, [each["id"] for each in info], numbers
+
+    def class_map(segments: np.ndarray, ids: list[int], numbers: list[int]) -> np.ndarray:
+        table = dict(zip(ids, numbers, strict=True))
+        return np.vectorize(lambda number: table.get(number, 255))(segments)
+
+    rows = []
+    crowded = [each for each in truth["annotations"] if len(each["segments_info"]) > 7]
+    for image_id in [each["image_id"] for each in crowded][:count]:
+        record = next(each for each in truth["images"] if each["id"] == image_id)
+        image = ImageReader().read(str(output / "datasets/coco/val2017" / record["file_name"]))
+        found = [read(content, folder, image_id) for content, folder in results]
+        drawn = [draw_segments(image, *each, classes, names=False) for each in found]
+        labels, before, after = (class_map(*each) for each in found)
+        size = image.shape[0] // 4, image.shape[1] // 4
+        window = vis.largest_gain(labels, before, after, size)
+        rows.append([image, *drawn])
+        rows.append([vis.enlarge(picture[window], image.shape[0]) for picture in rows[-1]])
+    titles = ["image; enlarged where PointRend gains most", "ground truth", *MODELS]
+    with replaces(file) as part:
+        Image.fromarray(vis.tile(rows, titles)).save(part, optimize=True)
+
+
+def print_table(summary: dict[str, dict[str, float]]) -> None:
+    columns = [f"{score}{suffix}" for suffix in GROUPS.values() for score in ("PQ", "SQ", "RQ")]
+    print("\n" + " " * 14 + "".join(f"{group:>21}" for group in GROUPS))
+    print(" " * 14 + "".join(f"{name.partition('_')[0]:>7}" for name in columns))
+    for title in MODELS:
+        print(f"{title:14}" + "".join(f"{summary[title][name]:7.1f}" for name in columns))
+    before, after = (summary[title] for title in MODELS)
+    gains = (after[name] - before[name] for name in columns)
+    print(f"{'gain':14}" + "".join(f"{gain:+7.1f}" for gain in gains) + "\n")
+
+
+def run(output: Path) -> None:
+    from pointrend_seg.files.atomic import write_text
+
+    say(f"1/5  Generating {NUM_TRAIN} + {NUM_VAL} images with exact segments (about a minute)")
+    make_data(output / "datasets", layout="coco", train=NUM_TRAIN, val=NUM_VAL, seed=SEED)
+    say("2/5  Training backbone and boxes, the start of both models (6 to 12 minutes)")
+    seconds = {"start": train(output / "start", START)}
+    weights = ("MODEL.WEIGHTS", str(output / "start" / "model_final.pth"))
+    summary: dict[str, Any] = {}
+    for number, (title, config) in enumerate(MODELS.items(), start=3):
+        say(f"{number}/5  Training and evaluating {title}, {ITERATIONS} iterations (4 minutes)")
+        folder = output / folder_name(title)
+        seconds[title] = train(folder, config, (*weights, *SCHEDULE))
+        summary[title] = read_scores(folder)
+    summary["seconds"] = seconds
+    write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+    say("5/5  Drawing validation images")
+    draw_comparison(output / "comparison.png", output)
+    print_table(summary)
+    for name in ("summary.json", "comparison.png", *map(folder_name, MODELS)):
+        print(f"  {output / name}")
+
+
+if __name__ == "__main__":
+    run_demo(run, __doc__, "output/demo-panoptic")
