@@ -14,6 +14,7 @@ from detectron2.engine import HookBase
 from pointrend_seg.data.point_labels import with_points
 from pointrend_seg.data.point_sets import points_suffix
 from pointrend_seg.engine.config_loading import load_config
+from pointrend_seg.engine.tasks import find_task
 from pointrend_seg.engine.trainer import Trainer
 from tool_runs import REPOSITORY
 
@@ -64,6 +65,7 @@ LOSSES = {
     "ImplicitPointRendInstanceHead": {"loss_mask_point", "loss_l2"},
     "MaskRCNNConvUpsampleHead": {"loss_mask"},
     "PointSupMaskRCNNHead": {"loss_mask"},
+    "SemSegFPNHead": {"loss_sem_seg"},
     None: {"loss_box_reg"},
 }
 # Image and label folders of what Detectron2 reads as pairs of folders.
@@ -105,10 +107,8 @@ def all_datasets(datasets, instance_datasets):
     return datasets
 
 
-def head_of(cfg):
-    if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
-        return cfg.MODEL.SEM_SEG_HEAD.NAME
-    return cfg.MODEL.ROI_MASK_HEAD.NAME if cfg.MODEL.MASK_ON else None
+def heads_of(cfg):
+    return find_task(cfg).head_names(cfg) or [None]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -119,8 +119,8 @@ def test_every_config_trains_and_evaluates(config, all_datasets, cityscapes_scri
     tiny = [changes for name, changes in TINY.items() if name in config.stem]
     if tiny or "lite0" in config.stem:
         pytest.importorskip("timm")
-    is_instance = load_config(str(config), CPU).MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
-    changes = NORMALISED if is_instance else {}
+    is_semantic = find_task(load_config(str(config), CPU)).is_semantic
+    changes = {} if is_semantic else NORMALISED
     changes = changes | (NARROW if "implicit" in config.stem else {})
     changes = changes | (tiny[0] if tiny else {})
     trainer = Trainer(small(config, tmp_path, **changes))
@@ -128,14 +128,14 @@ def test_every_config_trains_and_evaluates(config, all_datasets, cityscapes_scri
     trainer.train()
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     losses = {key: value for line in lines for key, value in line.items() if "loss" in key}
-    head = head_of(trainer.cfg)
-    assert {"total_loss"} | LOSSES[head] <= set(losses)
+    heads = heads_of(trainer.cfg)
+    assert {"total_loss"}.union(*(LOSSES[head] for head in heads)) <= set(losses)
     assert all(math.isfinite(value) for value in losses.values())
     assert (tmp_path / "model_final.pth").exists()
     for name in score_names(trainer.cfg):
         assert 0 <= lines[-1][name] <= 100, name
     dataset = trainer.cfg.DATASETS.TEST[0]
-    if head == "PointRendSemanticHead":
+    if "PointRendSemanticHead" in heads:
         assert (tmp_path / "inference" / dataset / "sem_seg_predictions.json").exists()
         if "cityscapes" in dataset:
             # The Cityscapes scripts count a class that is predicted but not there as 0,
@@ -145,8 +145,12 @@ def test_every_config_trains_and_evaluates(config, all_datasets, cityscapes_scri
 
 def score_names(cfg):
     """Return the scores that an evaluation must report."""
-    if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
+    task = find_task(cfg)
+    if task.is_semantic:
         return ["sem_seg/mIoU", "sem_seg/mBoundaryIoU"]
+    if task.is_panoptic:
+        names = ["sem_seg/mIoU", "segm/AP", "boundary/AP"]
+        return [*names, *(f"panoptic_seg/{score}" for score in ("PQ", "SQ", "RQ", "PQ_st"))]
     if "cityscapes" in cfg.DATASETS.TEST[0]:
         return ["segm/AP"]
     return ["bbox/AP", *(["segm/AP", "boundary/AP"] if cfg.MODEL.MASK_ON else [])]
