@@ -69,7 +69,7 @@ def test_segments_are_the_shapes():
     assert [each["area"] for each in annotations] == [1200, 2400, 1200]
     assert "score" not in annotations[1]
     assert len(found.polygons()) == 3
-    with pytest.raises(InputError, match="for objects and segments use label_image"):
+    with pytest.raises(InputError, match="for objects use label_image"):
         _ = found.class_map
 
 

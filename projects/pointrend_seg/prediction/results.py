@@ -94,8 +94,7 @@ class Prediction(dict[str, Any]):
         """
         if not self.is_semantic:
             raise InputError(
-                "Only semantic models predict a class map; for objects and segments use "
-                "label_image()."
+                "Only semantic models predict a class map; for objects use label_image()."
             )
         return self._on_cpu()["classes"]
 
