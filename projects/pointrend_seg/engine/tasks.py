@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..config.tree import value_of
 from ..data.checks.contents import check_contents, warn_of_shared_images
 from ..data.checks.instance import check_instance_dataset
+from ..data.checks.panoptic import check_panoptic_dataset
 from ..data.checks.semantic import check_sem_seg_dataset
 from ..data.class_counts import dataset_classes, take_classes_from_data
 from ..data.classes import Classes, known_classes, known_panoptic_classes
@@ -236,13 +237,7 @@ class PanopticTask(InstanceTask):
         """Leave it to the check of the labels, which are of both kinds."""
 
     def _check_labels(self, cfg: CfgNode, name: str, is_train: bool) -> None:
-        counts = self._class_counts(name)
-        for key in (self.count_keys[0], self.stuff_count_key):
-            if value_of(cfg, key) != counts[key]:
-                raise InputError(
-                    f"{key} is {value_of(cfg, key)}, but the data set {name} needs {counts[key]}. "
-                    f"Set it to {counts[key]}, or DATASETS.CLASSES_FROM_DATA to True."
-                )
+        check_panoptic_dataset(cfg, name, is_train=is_train)
 
     def build_mapper(self, cfg: CfgNode, *, is_train: bool) -> Any:
         return PanopticMapper(cfg, is_train=is_train)
