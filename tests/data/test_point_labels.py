@@ -149,6 +149,12 @@ def test_a_file(write):
     assert made.content == everything
 
 
+def test_an_annotation_of_no_image_is_left_out(write):
+    ring = {"bbox": box_of(RING), "segmentation": text(compressed(RING))}
+    made = with_points(write(ring, {**ring, "image_id": 8}), 10, seed=0)
+    assert (made.objects, made.left_out) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -61,8 +61,11 @@ def with_points(file: str, count: int, seed: int, *, progress: bool = False) -> 
     for each in progress_bar(checked, unit="object", total=total, shown=progress):
         for problem in each.problems:
             log.add(each.name, problem)
+        if not each.is_used:
+            made.left_out += 1
+            continue
         size = each.record["height"], each.record["width"]
-        if not each.is_used or _is_empty(each.annotation, size):
+        if _is_empty(each.annotation, size):
             made.left_out += 1
             continue
         coords, labels = draw_points(each.annotation, size, count, seed)

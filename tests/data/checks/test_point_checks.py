@@ -240,7 +240,9 @@ def test_points_do_not_matter_to_masks(register):
     assert not found(needs="masks") and not found(needs="") and not found(WARNING, needs="")
 
 
-@pytest.mark.parametrize("change", [{"point_labels": [3] * 4}, {"point_labels": [0] * 4}])
+@pytest.mark.parametrize(
+    "change", [{"point_labels": [3] * 4}, {"point_labels": [0] * 4}, {"point_coords": None}]
+)
 def test_wrong_points_beside_masks(register, change):
     register(every(segmentation=SQUARE, **change))
     check(points=False)

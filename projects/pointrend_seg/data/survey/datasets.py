@@ -395,10 +395,10 @@ def _without_optional(
         if masks:
             problems = [
                 problem._replace(kind="unused-points", stops=False)
-                if problem.kind == "bad-points"
+                if problem.kind in ("no-points", "bad-points")
                 else problem
                 for problem in each.problems
-                if problem.kind != "no-points"
+                if problem.kind != "no-points" or has_points(each.annotation)
             ]
             each = each._replace(problems=problems)
         yield each
