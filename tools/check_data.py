@@ -64,10 +64,10 @@ def main(argv: list[str] | None = None) -> None:
         allow_remote=args.allow_remote_config,
     )
     if args.dataset:
-        names, trained_on, semantic = args.dataset, (), None
+        names, trained_on, task = args.dataset, (), None
     elif args.config_file or args.train_data or args.val_data:
         names, trained_on = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], cfg.DATASETS.TRAIN
-        semantic = find_task(cfg).is_semantic if args.config_file else None
+        task = find_task(cfg) if args.config_file else None
     else:
         raise InputError(
             "Nothing to check. Give --train-data IMAGES LABELS and --val-data IMAGES LABELS, "
@@ -79,7 +79,8 @@ def main(argv: list[str] | None = None) -> None:
         names,
         trained_on=trained_on,
         needs=needs(cfg, trained_on),
-        semantic=semantic,
+        semantic=task.is_semantic if task else None,
+        panoptic=task.is_panoptic if task else None,
         workers=args.workers,
         progress=True,
         reader=ImageReader.from_config(cfg),

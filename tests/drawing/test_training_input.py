@@ -70,7 +70,28 @@ def test_points():
     assert (labelled[44 * FACTOR : 47 * FACTOR, 29 * FACTOR : 32 * FACTOR] == 100).all()
 
 
-@pytest.mark.parametrize("kind", ["deeplabv3_R_18_OS16", "rcnn_R_18_FPN"])
+def test_panoptic_labels():
+    """Objects lie over stuff in the colours of its classes; crowds stay as the image is."""
+    colors = np.array([[9, 9, 9], [0, 0, 250], [250, 0, 0]], np.uint8)
+    classes = Classes(("car", "sky", "road"), colors, (1, 2, 3), num_things=1)
+    instances = Instances((60, 80))
+    instances.gt_boxes = Boxes(torch.tensor([[10.0, 20, 30, 50]]))
+    instances.gt_classes = torch.tensor([0])
+    masks = torch.zeros(1, 60, 80, dtype=torch.bool)
+    masks[0, 20:50, 10:30] = True
+    instances.gt_masks = BitMasks(masks)
+    labels = torch.ones(60, 80, dtype=torch.int64)
+    labels[:, 40:] = 2
+    labels[20:50, 10:30], labels[30:50, 50:70], labels[:10, 70:] = 0, 0, 255
+    image = torch.full((3, 60, 80), 100.0)
+    inputs = {"image": image, "sem_seg": labels, "instances": instances}
+    _, labelled = panels(draw_training_input(inputs, classes, "RGB", names=False))
+    assert labelled[5, 5].tolist() == [40, 40, 190] and labelled[5, 50].tolist() == [190, 40, 40]
+    assert (labelled[40, 60] == 100).all() and (labelled[35, 20] != 100).any()
+    assert labelled[5, 75].tolist() in ([90] * 3, [150] * 3)
+
+
+@pytest.mark.parametrize("kind", ["deeplabv3_R_18_OS16", "rcnn_R_18_FPN", "panoptic_R_18_FPN"])
 def test_the_tool(
     kind, run_in_process, datasets, instance_datasets, tmp_path, request, monkeypatch
 ):

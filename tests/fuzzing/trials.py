@@ -286,22 +286,24 @@ def _use_coco(
     return run
 
 
-def _agree(world: World, folder: Path, data: list[str]) -> None:
+def _agree(world: World, folder: Path, data: list[str], task: str = "instance") -> None:
     """What one tool refuses, all refuse; what they accept can be trained on and scored.
 
     The stated size of an image is compared with the file by what opens it, which training does
     for one of them only here.
     """
-    train = _refusal(_train, world, folder, data)
-    evaluation = _refusal(_evaluate, world, folder, data)
-    dry_run = _refusal(_dry_run, world, folder, data)
-    check = _refusal(_check, world, folder, ["--json", str(folder / "found.json"), *data])
+    train = _refusal(_train, world, folder, data, task)
+    evaluation = _refusal(_evaluate, world, folder, data, task)
+    dry_run = _refusal(_dry_run, world, folder, data, task)
+    check = _refusal(_check, world, folder, ["--json", str(folder / "found.json"), *data], task)
     if check and (folder / "found.json").exists():
         findings = json.loads((folder / "found.json").read_text())["findings"]
         errors = [each for each in findings if each["severity"] == "error"]
         check = str([each["examples"] for each in errors])
         if all(", stated " in example for each in errors for example in each["examples"]):
             return
+    if "NUM_CLASSES is" in train:  # what does not fit the config is no fault of the data
+        raise InputError(train)
     refusals = {"train": train, "evaluate": evaluation, "dry run": dry_run, "check": check}
     if not evaluation and ("files of test sets" in train or "has no annotations" in train):
         del refusals["evaluate"]  # which predicts for a test set
@@ -317,21 +319,21 @@ def _agree(world: World, folder: Path, data: list[str]) -> None:
 _OF_POINTS = "point_coords|point_labels|the point |the points|point label|lists of points"
 
 
-def _refusal(use: Callable, world: World, folder: Path, data: list[str]) -> str:
+def _refusal(use: Callable, world: World, folder: Path, data: list[str], task: str) -> str:
     try:
-        use(world, folder, data)
+        use(world, folder, data, task)
     except (InputError, FoundProblems) as error:
         return str(error)
     return ""
 
 
-def _dry_run(world: World, folder: Path, data: list[str]) -> None:
-    config = str(world.configs["instance"])
+def _dry_run(world: World, folder: Path, data: list[str], task: str = "instance") -> None:
+    config = str(world.configs[task])
     opts = ["--dry-run", "--num-gpus", "1"]
     train_net.run(["--config-file", config, *opts, *data, "OUTPUT_DIR", str(folder / "dry")])
 
 
-def _check(world: World, folder: Path, data: list[str]) -> None:
+def _check(world: World, folder: Path, data: list[str], task: str = "instance") -> None:
     check_data.main(["--workers", "1", *data])
 
 
@@ -427,6 +429,80 @@ def _spoil_everywhere(content: Any, rng: random.Random) -> str:
         elif rng.random() < share:
             entry[key] = copy.deepcopy(value)
     return f"{key} = {'another case' if other else value!r} in {share}"
+
+
+# --- panoptic JSON and PNG -------------------------------------------------------------------
+
+
+def panoptic_trials(world: World, rng: random.Random) -> Iterator[Trial]:
+    """Spoil a panoptic JSON file or one of its PNGs, and give it to training and tools."""
+    number = 0
+    while True:
+        number += 1
+        content, png, told = copy.deepcopy(world.panoptic_content), None, []
+        if rng.random() < 0.7:
+            told = [rng.choice((_spoil, _spoil, _spoil_everywhere))(content, rng)]
+        if not told or rng.random() < 0.1:
+            png, how = _spoil_png(world, rng)
+            told.append(how)
+        text = json.dumps(content)
+        if rng.random() < 0.03:
+            text = text[: rng.randrange(len(text))]
+        use = rng.choice((_agree, _agree, _check, _look, _train, _evaluate))
+        yield f"panoptic {use.__name__} {told}", _use_panoptic(world, number, text, png, use)
+
+
+def _use_panoptic(
+    world: World,
+    number: int,
+    text: str,
+    png: bytes | None,
+    use: Callable[..., None],
+) -> Callable[[], object]:
+    def run() -> None:
+        folder = _folder(world, number)
+        file = folder / "segments.json"
+        file.write_text(text)
+        shutil.copytree(world.segments, folder / "segments")
+        if png is not None:
+            (folder / "segments/1.png").write_bytes(png)
+        use(world, folder, world.data("panoptic", coco=file), "panoptic")
+
+    return run
+
+
+def _spoil_png(world: World, rng: random.Random) -> tuple[bytes, str]:
+    """Return the bytes of a spoiled panoptic PNG, and what was done."""
+    path = world.segments / "1.png"
+    pixels = np.asarray(Image.open(path)).copy()
+    how = rng.randrange(9)
+    told = f"PNG {how}"
+    if how == 0:
+        pixels[rng.randrange(40), rng.randrange(60)] = rng.choice(((1, 2, 3), (0, 0, 0), (9, 0, 0)))
+    elif how == 1:
+        pixels[...] = 0
+    elif how == 2:
+        pixels = pixels[: rng.choice((1, 47))]
+    elif how == 3:
+        pixels = pixels[..., 0]
+    elif how == 4:
+        alpha = np.full((*pixels.shape[:2], 1), rng.choice((0, 7, 255)), np.uint8)
+        pixels = np.concatenate([pixels, alpha], axis=-1)
+    elif how == 5:
+        pixels = pixels.astype(np.uint16) * rng.choice((1, 257))
+        return cv2.imencode(".png", pixels[..., ::-1])[1].tobytes(), f"{told} 16 bits"
+    if how == 6:
+        data = bytearray(path.read_bytes())
+        for _ in range(rng.randrange(1, 5)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        return bytes(data), f"{told} bytes"
+    if how == 7:
+        return path.read_bytes()[: rng.randrange(200)], f"{told} cut"
+    file, image = io.BytesIO(), Image.fromarray(pixels)
+    format_ = rng.choice(("JPEG", "GIF", "TIFF", "BMP")) if how == 8 else "PNG"
+    as_palette = rng.random() < 0.1 and format_ != "JPEG"
+    (image.convert("P") if as_palette else image).save(file, format_)
+    return file.getvalue(), f"{told} {format_}"
 
 
 # --- command lines ---------------------------------------------------------------------------
@@ -1219,6 +1295,7 @@ KINDS: dict[str, Callable[[World, random.Random], Iterator[Trial]]] = {
     "config values": config_trials,
     "YAML": yaml_trials,
     "COCO JSON": coco_trials,
+    "panoptic JSON and PNG": panoptic_trials,
     "command lines": command_trials,
     "images": image_trials,
     "image files": image_file_trials,

@@ -10,7 +10,8 @@ from detectron2.config import CfgNode
 from PIL import Image
 
 from pointrend_seg.engine.trainer import Trainer
-from small_configs import small_instance_cfg, small_semantic_cfg
+from pointrend_seg.structures.panoptic_png import encode_ids
+from small_configs import PANOPTIC, small_instance_cfg, small_semantic_cfg
 
 CLASSES = ("cat", "dog", "hen")
 _SIZE = (48, 64)  # height, width
@@ -31,7 +32,8 @@ class World:
         images: a folder of images.
         labels: a folder of label images with a class file.
         coco: an annotation file of COCO's format.
-        configs: a config file by task, "semantic" and "instance".
+        segments: a folder of panoptic PNGs.
+        configs: a config file by task, "semantic", "instance" and "panoptic".
         weights: checkpoints that fit them.
         work: the folder in which trials leave their files.
         kept: what trials make once.
@@ -44,6 +46,8 @@ class World:
     weights: dict[str, Path]
     work: Path
     content: dict
+    segments: Path
+    panoptic_content: dict
     cfgs: dict[str, CfgNode]
     kept: dict = field(default_factory=dict)
 
@@ -91,9 +95,14 @@ def make_world(root: Path) -> World:
     (labels / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     coco = root / "coco.json"
     coco.write_text(json.dumps(content))
+    segments, panoptic_content = root / "segments", _write_segments(root / "segments", content)
     configs, weights, cfgs = {}, {}, {}
-    for task, make in (("semantic", small_semantic_cfg), ("instance", small_instance_cfg)):
-        cfg = make(len(CLASSES), _COMMON)
+    for task, make, more in (
+        ("semantic", small_semantic_cfg, ()),
+        ("instance", small_instance_cfg, ()),
+        ("panoptic", small_instance_cfg, PANOPTIC),
+    ):
+        cfg = make(len(CLASSES), (*more, *_COMMON))
         configs[task], weights[task] = root / f"{task}.yaml", root / f"{task}.pth"
         configs[task].write_text(cfg.dump())
         torch.manual_seed(0)
@@ -101,4 +110,36 @@ def make_world(root: Path) -> World:
         cfgs[task] = cfg
     work = root / "work"
     work.mkdir()
-    return World(images, labels, coco, configs, weights, work, content, cfgs)
+    return World(
+        images, labels, coco, configs, weights, work, content, segments, panoptic_content, cfgs
+    )
+
+
+def _write_segments(folder: Path, content: dict) -> dict:
+    """Write panoptic PNGs of the images in a COCO file; return their JSON file's content."""
+    folder.mkdir()
+    height, width = _SIZE
+    annotations = []
+    for image in content["images"]:
+        ids = np.zeros((height, width), np.int32)
+        ids[:20], ids[20:44], ids[8:40, 8:40], ids[30:46, 44:60] = 5, 300, 70000, 70001
+        Image.fromarray(encode_ids(ids)).save(folder / image["file_name"])
+        listed = ((5, 4, 0), (300, 5, 0), (70000, 1, 0), (70001, 2, int(image["id"] == 0)))
+        segments = [
+            {"id": k, "category_id": c, "iscrowd": crowd, "area": int((ids == k).sum())}
+            for k, c, crowd in listed
+        ]
+        annotations.append(
+            {
+                "image_id": image["id"],
+                "file_name": image["file_name"],
+                "segments_info": segments,
+            }
+        )
+    categories = [{**category, "isthing": 1} for category in content["categories"]]
+    stuff = ("sky", "road")
+    categories += [
+        {"id": k, "name": name, "isthing": 0}
+        for k, name in enumerate(stuff, start=len(categories) + 1)
+    ]
+    return {"images": content["images"], "annotations": annotations, "categories": categories}

@@ -18,10 +18,11 @@ def draw_training_input(
 ) -> np.ndarray:
     """Draw an image as a mapper returns it, and beside it the same image with its labels.
 
-    Small images are enlarged, by a whole factor.
+    Small images are enlarged, by a whole factor. Of panoptic labels, objects are drawn over stuff.
 
     Args:
-        inputs: with ``image`` (3, H, W) and ``sem_seg`` (H, W) or ``instances``.
+        inputs: with ``image`` (3, H, W) and ``sem_seg`` (H, W) or ``instances``, or both, where
+            ``sem_seg`` is 0 for all things.
         input_format: order of the image's channels, "BGR" or "RGB".
         names: write names, where there is room.
 
@@ -38,16 +39,29 @@ def draw_training_input(
     image = _enlarge(image, factor)
     if "sem_seg" in inputs:
         labels = _enlarge(inputs["sem_seg"].numpy(), factor)
+        if "instances" in inputs:
+            labels = _without_things(labels, classes)
         labelled = draw_classes(image, labels, classes, names=names)
         ignored = labels == classes.ignore_value
         labelled = _hatch(labelled, ignored)
         title = f"labels; hatched: no class ({100 * ignored.mean():.0f} %)"
+        if "instances" in inputs:
+            things = labels == len(classes)
+            labelled[things] = image[things]
+            labelled = draw_objects(labelled, inputs["instances"], classes, factor, names=names)
+            title = f"{len(inputs['instances'])} objects, stuff; {title.partition('; ')[2]}"
     else:
         labelled = draw_objects(image, inputs["instances"], classes, factor, names=names)
         title = f"{len(inputs['instances'])} objects"
         if inputs["instances"].has("gt_point_labels"):
             title += "; white: points on the object, black: points beside it"
     return tile([[image, labelled]], ["what the model sees", title])
+
+
+def _without_things(labels: np.ndarray, classes: Classes) -> np.ndarray:
+    """Return labels of the semantic branch (H, W) as numbers of ``classes``; things are C."""
+    numbers = np.where(labels > 0, labels + (classes.num_things or 0) - 1, len(classes))
+    return np.where(labels == classes.ignore_value, labels, numbers)
 
 
 def draw_objects(

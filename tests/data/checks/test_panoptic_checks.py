@@ -378,6 +378,14 @@ def test_coco(instance_datasets, name):
         check_panoptic_dataset(cfg, name, is_train=True)
 
 
+def test_the_tool_reads_the_pngs_for_a_panoptic_config(instance_datasets, run_in_process):
+    config = "configs/quick/pointrend_panoptic_R_18_FPN.yaml"
+    status, out, _ = run_in_process("check_data", "--config-file", config, "--workers", 1)
+    assert status == 0 and "skyline" in out and "synthetic_panoptic_train: " in out
+    status, out, _ = run_in_process("check_data", "--dataset", "coco_2017_val_panoptic")
+    assert status == 0 and "sky-other-merged" in out and "119" in out
+
+
 def test_only_crowds(tmp_path):
     _, content = write(tmp_path)
     for annotation in content["annotations"]:
