@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from detectron2.config import CfgNode
@@ -12,6 +12,7 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 
 from ..engine import load_config
+from ..engine.lazy_settings import in_lazy_names, load_settings
 from ..engine.rendezvous import START_TIMEOUT, Processes
 from ..engine.run_folder import RunFolder
 from ..engine.run_weights import weights_of_run
@@ -25,9 +26,12 @@ from .terminal import shown_on_terminal
 
 logger = logging.getLogger(__name__)
 
+ReadConfig = Callable[[argparse.Namespace, int], CfgNode]  # with the number of processes
+
 # What a run appends to, or would find out late: they must be no links.
 _WRITTEN = (
-    *("log.txt", "config.yaml", "metrics.json", "last_checkpoint", "training.lock"),
+    *("log.txt", "config.yaml", "lazy_config.yaml", "metrics.json", "last_checkpoint"),
+    "training.lock",
     "inference",
 )
 _HELP = {
@@ -36,12 +40,17 @@ _HELP = {
 }
 
 
-def train_parser() -> argparse.ArgumentParser:
-    """Return a parser with Detectron2's training options and those of this package."""
+def train_parser(*, lazy: bool = False) -> argparse.ArgumentParser:
+    """Return a parser with Detectron2's training options and those of this package.
+
+    Args:
+        lazy: for Python configs, which are not fetched from addresses.
+    """
     parser = default_argument_parser()
     add_common_options(parser)
     add_data_options(parser)
-    add_remote_option(parser)
+    if not lazy:
+        add_remote_option(parser)
     parser.set_defaults(dist_url="auto")
     for action in parser._actions:
         action.help = _HELP.get(action.dest, action.help)
@@ -93,8 +102,35 @@ def read_config(args: argparse.Namespace, num_processes: int) -> CfgNode:
     return cfg
 
 
-def check_start(args: argparse.Namespace, num_processes: int) -> str:
+def read_lazy_config(args: argparse.Namespace, num_processes: int) -> CfgNode:
+    """Load the Python config of a run, as `read_config` loads a YAML one.
+
+    Returns:
+        `LazySettings`, frozen.
+    """
+    if not args.config_file:
+        given = next((each for each in args.opts if each.endswith(".py")), "")
+        raise InputError(
+            f"There is no --config-file. Write --config-file {given or 'FILE.py'}, for example "
+            "configs/lazy/quick/pointrend_rcnn_R_18_FPN.py."
+        )
+    settings = load_settings(args.config_file, args.opts, data_opts(args))
+    settings.freeze()
+    if not args.eval_only:
+        try:
+            check_batch_size(settings, num_processes)
+        except InputError as error:
+            raise in_lazy_names(error) from error
+    return settings
+
+
+def check_start(
+    args: argparse.Namespace, num_processes: int, *, read: ReadConfig = read_config
+) -> str:
     """Look at the config before processes are started, which report it themselves.
+
+    Args:
+        read: loads the config.
 
     Returns:
         ``MODEL.DEVICE``.
@@ -104,7 +140,7 @@ def check_start(args: argparse.Namespace, num_processes: int) -> str:
     """
     logging.disable()
     try:
-        return read_config(args, num_processes).MODEL.DEVICE
+        return read(args, num_processes).MODEL.DEVICE
     finally:
         logging.disable(logging.NOTSET)
 
@@ -120,13 +156,17 @@ def _take_weights_of_run(cfg: CfgNode, config_file: str) -> None:
 
 @contextlib.contextmanager
 def setup(
-    args: argparse.Namespace, processes: Processes | None = None
+    args: argparse.Namespace,
+    processes: Processes | None = None,
+    *,
+    read: ReadConfig = read_config,
 ) -> Iterator[tuple[CfgNode, RunFolder]]:
     """Load the config, set up logs and seed as Detectron2's tools do, and hold the output folder.
 
     Args:
         args: parsed by `train_parser`.
         processes: of the run, which this one joins; None for one process.
+        read: loads the config.
 
     Yields:
         the frozen config, and the output folder, whose ``begin`` the run calls when all is checked.
@@ -135,7 +175,7 @@ def setup(
     hide_explained_errors()
     escape_log_messages()
     with stoppable(), RunFolder() as folder, shown_on_terminal(rank=processes.rank):
-        cfg = read_config(args, processes.count)
+        cfg = read(args, processes.count)
         if args.eval_only and not args.resume and "MODEL.WEIGHTS" not in args.opts:
             _take_weights_of_run(cfg, args.config_file)
         for name in (*_WRITTEN, f"log.txt.rank{processes.rank}"):

@@ -17,8 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetFromList, build_detection_train_loader
+from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import DataLoader, Dataset
@@ -241,35 +242,63 @@ def _file_is_wide(file_name: str) -> bool:
     return width > height
 
 
-def build_training_loader(cfg: CfgNode, mapper: Callable[[dict], dict]) -> Any:
-    """Build the loader of the training sets.
-
-    Args:
-        cfg: as `build_detection_train_loader` reads it; the processes share the images of a batch
-            evenly.
-        mapper: makes the model's input of a data set dict.
-
-    Returns:
-        a `TrainingLoader`; for data sets that are no lists, e.g. iterable ones, Detectron2's
-        loader, which starts at the beginning whenever it is made.
-    """
+def _loader_from_config(cfg: CfgNode, mapper: Callable[[dict], dict]) -> dict:
     parts = build_detection_train_loader.from_config(cfg, mapper=mapper)
     records = parts["dataset"]
-    if not isinstance(records, list):
-        return build_detection_train_loader(**parts)
-    objects = sum(len(record.get("annotations", ())) for record in records)
-    logger.info(
-        "Training data: %s, %d images%s",
-        ", ".join(cfg.DATASETS.TRAIN),
-        len(records),
-        f" with {objects} objects" if objects else "",
-    )
+    if isinstance(records, list):
+        objects = sum(len(record.get("annotations", ())) for record in records)
+        logger.info(
+            "Training data: %s, %d images%s",
+            ", ".join(cfg.DATASETS.TRAIN),
+            len(records),
+            f" with {objects} objects" if objects else "",
+        )
+        parts["image_bytes"] = largest_input(cfg, records, is_train=True)
+    return parts
+
+
+@configurable(from_config=_loader_from_config)
+def build_training_loader(
+    dataset: Any,
+    *,
+    mapper: Callable[[dict], dict],
+    sampler: Any = None,
+    total_batch_size: int,
+    aspect_ratio_grouping: bool = True,
+    num_workers: int = 0,
+    image_bytes: int = 1,
+    **more: Any,
+) -> Any:
+    """Build the loader of the training sets, from a config and a mapper or from these arguments.
+
+    Args:
+        dataset: data set dicts.
+        mapper: makes the model's input of a data set dict.
+        sampler: one of Detectron2's training samplers; None for a `TrainingSampler`.
+        total_batch_size: images in a batch of all processes, which share them evenly.
+        aspect_ratio_grouping, num_workers, image_bytes: as `TrainingLoader` takes them.
+        more: other arguments of `build_detection_train_loader`.
+
+    Returns:
+        a `TrainingLoader`; for data sets that are no lists, e.g. iterable ones, and with other
+        arguments, Detectron2's loader, which starts at the beginning whenever it is made.
+    """
+    if not isinstance(dataset, list) or more:
+        return build_detection_train_loader(
+            dataset,
+            mapper=mapper,
+            sampler=sampler,
+            total_batch_size=total_batch_size,
+            aspect_ratio_grouping=aspect_ratio_grouping,
+            num_workers=num_workers,
+            **more,
+        )
     return TrainingLoader(
-        records,
-        parts["sampler"],
+        dataset,
+        sampler or TrainingSampler(len(dataset)),
         mapper,
-        batch_size=parts["total_batch_size"] // comm.get_world_size(),
-        grouped=parts["aspect_ratio_grouping"],
-        num_workers=parts["num_workers"],
-        image_bytes=largest_input(cfg, records, is_train=True),
+        batch_size=total_batch_size // comm.get_world_size(),
+        grouped=aspect_ratio_grouping,
+        num_workers=num_workers,
+        image_bytes=image_bytes,
     )

@@ -33,7 +33,8 @@ _GROUP_KEYS = {
     "nesterov": "SOLVER.NESTEROV",
     "weight_decay": "SOLVER.WEIGHT_DECAY",
 }
-_NO_SETTINGS = ("OUTPUT_DIR", "MODEL.WEIGHTS", "SEED")
+_SEEDS = ("SEED", "train.seed")  # of a YAML config, of a lazy one
+_NO_SETTINGS = (*_SEEDS, "OUTPUT_DIR", "MODEL.WEIGHTS", "train.output_dir", "train.init_checkpoint")
 
 
 class RunState(HookBase):
@@ -210,12 +211,14 @@ def _log_changes(before: dict, after: dict) -> None:
             "The config is not that of the checkpoint. Training goes on with the new values: %s.",
             "; ".join(changes),
         )
-    if "SEED" in old and old["SEED"] != new["SEED"]:
-        logger.warning(
-            "SEED %s has no effect: the random numbers of the checkpoint's run (SEED %s) go on.",
-            new["SEED"],
-            old["SEED"],
-        )
+    for name in _SEEDS:
+        if name in old and old[name] != new[name]:
+            logger.warning(
+                f"{name} %s has no effect: the random numbers of the checkpoint's run ({name} %s) "
+                "go on.",
+                new[name],
+                old[name],
+            )
 
 
 def _leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:

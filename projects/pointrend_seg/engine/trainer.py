@@ -70,8 +70,18 @@ class Trainer(DefaultTrainer):
     _last_eval_results: dict
 
     def __init__(self, cfg: CfgNode):
+        self.check_data(cfg)
         if cfg.TEST.AUG.ENABLED:
             check_augmentable(cfg)
+        with _ddp_on_any_device(cfg, self.ddp_options(cfg)):
+            super().__init__(cfg)
+        self.resumed_from = ""
+        self.trained_at = self.training_scales()
+        self.cfg = with_training_scales(self.cfg, *self.trained_at)
+
+    @classmethod
+    def check_data(cls, cfg: CfgNode) -> None:
+        """Raise `InputError` where there is nothing to train on, or data sets are wrong."""
         for name in cfg.DATASETS.TRAIN:
             find_task(cfg).check_dataset(cfg, name, is_train=True)
         for name in cfg.DATASETS.TEST:
@@ -81,13 +91,16 @@ class Trainer(DefaultTrainer):
                 "There is nothing to train on: DATASETS.TRAIN is empty. Give a config of a model "
                 "with --config-file FILE, and your own data with --train-data IMAGES LABELS."
             )
-        with _ddp_on_any_device(cfg):
-            super().__init__(cfg)
-        self.resumed_from = ""
-        # what evaluation and prediction keep, see data/input_size.py
+
+    def training_scales(self) -> tuple[list[float], float]:
+        """Return what evaluation and prediction keep of the training, see data/input_size.py."""
         records = getattr(self._trainer.data_loader, "records", [])
-        self.trained_at = training_scales(self.cfg, records)
-        self.cfg = with_training_scales(self.cfg, *self.trained_at)
+        return training_scales(self.cfg, records)
+
+    @classmethod
+    def ddp_options(cls, cfg: CfgNode) -> dict:
+        """Return options of `create_ddp_model` besides those of `DefaultTrainer`."""
+        return {}
 
     def train(self) -> dict | None:
         """Train as `DefaultTrainer` does, then write the report of the last evaluation.
@@ -271,8 +284,11 @@ class Trainer(DefaultTrainer):
 
 
 @contextlib.contextmanager
-def _ddp_on_any_device(cfg: CfgNode) -> Iterator[None]:
+def _ddp_on_any_device(cfg: CfgNode, more: dict) -> Iterator[None]:
     """Make `DefaultTrainer` wrap a model where its parameters are; Detectron2 wants a GPU.
+
+    Args:
+        more: other options of `create_ddp_model`.
 
     Raises:
         InputError: several processes on the CPU, and layers that PyTorch has for GPUs only.
@@ -291,7 +307,7 @@ def _ddp_on_any_device(cfg: CfgNode) -> Iterator[None]:
         devices = [device] if device.type == "cuda" else None
         with warnings.catch_warnings():  # of an option that Detectron2 sets, from each process
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
-            return original(model, device_ids=devices, **options)
+            return original(model, device_ids=devices, **options | more)
 
     defaults.create_ddp_model = create_ddp_model
     try:
@@ -320,23 +336,30 @@ def _refuse_proposal_files(cfg: CfgNode) -> None:
         )
 
 
-def load_model(cfg: CfgNode, *, resume: bool = False) -> torch.nn.Module:
+def load_model(
+    cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Trainer
+) -> torch.nn.Module:
     """Build the model of a config and load all of its weights; it is in evaluation mode.
 
     Args:
         resume: take the last checkpoint in the output folder instead of ``cfg.MODEL.WEIGHTS``.
+        trainer: builds the model.
 
     Raises:
         InputError: the weights cannot be read or do not fit.
     """
-    model = Trainer.build_model(cfg)
+    model = trainer.build_model(cfg)
     checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR)
     load_weights(checkpointer, cfg.MODEL.WEIGHTS, resume=resume, complete=True)
     return model.eval()
 
 
 def evaluate(
-    cfg: CfgNode, *, resume: bool = False, begin: Callable[[], None] | None = None
+    cfg: CfgNode,
+    *,
+    resume: bool = False,
+    begin: Callable[[], None] | None = None,
+    trainer: type[Trainer] = Trainer,
 ) -> dict:
     """Evaluate ``cfg.MODEL.WEIGHTS`` on ``cfg.DATASETS.TEST`` and add a line to ``metrics.json``.
 
@@ -346,6 +369,7 @@ def evaluate(
     Args:
         resume: evaluate the last checkpoint in the output folder instead.
         begin: called before the first file is written, when everything is checked.
+        trainer: builds model, data loaders and evaluators.
 
     Returns:
         the results by task, of one test set, or by test set of several; only on the main process.
@@ -359,12 +383,12 @@ def evaluate(
         check_augmentable(cfg)
     for name in cfg.DATASETS.TEST:
         find_task(cfg).check_dataset(cfg, name)
-    model = load_model(cfg, resume=resume)
+    model = load_model(cfg, resume=resume, trainer=trainer)
     if begin is not None:
         begin()
-    results = Trainer.test(cfg, model)
+    results = trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
-        results.update(Trainer.test_with_TTA(cfg, model))
+        results.update(trainer.test_with_TTA(cfg, model))
     if comm.is_main_process():
         with EventStorage() as storage:
             storage.put_scalars(**flatten_results_dict(results), smoothing_hint=False)
