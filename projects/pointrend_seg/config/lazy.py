@@ -8,7 +8,7 @@ import builtins
 import inspect
 import os
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from detectron2.config import LazyConfig
@@ -25,12 +25,15 @@ _IN_CONFIGS = "detectron2._cfg_loader"  # the package of what Detectron2 loads a
 _SHOWN = 300
 
 
-def load_lazy_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
+def load_lazy_config(
+    path: str, overrides: Sequence[str] = (), known: Collection[str] = ()
+) -> DictConfig:
     """Run a Python config, apply the command line's changes, and check the calls in it.
 
     Args:
         path: of a ``.py`` file. It is code, which may do anything: run files of people you trust.
         overrides: "key=value" each, as `LazyConfig.apply_overrides` takes them.
+        known: keys that are read where a config has them.
 
     Raises:
         InputError: there is no such file, its code fails, it lacks a part of a training, a change
@@ -44,7 +47,7 @@ def load_lazy_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
             f"{printable(path)} is no config of a training: it has no {' and no '.join(missing)}. "
             f"Expected are {', '.join(PARTS)}, as in configs/lazy/."
         )
-    apply_overrides(cfg, overrides)
+    apply_overrides(cfg, overrides, known)
     for part in PARTS:
         check_calls(cfg[part], part)
     return cfg
@@ -88,7 +91,7 @@ def _explain(error: BaseException, shown: str) -> str:
     return f"The config fails in {place}: {printable(first_line(error))[:_SHOWN]}"
 
 
-def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
+def apply_overrides(cfg: DictConfig, overrides: Sequence[str], known: Collection[str] = ()) -> None:
     """Change a config as `LazyConfig.apply_overrides` does, but only keys that something reads.
 
     These are the keys that it has, and arguments that the target of a call takes; a key that
@@ -96,6 +99,7 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
     Args:
         overrides: "key=value" each.
+        known: other keys that are read.
 
     Raises:
         InputError: a change is no "key=value", cannot be read, or names another key.
@@ -116,7 +120,7 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
             (parsed,) = OverridesParser.create().parse_overrides([text])
             key = str(parsed.key_or_group)
             if not parsed.is_add():
-                _check_key(cfg, key)
+                _check_key(cfg, key, known)
             LazyConfig.apply_overrides(cfg, [text])
         except InputError:
             raise
@@ -126,14 +130,14 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
             raise InputError(f"{shown} cannot be applied: {first_line(error)[:_SHOWN]}") from error
 
 
-def _check_key(cfg: DictConfig, key: str) -> None:
+def _check_key(cfg: DictConfig, key: str, read: Collection[str]) -> None:
     *path, name = key.split(".")
     node = OmegaConf.select(cfg, ".".join(path)) if path else cfg
     if isinstance(node, ListConfig) and name.isdigit() and int(name) < len(node):
         return
-    if isinstance(node, DictConfig) and (name in node or name in arguments_of(node)):
+    if isinstance(node, DictConfig) and (name in node or name in arguments_of(node) or key in read):
         return
-    known = [*_keys(cfg)]
+    known = [*_keys(cfg), *read]
     if isinstance(node, DictConfig):
         known += [".".join([*path, each]) for each in arguments_of(node)]
     raise InputError(
@@ -145,7 +149,8 @@ def _check_key(cfg: DictConfig, key: str) -> None:
 def _children(node: Any) -> Iterator[tuple[str, Any]]:
     """Yield keys and values of a node; values that stand elsewhere (``${…}``) are None."""
     if isinstance(node, DictConfig | ListConfig):
-        for name in node if isinstance(node, DictConfig) else range(len(node)):
+        names: Any = node if isinstance(node, DictConfig) else range(len(node))
+        for name in names:
             is_here = not (
                 OmegaConf.is_interpolation(node, name) or OmegaConf.is_missing(node, name)
             )

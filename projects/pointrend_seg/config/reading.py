@@ -129,6 +129,11 @@ class _Reader:
             raise InputError(f"A config has more than {_MAX_FILES} {_BASE} files: {path!r}, ….")
         with open(local, "rb") as file:
             content = parse_config(file.read(_MAX_BYTES + 1), printable(path))
+        if isinstance(content, dict) and {"dataloader", "model"} <= content.keys():
+            raise InputError(
+                f"{printable(path)} was written from a LazyConfig, for reading. Give "
+                "tools/lazyconfig_train_net.py the Python config of that training."
+            )
         if _BASE not in content:
             return content
         bases = content.pop(_BASE)

@@ -110,7 +110,7 @@ def load_settings(
         InputError: as `load_lazy_config` and `LazySettings.of`; or a data set that is not what the
             config says.
     """
-    lazy = load_lazy_config(path, overrides)
+    lazy = load_lazy_config(path, overrides, PLACES.values())
     changes = dict(zip(data[::2], data[1::2], strict=True))
     for key, place in _NAMES.items():
         if key in changes:
@@ -158,11 +158,19 @@ def _set(cfg: CfgNode, key: str, value: Any) -> None:
 
 def _dataset_names(lazy: DictConfig, place: str) -> tuple[str, ...]:
     """Return the names of the registered data sets that a loader reads, () if it says none."""
+    is_test = place == _NAMES["DATASETS.TEST"]
     names = _select(lazy, f"{place}.dataset.names")
+    if names is None and is_test and lazy.dataloader.get("test") is not None:
+        names = _select(lazy, "dataloader.evaluator.dataset_name")
+        if names is None:
+            raise InputError(
+                f"{place}.dataset.names is missing, and dataloader.evaluator has no dataset_name: "
+                "name the registered data set that is evaluated on."
+            )
     names = [names] if isinstance(names, str) else names or []
     if not all(isinstance(name, str) for name in names):
         raise InputError(f"{place}.dataset.names is {names!r}; it must be names of data sets.")
-    if place == _NAMES["DATASETS.TEST"] and len(names) > 1:
+    if is_test and len(names) > 1:
         raise InputError(
             f"{place}.dataset.names are {', '.join(names)}, but an evaluation is of one data set. "
             "Evaluate on one after the other (--eval-only)."
@@ -171,15 +179,14 @@ def _dataset_names(lazy: DictConfig, place: str) -> tuple[str, ...]:
 
 
 def _take_names(lazy: DictConfig, place: str, names: Sequence[str]) -> None:
-    if not names:  # as with --train-data alone: nothing to evaluate on
-        lazy.dataloader.pop(place.rpartition(".")[2], None)
-    elif OmegaConf.select(lazy, f"{place}.dataset") is None:
+    dataset = OmegaConf.select(lazy, f"{place}.dataset")
+    if dataset is not None:
+        dataset.names = names[0] if names else []  # with --train-data alone: nothing to evaluate
+    elif names:
         raise InputError(
             f"The config has no {place}.dataset, which would take your data. Add it, as in "
             "configs/lazy/common/data/."
         )
-    else:
-        lazy.dataloader[place.rpartition(".")[2]].dataset.names = names[0]
 
 
 def _read_model(settings: CfgNode, lazy: DictConfig) -> None:

@@ -40,19 +40,22 @@ class LazyTrainer(Trainer):
     @classmethod
     def check_data(cls, cfg: Any) -> None:
         """Check the data sets that the config names; what it does not name is not checked."""
-        for part, names in (("train", cfg.DATASETS.TRAIN), ("test", cfg.DATASETS.TEST)):
-            if cfg.lazy.dataloader.get(part) is None and part == "train":
-                raise InputError(
-                    "There is nothing to train on: the config has no dataloader.train."
-                )
-            if not names and cfg.lazy.dataloader.get(part) is not None:
-                logger.warning(
-                    "dataloader.%s.dataset names no registered data set, so the data are not "
-                    "checked before training.",
-                    part,
-                )
-            for name in names:
-                find_task(cfg).check_dataset(cfg, name, is_train=part == "train")
+        train = cfg.lazy.dataloader.get("train")
+        names = OmegaConf.select(cfg.lazy, "dataloader.train.dataset.names")
+        if train is None or (names is not None and not cfg.DATASETS.TRAIN):
+            raise InputError(
+                "There is nothing to train on: dataloader.train of the config is missing, or its "
+                "dataset.names are empty."
+            )
+        if names is None:
+            logger.warning(
+                "dataloader.train.dataset names no registered data set, so the data are not "
+                "checked before training."
+            )
+        for name in cfg.DATASETS.TRAIN:
+            find_task(cfg).check_dataset(cfg, name, is_train=True)
+        for name in cfg.DATASETS.TEST:
+            find_task(cfg).check_dataset(cfg, name)
 
     def training_scales(self) -> tuple[list[float], float]:
         """Return no scales: the augmentations of the config are what it says."""
