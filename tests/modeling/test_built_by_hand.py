@@ -141,11 +141,12 @@ def deeplab(kind, num_classes=3, crop=(64, 96)):
 
 def semantic_head(coarse_head, **settings):
     point_classes = settings.pop("point_classes", 3)
+    strides = settings.pop("strides", {"res2": 4})
     return PointRendSemanticHead(
         coarse_head=coarse_head,
         point_head=PointMLP(in_channels=settings.pop("in_channels", 4), num_classes=point_classes),
         point_sampler=ImportancePointSampler(),
-        reading=ReadSettings(settings.pop("strides", {"res2": 4}), {}),
+        reading=ReadSettings(strides, {}) if strides else {},
         num_classes=3,
         **settings,
     )
@@ -178,6 +179,10 @@ def test_deeplab_sees_images_that_are_no_multiple_of_its_crop(kind):
         ({"class_weights": [1.0, 2.0, -1.0]}, "class_weights of PointRendSemanticHead is"),
         ({"point_classes": 4}, "point_head.num_classes is 4, but num_classes is 3"),
         ({"ignore_value": "255"}, "ignore_value of PointRendSemanticHead is '255'"),
+        (
+            {"strides": None},
+            r"reading of PointRendSemanticHead is \{\}; it must be made with ReadS",
+        ),
     ],
 )
 def test_semantic_heads(settings, message):

@@ -88,6 +88,16 @@ def check_arguments(
             replace(key, name=f"{name} of {type(owner).__name__}").check(value)
 
 
+def check_type(owner: object, expected: type, **arguments: Any) -> None:
+    """Raise `InputError` for a keyword that is no object of a class."""
+    for name, value in arguments.items():
+        if not isinstance(value, expected):
+            raise InputError(
+                f"{name} of {type(owner).__name__} is {value!r:.80}; it must be made with "
+                f"{expected.__name__}(…)."
+            )
+
+
 def check_same(what: str, found: Any, other: str, expected: Any) -> None:
     """Raise `InputError` where two keywords of a head do not have the same value.
 

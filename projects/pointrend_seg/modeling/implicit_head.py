@@ -22,7 +22,7 @@ from ..config.keys import INSTANCE_NODE
 from ..errors import InputError
 from ..points.losses import mask_point_accuracy
 from ..points.sampling import uniform_points
-from .arguments import MASK_HEAD, check_arguments, check_implicit_parts
+from .arguments import MASK_HEAD, check_arguments, check_implicit_parts, check_type
 from .box_subdivision import BoxSubdivision, put_masks
 from .builtin_names import BuiltinNames
 from .coarse_mask_head import ConvFCHead, build_pooled_head
@@ -77,6 +77,8 @@ class ImplicitPointRendInstanceHead(BuiltinNames, nn.Module):
         """
         super().__init__()
         check_arguments(self, MASK_HEAD, locals())
+        check_type(self, ReadSettings, reading=reading)
+        check_type(self, BoxSubdivision, subdivision=subdivision)
         check_implicit_parts(parameter_head, point_head, reading.pooler_size)
         self.point_head = point_head
         self.parameter_head = parameter_head

@@ -26,7 +26,7 @@ from ..config.adopt import with_pointrend_keys
 from ..config.keys import INSTANCE_NODE
 from ..points.losses import mask_error_rates, mask_point_accuracy, mask_point_loss
 from ..points.uncertainty import class_uncertainty
-from .arguments import MASK_HEAD, check_arguments, check_mask_parts
+from .arguments import MASK_HEAD, check_arguments, check_mask_parts, check_type
 from .box_subdivision import BoxSubdivision, put_masks
 from .builtin_names import BuiltinNames
 from .coarse_mask_head import ConvFCHead, build_pooled_head
@@ -84,6 +84,8 @@ class PointRendInstanceHead(BuiltinNames, nn.Module):
         """
         super().__init__()
         check_arguments(self, MASK_HEAD, locals())
+        check_type(self, ReadSettings, reading=reading)
+        check_type(self, BoxSubdivision, subdivision=subdivision)
         check_mask_parts(coarse_head, point_head, reading.pooler_size)
         self.point_head = point_head
         self.coarse_head = coarse_head

@@ -44,6 +44,7 @@ from .arguments import (
     check_feature_maps,
     check_num_channels,
     check_same,
+    check_type,
 )
 from .coarse_semantic_head import (
     build_coarse_head,
@@ -112,6 +113,7 @@ class PointRendSemanticHead(nn.Module):
         """
         super().__init__()
         check_arguments(self, SEMANTIC_HEAD, locals())
+        check_type(self, ReadSettings, reading=reading)
         check_class_weights("class_weights", class_weights or [], num_classes)
         point_classes = getattr(point_head, "num_classes", num_classes)
         check_same("point_head.num_classes", point_classes, "num_classes", num_classes)

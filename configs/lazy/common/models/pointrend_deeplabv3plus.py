@@ -4,6 +4,8 @@ from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
 from detectron2.projects.deeplab.semantic_seg import DeepLabV3PlusHead
 
+from pointrend_seg.modeling.readers import ReadSettings
+
 from .pointrend_deeplabv3 import model, stages
 
 model.backbone.stages = stages([3, 4, 23, 3])
@@ -25,7 +27,7 @@ model.sem_seg_head.update(
         ignore_value="${..ignore_value}",
         num_classes="${..num_classes}",
     ),
-    reading=dict(point_strides={"res2": 4}),
+    reading=L(ReadSettings)(point_strides={"res2": 4}, pooler_strides={}),
     train_num_points=2048,
     train_points_per_height=0.0,
     subdivision_num_points=8192,
