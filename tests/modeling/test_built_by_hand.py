@@ -181,7 +181,7 @@ def test_deeplab_sees_images_that_are_no_multiple_of_its_crop(kind):
         ({"ignore_value": "255"}, "ignore_value of PointRendSemanticHead is '255'"),
         (
             {"strides": None},
-            r"reading of PointRendSemanticHead is \{\}; it must be made with ReadS",
+            r"reading of PointRendSemanticHead is \{\}; it must be made",
         ),
     ],
 )

@@ -70,9 +70,9 @@ class Trainer(DefaultTrainer):
     _last_eval_results: dict
 
     def __init__(self, cfg: CfgNode):
-        self.check_data(cfg)
         if cfg.TEST.AUG.ENABLED:
             check_augmentable(cfg)
+        self.check_data(cfg)
         with _ddp_on_any_device(cfg, self.ddp_options(cfg)):
             super().__init__(cfg)
         self.resumed_from = ""
