@@ -47,7 +47,8 @@ def test_tools_and_their_options(name, words, monkeypatch):
     config = getattr(args, "config_file", None)
     if config and not PLACEHOLDERS.match(config) and not config.startswith("output/"):
         assert (REPOSITORY / config).exists(), words
-    check_pairs(getattr(args, "opts", None) or [])
+    if path.stem != "lazyconfig_train_net":  # which takes key=value
+        check_pairs(getattr(args, "opts", None) or [])
 
 
 def test_make_targets():

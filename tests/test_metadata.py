@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from email.parser import HeaderParser
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -100,12 +101,16 @@ def imported_names(path):
 
 
 def test_what_the_package_imports_is_required(metadata):
-    """Optional packages are imported within functions, and OpenCV is an extra."""
-    required = map(Requirement, metadata.get_all("Requires-Dist"))
+    """Optional packages are imported within functions, and OpenCV is an extra.
+
+    What Detectron2's Python configs are made of comes with Detectron2.
+    """
+    with_detectron2 = [each for each in requires("detectron2") if each[:5] in ("omega", "hydra")]
+    required = map(Requirement, [*metadata.get_all("Requires-Dist"), *with_detectron2])
     names = {each.name for each in required if not each.marker}
     imported = {name for path in PACKAGE.rglob("*.py") for name in imported_names(path)}
     outside = imported - sys.stdlib_module_names - {"pointrend_seg", "cv2"}
-    distributions = {"PIL": "pillow", "yaml": "pyyaml"}
+    distributions = {"PIL": "pillow", "yaml": "pyyaml", "hydra": "hydra-core"}
     assert {distributions.get(name, name) for name in outside} <= names
 
 

@@ -2,12 +2,12 @@
 r"""Train or evaluate the model of a LazyConfig, Detectron2's configs in Python.
 
     python tools/lazyconfig_train_net.py \
-        --config-file configs/lazy/quick/pointrend_rcnn_R_18_FPN.py
-    python tools/lazyconfig_train_net.py --config-file my_config.py \
+        --config-file configs/lazy/quick/pointrend_rcnn_R_18_FPN.py \
         train.output_dir=output/run train.max_iter=1000 optimizer.lr=0.01
-    python tools/lazyconfig_train_net.py --config-file my_config.py --resume \
-        train.output_dir=output/run
-    python tools/lazyconfig_train_net.py --config-file my_config.py --eval-only \
+    python tools/lazyconfig_train_net.py --resume \
+        --config-file configs/lazy/quick/pointrend_rcnn_R_18_FPN.py train.output_dir=output/run
+    python tools/lazyconfig_train_net.py --eval-only \
+        --config-file configs/lazy/quick/pointrend_rcnn_R_18_FPN.py \
         train.init_checkpoint=output/run/model_final.pth
     python tools/lazyconfig_train_net.py --num-gpus 8 \
         --config-file configs/lazy/coco/pointrend_rcnn_R_50_FPN_1x_coco.py
