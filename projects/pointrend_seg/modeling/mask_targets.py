@@ -117,10 +117,11 @@ class GivenPoints:
         labelled = [each for each in instances if len(each) > 0]
         for each in labelled:
             shape = tuple(each.gt_point_coords.shape)
-            if not each.has(_LABELS) or shape != (*each.gt_point_labels.shape, 2):
+            fits = each.has(_LABELS) and shape == (*each.gt_point_labels.shape, 2)
+            if not fits or len(shape) != 3:
                 raise InputError(
-                    f"{_COORDS} is {shape}; {_LABELS} must be there, too, with a label for each of "
-                    "these points."
+                    f"{_COORDS} is {shape}; it must be (objects, points, 2), and {_LABELS} must be "
+                    "there, too, with a label for each of these points."
                 )
         # Where nothing is labelled there is one point, which is ignored.
         most = max((each.gt_point_labels.shape[1] for each in labelled), default=0) or 1
