@@ -6,7 +6,7 @@ Shape legend: H, W size of an image; C classes; N objects.
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,18 @@ import pycocotools.mask as mask_util
 from detectron2.config import CfgNode
 
 from ..data.annotations import decode_mask, mask_problem, shown
-from ..data.classes import Classes, known_classes, palette
+from ..data.classes import Classes, known_classes, known_panoptic_classes, palette
 from ..data.dataset_files import load_dicts
 from ..data.images.reader import ImageReader
 from ..data.labels import read_record_labels
-from ..drawing.predictions import draw_classes, draw_instances
+from ..data.panoptic.classes import panoptic_classes
+from ..data.panoptic.records import read_truth
+from ..data.panoptic.segments import read_record_segments
+from ..drawing.predictions import draw_classes, draw_instances, draw_segments
 from ..errors import InputError
 from ..evaluation.boundary import boundary_counts, boundary_distance, boundary_run_lengths
 from ..evaluation.confusion import SemanticConfusion
+from ..evaluation.panoptic import PREDICTIONS_FILE, PREDICTIONS_FOLDER, SCORES_FILE
 from ..structures.rle_masks import RleMasks
 
 SEMANTIC_FILE = "sem_seg_predictions.json"
@@ -111,7 +115,7 @@ class SemanticComparison:
     def score(self, number: int) -> Score:
         """Score the prediction for an image."""
         labels, predicted = self.maps(number)
-        confusion = SemanticConfusion(len(self.classes), self.classes.ignore_value)
+        confusion = SemanticConfusion(self._count, self.classes.ignore_value)
         confusion.update(predicted, labels)
         scores = confusion.scores()
         name = self.records[number]["file_name"]
@@ -121,7 +125,7 @@ class SemanticComparison:
         """Count pixels of the boundary regions' intersections and unions, (widths, 2, C)."""
         labels, predicted = self.maps(number)
         counts = [
-            boundary_counts(predicted, labels, len(self.classes), width, self.classes.ignore_value)
+            boundary_counts(predicted, labels, self._count, width, self.classes.ignore_value)
             for width in widths
         ]
         return np.stack(counts)[:, :2]
@@ -138,13 +142,23 @@ class SemanticComparison:
         wrong = (labels != predicted) & (labels != self.classes.ignore_value)
         size = _letter_size(image, letters)
         named, bare = (
-            [
-                draw_classes(image, each, self.classes, names=names, letters=size)
-                for each in (labels, predicted)
-            ]
-            for names in (True, False)
+            self._drawn(image, number, names=names, letters=size) for names in (True, False)
         )
         return View(image, named, bare, wrong)
+
+    @property
+    def _count(self) -> int:
+        """Number of the classes that pixels are predicted to have."""
+        return len(self.classes)
+
+    def _drawn(
+        self, image: np.ndarray, number: int, *, names: bool, letters: int | None
+    ) -> list[np.ndarray]:
+        """Draw the labels and the prediction over an image."""
+        return [
+            draw_classes(image, each, self.classes, names=names, letters=letters)
+            for each in self.maps(number)
+        ]
 
 
 @dataclass(frozen=True)
@@ -264,6 +278,76 @@ class InstanceComparison:
         return View(image, named, bare, wrong)
 
 
+class PanopticComparison(SemanticComparison):
+    """Compare predicted panoptic segments with those of the data set, by the classes of pixels.
+
+    Pixels without a predicted segment are of no class, which counts as wrong.
+
+    Args:
+        folder: contains ``predictions.json`` and ``predictions/`` in COCO's panoptic format.
+    """
+
+    sorted_by = "mean Boundary IoU per image, over its things and kinds of stuff"
+
+    def __init__(self, cfg: CfgNode, dataset_name: str, folder: Path):
+        self._reader = ImageReader.from_config(cfg)
+        classes = known_panoptic_classes(
+            cfg,
+            dataset_name,
+            num_things=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            num_semantic=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+        )
+        self.classes = replace(classes, ignore_value=2**16 - 1)
+        self._numbers = {number: k for k, number in enumerate(classes.ids)}
+        content = json.loads((folder / PREDICTIONS_FILE).read_text())
+        self._found = {each["image_id"]: each for each in content["annotations"]}
+        for each in self._found.values():
+            each["pan_seg_file_name"] = str(folder / PREDICTIONS_FOLDER / each["file_name"])
+        truth = read_truth(dataset_name, panoptic_classes(dataset_name)).records
+        self.records = [truth[image_id] | {"image_id": image_id} for image_id in self._found]
+
+    def segments(self, number: int) -> list[tuple[np.ndarray, list[int]]]:
+        """Return the labelled and the predicted segments of an image.
+
+        Returns:
+            of each an (H, W) array, k in segment k from 1 and 0 in none; the segments' classes.
+        """
+        record = self.records[number]
+        both = map(read_record_segments, (record, self._found[record["image_id"]]))
+        return [
+            (each.numbers, [self._numbers[info["category_id"]] for info in each.segments])
+            for each in both
+        ]
+
+    def maps(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        labelled, predicted = self.segments(number)
+        nothing = self.classes.ignore_value, len(self.classes)
+        true, found = (
+            np.array([none, *numbers], np.uint16)[pixels]
+            for none, (pixels, numbers) in zip(nothing, (labelled, predicted), strict=True)
+        )
+        return true, found
+
+    @property
+    def _count(self) -> int:
+        return len(self.classes) + 1  # with the pixels of no class
+
+    def width_counts(self, number: int, widths: Sequence[int]) -> np.ndarray:
+        return super().width_counts(number, widths)[..., :-1]
+
+    def _drawn(
+        self, image: np.ndarray, number: int, *, names: bool, letters: int | None
+    ) -> list[np.ndarray]:
+        return [
+            draw_segments(
+                *(image, pixels, range(1, len(numbers) + 1), numbers, self.classes),
+                names=names,
+                letters=letters,
+            )
+            for pixels, numbers in self.segments(number)
+        ]
+
+
 Comparison = SemanticComparison | InstanceComparison
 
 
@@ -273,6 +357,8 @@ def open_comparison(cfg: CfgNode, dataset_name: str, folder: Path) -> Comparison
     Raises:
         InputError: there are no predictions.
     """
+    if (folder / SCORES_FILE).exists():
+        return PanopticComparison(cfg, dataset_name, folder)
     if (folder / SEMANTIC_FILE).exists():
         return SemanticComparison(cfg, dataset_name, folder)
     if any((folder / file).exists() for file in INSTANCE_FILES):

@@ -16,6 +16,7 @@ from ..drawing.labels import numbered_names
 from ..errors import InputError, versions
 from ..evaluation.build import results_folder
 from ..evaluation.coco import CURVES_FILE
+from ..evaluation.panoptic import SCORES_FILE
 from ..files.atomic import write_text
 from .charts import Line, line_chart
 from .comparison import Comparison, Score, open_comparison
@@ -30,7 +31,14 @@ WIDTHS = (1, 2, 4, 8, 16, 32)
 _PANEL_WIDTH = 420
 _TASKS = {"bbox": "boxes", "segm": "masks", "boundary": "boundaries of masks"}
 _CURVES = {"50": "IoU 0.5", "75": "IoU 0.75", "all": "mean of IoU 0.5 to 0.95"}
-_SCORES = ("sem_seg/mIoU", "sem_seg/mBoundaryIoU", "bbox/AP", "segm/AP", "boundary/AP")
+_SCORES = (
+    "panoptic_seg/PQ",
+    "sem_seg/mIoU",
+    "sem_seg/mBoundaryIoU",
+    "bbox/AP",
+    "segm/AP",
+    "boundary/AP",
+)
 
 
 def write_report(
@@ -95,6 +103,8 @@ def _overview(cfg: CfgNode, dataset_name: str) -> Section:
 
 def _scores(folder: Path, history: list[dict]) -> list[Section]:
     semantic, instance = folder / "sem_seg_evaluation.json", folder / CURVES_FILE
+    if (folder / SCORES_FILE).exists():
+        return _panoptic_scores(json.loads((folder / SCORES_FILE).read_text()))
     if semantic.exists():
         scores = json.loads(semantic.read_text())
         return [
@@ -118,6 +128,19 @@ def _scores(folder: Path, history: list[dict]) -> list[Section]:
     if last:
         return [Section("Scores", Table(("metric", "value"), list(last.items())))]
     return [Section("Scores", note=f"No scores were written to {folder}.")]
+
+
+def _panoptic_scores(scores: dict[str, float | None]) -> list[Section]:
+    names = ("PQ", "SQ", "RQ")
+    groups = {"things and stuff": "", "things": "_th", "stuff": "_st"}
+    rows = [
+        [group, *(scores.get(f"{name}{suffix}") for name in names)]
+        for group, suffix in groups.items()
+    ]
+    return [
+        Section("Scores", Table(["", *names], rows)),
+        Section("Scores by class", _by_class(scores, names)),
+    ]
 
 
 def _overall(tasks: dict[str, dict[str, float | None]]) -> Table:
