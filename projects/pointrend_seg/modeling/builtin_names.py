@@ -9,9 +9,22 @@ from typing import Any
 from detectron2.structures import Boxes
 from torch import Tensor
 
+from ..errors import InputError
 from ..points.boxes import pool, sample_features
 from ..points.interpolation import sample_points
 from .readers import ReadSettings
+
+# What a subclass of Detectron2's heads may override, which nothing here calls, and what is called.
+_INSTEAD = {
+    "_init_roi_head": "`from_config`, which returns the keywords of `__init__`",
+    "_init_point_head": "`from_config`, which returns the keywords of `__init__`",
+    "_sample_train_points": "`targets` (labels), or set a point sampler (docs/samplers.md)",
+    "_uniform_sample_train_points": "`targets` (labels and their points)",
+    "_roi_pooler": "`forward`",
+    "_point_pooler": "`forward`",
+    "_get_point_logits": "the point head",
+    "_subdivision_inference": "`inference`",
+}
 
 
 class BuiltinNames:
@@ -24,6 +37,22 @@ class BuiltinNames:
     point_head: Any
     subdivision: Any
     train_num_points: int
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a method that would never be called: a `forward` of the class's own may call it.
+
+        Raises:
+            InputError: it says what to override instead.
+        """
+        super().__init_subclass__(**kwargs)
+        forward = getattr(cls, "forward", None)
+        if not getattr(forward, "__module__", "").startswith(__package__):
+            return
+        for name in filter(vars(cls).__contains__, _INSTEAD):
+            raise InputError(
+                f"{cls.__name__} overrides {name}, which Detectron2's PointRend calls and this "
+                f"package does not. Override {_INSTEAD[name]} instead."
+            )
 
     @property
     def _feature_scales(self) -> dict[str, float]:
