@@ -11,10 +11,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
+import panoptic_sets
 from pointrend_seg.data.checks.panoptic import check_panoptic_dataset
 from pointrend_seg.data.mappers.panoptic import PanopticMapper
 from pointrend_seg.data.panoptic.classes import panoptic_classes
-from pointrend_seg.data.panoptic.records import load_panoptic_records, register_panoptic
+from pointrend_seg.data.panoptic.records import (
+    class_metadata,
+    load_panoptic_records,
+    register_panoptic,
+)
 from pointrend_seg.data.panoptic.segments import read_record_segments
 from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.errors import InputError
@@ -138,6 +143,44 @@ def test_predictions_are_a_data_set_of_the_same_format(tmp_path, registered):
     assert scores["PQ"] == 100 and scores["PQ-person"] is None
     DatasetCatalog.remove("pointrend_test_predictions")
     MetadataCatalog.remove("pointrend_test_predictions")
+
+
+def test_images_of_one_name(tmp_path, registered):
+    """Files in folders of their own, with ids of text: no prediction overwrites another."""
+    file, content = panoptic_sets.write(tmp_path, count=2)
+    for image, annotation, city in zip(
+        content["images"], content["annotations"], ("ulm", "bonn"), strict=True
+    ):
+        for folder in ("images", "panoptic"):
+            (tmp_path / folder / city).mkdir()
+            before = tmp_path / folder / image["file_name"]
+            before.rename(tmp_path / folder / city / "same.png")
+        image["file_name"] = annotation["file_name"] = f"{city}/same.png"
+        image["id"] = annotation["image_id"] = city
+    panoptic_sets.write_json(tmp_path, content)
+    things, stuff = {3: "cat", 8: "dog"}, {5: "sky", 9: "road"}
+    places = {"image_root": str(tmp_path / "images"), "panoptic_root": str(tmp_path / "panoptic")}
+    name = "pointrend_test_same_name"
+    register_panoptic(name, **places, panoptic_json=str(file), **class_metadata(things, stuff))
+    evaluator = PanopticEvaluator(name, output_dir=str(tmp_path / "out"))
+    records = DatasetCatalog.get(name)
+    for record in records:
+        truth = read_record_segments(record)
+        segments = [
+            {"id": k, "isthing": each["isthing"], "category_id": each["category_id"]}
+            for k, each in enumerate(truth.segments, start=1)
+        ]
+        evaluator.process([record], [{"panoptic_seg": (truth.numbers, segments)}])
+    assert evaluator.evaluate()["panoptic_seg"]["PQ"] == 100
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+    written = json.loads((tmp_path / "out/predictions.json").read_text())["annotations"]
+    assert [each["image_id"] for each in written] == ["ulm", "bonn"]
+    assert [each["file_name"] for each in written] == ["same.png", "same_1.png"]
+    for each, record in zip(written, records, strict=True):
+        again = {"pan_seg_file_name": str(tmp_path / "out/predictions" / each["file_name"])}
+        found = read_record_segments({**record, **again, "segments_info": each["segments_info"]})
+        assert np.array_equal(found.numbers, read_record_segments(record).numbers)
 
 
 def test_scores_of_a_worse_prediction(tmp_path):

@@ -51,7 +51,8 @@ class PanopticSemanticEvaluator(SemanticSegmentationEvaluator):
 
     def _read_classes(self) -> tuple[list[str], dict[int, int]]:
         classes = self._panoptic
-        return [THINGS, *classes.stuff_names], dict(enumerate(classes.stuff_ids, start=1))
+        things = -1 if 0 in classes.stuff_ids else 0  # Detectron2's id of the class "things" is 0
+        return [THINGS, *classes.stuff_names], dict(enumerate((things, *classes.stuff_ids)))
 
     def _read_labels(self, record: dict) -> tuple[str, np.ndarray]:
         if "pan_seg_file_name" not in record:

@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from panoptic_sets import HEIGHT, WIDTH, write, write_json, write_png
@@ -14,6 +15,8 @@ from pointrend_seg.data.panoptic.classes import panoptic_classes
 from pointrend_seg.data.survey.datasets import survey_datasets
 from pointrend_seg.engine.config_loading import load_config
 from pointrend_seg.errors import InputError
+from pointrend_seg.evaluation.panoptic import PanopticEvaluator
+from pointrend_seg.evaluation.panoptic_branches import PanopticSemanticEvaluator
 
 NAME = "pointrend_test_panoptic"
 
@@ -65,6 +68,47 @@ def test_a_sound_data_set(tmp_path):
     outputs = [mapper(record) for record in DatasetCatalog.get(NAME)]
     assert [o["instances"].gt_classes.tolist() for o in outputs] == [[0], [0, 1], [0, 1]]
     assert outputs[0]["sem_seg"][:, 26].tolist() == [1] * 8 + [0] * 8 + [2] * 6 + [255] * 2
+
+
+@pytest.mark.parametrize("first", ["cat", "sky"])
+def test_category_ids_from_zero(tmp_path, first):
+    """Detectron2 gives "things" the id 0 among stuff; a category of that id stays what it is."""
+    _, content = write(tmp_path)
+    (zero,) = (c for c in content["categories"] if c["name"] == first)
+    for annotation in content["annotations"]:
+        for segment in annotation["segments_info"]:
+            segment["category_id"] *= segment["category_id"] != zero["id"]
+    zero["id"] = 0
+    write_json(tmp_path, content)
+    cfg = check(tmp_path)
+    check_panoptic_dataset(cfg, NAME, is_train=False)
+    mapper = PanopticMapper(cfg, is_train=True)
+    outputs = [mapper(record) for record in DatasetCatalog.get(NAME)]
+    assert [o["instances"].gt_classes.tolist() for o in outputs] == [[0], [0, 1], [0, 1]]
+    assert outputs[0]["sem_seg"][:, 26].tolist() == [1] * 8 + [0] * 8 + [2] * 6 + [255] * 2
+    evaluators = [
+        PanopticEvaluator(NAME),
+        PanopticSemanticEvaluator(NAME, output_dir=str(tmp_path)),
+    ]
+    for output in outputs:
+        things = {"id": 1, "isthing": True, "category_id": 0}
+        sky, road = ({"id": k, "isthing": False, "category_id": k - 1} for k in (2, 3))
+        sem_seg = output["sem_seg"]
+        ids = torch.zeros_like(sem_seg)
+        ids[sem_seg == 1], ids[sem_seg == 2] = 2, 3
+        ids[output["instances"].gt_masks.tensor[0].bool()] = 1
+        logits = torch.stack([sem_seg == k for k in range(3)]).float()
+        for each in evaluators:
+            each.process(
+                [output], [{"panoptic_seg": (ids, [things, sky, road]), "sem_seg": logits}]
+            )
+    panoptic, semantic = (each.evaluate() for each in evaluators)
+    assert panoptic["panoptic_seg"]["PQ_st"] == panoptic["panoptic_seg"]["PQ-cat"] == 100
+    assert panoptic["panoptic_seg"]["PQ-dog"] == 0 and semantic["sem_seg"]["mIoU"] == 100
+    written = json.loads((tmp_path / "sem_seg_predictions.json").read_text())
+    sky_id, road_id = panoptic_classes(NAME).stuff_ids
+    things_id = -1 if first == "sky" else 0
+    assert {each["category_id"] for each in written} == {things_id, sky_id, road_id}
 
 
 def test_another_form_of_what_is_meant(tmp_path):
