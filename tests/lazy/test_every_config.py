@@ -54,8 +54,12 @@ def test_loaders_schedule_and_evaluator(config, datasets, instance_datasets, tmp
     LazyTrainer.check_data(settings)
     batch = next(iter(LazyTrainer.build_train_loader(settings)))
     assert len(batch) == 2
-    is_semantic = settings.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
-    assert all(("sem_seg" if is_semantic else "instances") in each for each in batch)
+    wanted = {
+        "SemanticSegmentor": {"sem_seg"},
+        "GeneralizedRCNN": {"instances"},
+        "PanopticFPN": {"sem_seg", "instances"},
+    }[settings.MODEL.META_ARCHITECTURE]
+    assert all(each.keys() & {"sem_seg", "instances"} == wanted for each in batch)
     name = settings.DATASETS.TEST[0]
     inputs = next(iter(LazyTrainer.build_test_loader(settings, name)))
     assert min(inputs[0]["image"].shape[1:]) == 128
@@ -72,8 +76,11 @@ def test_training_and_evaluation(config, datasets, instance_datasets, tmp_path):
     trainer.resume_or_load(resume=False)
     trainer.train()
     scores = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
-    is_semantic = trainer.cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
-    wanted = ("sem_seg/mIoU", "sem_seg/mBoundaryIoU") if is_semantic else ("bbox/AP", "segm/AP")
+    wanted = {
+        "SemanticSegmentor": ("sem_seg/mIoU", "sem_seg/mBoundaryIoU"),
+        "GeneralizedRCNN": ("bbox/AP", "segm/AP"),
+        "PanopticFPN": ("panoptic_seg/PQ", "bbox/AP", "segm/AP", "sem_seg/mIoU"),
+    }[trainer.cfg.MODEL.META_ARCHITECTURE]
     assert all(0 <= scores[name] <= 100 for name in wanted)
     assert (tmp_path / "model_final.pth").exists()
 

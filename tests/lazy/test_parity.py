@@ -33,7 +33,9 @@ FAMILIES = {
     "coco/pointrend_rcnn_R_50_FPN_3x_coco": [BN],
     "coco/cascade_pointrend_rcnn_R_50_FPN_3x_coco": [BN],
     "coco/implicit_pointrend_R_50_FPN_1x_coco": [BN, NARROW],
+    "coco/pointrend_panoptic_R_50_FPN_1x_coco": [BN],
     "quick/pointrend_rcnn_R_18_FPN": [],
+    "quick/pointrend_panoptic_R_18_FPN": [],
     "quick/implicit_pointrend_R_18_FPN": [],
     "quick/pointrend_deeplabv3_R_18_OS16": [CROP_OF_CONFIG],
 }
@@ -98,24 +100,24 @@ def both(name, shrink=None):
     return models
 
 
-def inputs(step, semantic):
+def inputs(step, model):
     found = batch(step, ((64, 96), (64, 96)))
-    if semantic:
+    if hasattr(model, "sem_seg_head"):
         generator = torch.Generator().manual_seed(step)
         for each in found:
-            del each["instances"]
-            each["sem_seg"] = torch.randint(0, 19, (64, 96), generator=generator)
+            classes = model.sem_seg_head.num_classes
+            each["sem_seg"] = torch.randint(0, classes, (64, 96), generator=generator)
     return found
 
 
-def history(model, semantic):
+def history(model):
     """The losses of each of three steps."""
     found = []
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
     for step in range(3):
         torch.manual_seed(step)
         with EventStorage():
-            losses = model.train()(inputs(step, semantic))
+            losses = model.train()(inputs(step, model))
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
@@ -123,15 +125,16 @@ def history(model, semantic):
     return found
 
 
-def outputs(model, semantic):
+def outputs(model):
     for each in model.modules():
         if hasattr(each, "test_score_thresh"):
             each.test_score_thresh = -1.0  # models that know nothing are to detect something
     with torch.no_grad():
-        found = model.eval()(inputs(7, semantic))[0]
-    if semantic:
-        return {"sem_seg": found["sem_seg"]}
-    fields = found["instances"].get_fields()
+        found = model.eval()(inputs(7, model))[0]
+    fields = found.pop("instances").get_fields() if "instances" in found else {}
+    if "panoptic_seg" in found:
+        found["panoptic_seg"], _ = found["panoptic_seg"]
+    fields |= found
     return {name: getattr(value, "tensor", value) for name, value in fields.items()}
 
 
@@ -159,11 +162,10 @@ def check_parity(name, shrink=None):
     ]
     assert trained[0] == trained[1]
     lazy.load_state_dict(expected)
-    semantic = hasattr(lazy, "sem_seg_head")
-    ours, theirs = (history(model, semantic) for model in (lazy, yaml))
+    ours, theirs = (history(model) for model in (lazy, yaml))
     assert ours == theirs
     assert any("point" in key for key in ours[0])
-    found, wanted = (outputs(model, semantic) for model in (lazy, yaml))
+    found, wanted = (outputs(model) for model in (lazy, yaml))
     assert found.keys() == wanted.keys()
     assert all(len(value) and torch.equal(value, wanted[key]) for key, value in found.items())
 

@@ -210,7 +210,9 @@ def test_a_batch_of_both_kinds_is_refused():
 def test_points_without_labels_are_refused():
     (image,) = with_points(2)
     image.gt_point_labels = image.gt_point_labels[:, :5]
-    with pytest.raises(InputError, match=r"gt_point_coords is \(2, 10, 2\); it must be .*gt_point_"):
+    with pytest.raises(
+        InputError, match=r"gt_point_coords is \(2, 10, 2\); it must be .*gt_point_"
+    ):
         find_targets([image])
     image.gt_point_coords, image.gt_point_labels = torch.zeros(2, 2), torch.zeros(2)
     with pytest.raises(InputError, match=r"is \(2, 2\); it must be \(objects, points, 2\)"):

@@ -111,8 +111,10 @@ def read_lazy_config(args: argparse.Namespace, num_processes: int) -> CfgNode:
     if not args.config_file:
         given = next((each for each in args.opts if each.endswith(".py")), "")
         raise InputError(
-            f"There is no --config-file. Write --config-file {given or 'FILE.py'}, for example "
-            "configs/lazy/quick/pointrend_rcnn_R_18_FPN.py."
+            f"There is no --config-file. Write --config-file {given}."
+            if given
+            else "There is no --config-file, which names the Python config to train or evaluate, "
+            "for example configs/lazy/quick/pointrend_rcnn_R_18_FPN.py."
         )
     settings = load_settings(args.config_file, args.opts, data_opts(args))
     settings.freeze()

@@ -6,6 +6,7 @@ config, and that has it at hand for whoever builds model, data loaders and optim
 
 import inspect
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -136,6 +137,7 @@ def in_lazy_names(error: InputError) -> InputError:
     message = str(error)
     places = PLACES | {key: f"{place}.dataset.names" for key, place in _NAMES.items()}
     for key in sorted(places, key=len, reverse=True):
+        message = re.sub(rf"{re.escape(key)} (?=\S+/)", f"{places[key]}=", message)  # KEY VALUE
         message = message.replace(key, places[key])
     return InputError(message)
 
