@@ -9,6 +9,7 @@ from detectron2.export.torchscript_patch import patch_builtin_len
 from detectron2.utils.testing import assert_instances_allclose
 
 from mask_inputs import MASK_HEADS, NODE, mask_head
+from pointrend_seg import InputError
 from traced_models import (
     HEAD_SIZES,
     HeadOfTensors,
@@ -51,6 +52,13 @@ def test_a_traced_mask_head(kind, path):
         want, got = (each(*head_inputs(count, *size)) for each in (head, traced))
         assert want.shape[:2] == (count, 1)
         as_close_as_detectron2_asks([got], [want])
+
+
+@torch.no_grad()
+def test_masks_of_different_sizes_are_not_traced():
+    head = HeadOfTensors(mask_head((f"{NODE}.MASK_RESOLUTION", -1)).eval())
+    with patch_builtin_len(), pytest.raises(InputError, match=r"MASK_RESOLUTION is -1 .* Choose"):
+        torch.jit.trace(head, head_inputs(6))
 
 
 def test_a_trace_with_gradients_predicts_as_without():

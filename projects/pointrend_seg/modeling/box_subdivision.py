@@ -11,6 +11,7 @@ from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ..errors import InputError
 from ..points.precision import at_least_float32
 from ..points.subdivision import subdivide_from_grid
 from ..structures.box_masks import BoxMasks, group_by_side
@@ -57,10 +58,18 @@ class BoxSubdivision:
 
         Returns:
             (R, 1, M, M) logits; or R of (1, M, M), where M is that of the box.
+
+        Raises:
+            InputError: `torch.jit.trace` records it, and M is that of the box.
         """
         if self.mask_resolution != PER_BOX:
             resolution = self.mask_resolution or start_side * 2**self.num_steps
             return self._subdivide(reader, inputs, start_side, resolution, observer)
+        if torch.jit.is_tracing():
+            raise InputError(
+                "Masks of different sizes are no tensor that a traced model can return: "
+                f"MODEL.POINT_HEAD.MASK_RESOLUTION is {PER_BOX} ('box'). Choose a number, or 0."
+            )
         return masks_by_side(
             sides_of_boxes(reader.boxes, start_side),
             lambda resolution, numbers: self._subdivide(
