@@ -418,8 +418,11 @@ _WRITTEN: dict[str, tuple] = {
 
 def _spoil_everywhere(content: Any, rng: random.Random) -> str:
     """Change a key of all entries of a list, or of a part of them; return what."""
-    lists = [each for each in ("images", "annotations", "categories") if content.get(each)]
-    entries = [each for each in content[rng.choice(lists)] if isinstance(each, dict)]
+    lists = [content.get(each) for each in ("images", "annotations", "categories")]
+    lists = [each for each in lists if isinstance(each, list) and each]
+    if not lists:
+        return "nothing"
+    entries = [each for each in rng.choice(lists) if isinstance(each, dict)]
     keys = sorted({key for each in entries for key in each} | {"ignore", "color"})
     key, share = rng.choice(keys), rng.choice((1, 1, 0.5))
     value, other = rng.choice(_WRITTEN.get(key, (None, 7, [], "a"))), rng.random() < 0.1
