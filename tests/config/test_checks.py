@@ -63,6 +63,9 @@ BAD = [
     ("INPUT.MIN_SIZE_TRAIN_SAMPLING", "foo", "'choice' or 'range'"),
     ("INPUT.FORMAT", "XYZ", "'BGR' or 'RGB'"),
     ("INPUT.CROP.SIZE", [0, 0], "a list of 2 numbers, each above 0"),
+    ("INPUT.POINT_SUP", 1, "it must be True or False"),
+    ("INPUT.SAMPLE_POINTS", -1, "it must be 0 or more"),
+    ("INPUT.SAMPLE_POINTS", 5, "but INPUT.POINT_SUP is False, so that no points are read"),
     ("DATASETS.TRAIN", [["a"]], "a list of names of data sets"),
     ("OUTPUT_DIR", "", "the path of a folder"),
     ("SEED", 2**40, "up to 4294967295"),
@@ -81,6 +84,15 @@ def test_what_cannot_be_used_is_refused(key, value, text):
     with pytest.raises(InputError) as caught:
         adopt_config(cfg)
     assert text in str(caught.value) and key.partition(".")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize("architecture", ["SemanticSegmentor", "PanopticFPN"])
+def test_points_are_for_instance_models(architecture):
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.META_ARCHITECTURE", architecture]
+    with pytest.raises(InputError, match=f"but MODEL.META_ARCHITECTURE is {architecture}"):
+        load_config("", [*opts, "INPUT.POINT_SUP", "True"])
+    opts = ["MODEL.DEVICE", "cpu", "INPUT.POINT_SUP", "True", "INPUT.SAMPLE_POINTS", "5"]
+    assert load_config("", opts).INPUT.SAMPLE_POINTS == 5
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,8 @@ def test_boxes_are_clipped_to_the_image(box, low, high):
     coords, _ = drawn(compressed(RING), box, 3000)
     assert (coords.min(0) == low).all()
     assert (coords.max(0) == high).all()
+    last = (coords == high).mean(0)  # no point of outside was moved to the edge
+    assert (last < 0.1 + 1 / (np.array(high) - low + 1)).all()
 
 
 def test_points_follow_from_seed_and_id():
