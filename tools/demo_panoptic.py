@@ -52,53 +52,37 @@ def read_scores(output: Path) -> dict[str, float]:
 
 def draw_comparison(file: Path, output: Path, count: int = 2) -> None:
     """Draw validation images, each above the window where PointRend gains the most pixels."""
-    import numpy as np
     from PIL import Image
 
     from pointrend_seg.data.images.reader import ImageReader
     from pointrend_seg.drawing import primitives as vis
     from pointrend_seg.drawing.predictions import draw_segments
     from pointrend_seg.engine.config_loading import load_config
-    from pointrend_seg.engine.tasks import find_task
     from pointrend_seg.files.atomic import replaces
-    from pointrend_seg.structures.panoptic_png import decode_ids
+    from pointrend_seg.report.comparison import PanopticComparison
 
     cfg = load_config(str(MODELS["PointRend"]))
     name = cfg.DATASETS.TEST[0]
-    classes = find_task(cfg).classes(cfg, name)
-    truth = json.loads((output / "datasets/coco/annotations/panoptic_val2017.json").read_text())
-    results = [
-        (truth, output / "datasets/coco/panoptic_val2017"),
-        *(
-            (json.loads((folder / "predictions.json").read_text()), folder / "predictions")
-            for folder in (output / folder_name(each) / "inference" / name for each in MODELS)
-        ),
-    ]
-
-    def read(content: dict, folder: Path, image_id: int) -> tuple[np.ndarray, list[int], list[int]]:
-        """Return the ids (H, W), and the id and the class of each segment."""
-        found = next(each for each in content["annotations"] if each["image_id"] == image_id)
-        segments = decode_ids(np.asarray(Image.open(folder / found["file_name"])))
-        info = found["segments_info"]
-        numbers = [classes.ids.index(each["category_id"]) for each in info]
-        return segments, [each["id"] for each in info], numbers
-
-    def class_map(segments: np.ndarray, ids: list[int], numbers: list[int]) -> np.ndarray:
-        table = dict(zip(ids, numbers, strict=True))
-        return np.vectorize(lambda number: table.get(number, 255))(segments)
-
+    first, second = (
+        PanopticComparison(cfg, name, output / folder_name(title) / "inference" / name)
+        for title in MODELS
+    )
+    classes = first.classes
     rows = []
-    crowded = [each for each in truth["annotations"] if len(each["segments_info"]) > 7]
-    for image_id in [each["image_id"] for each in crowded][:count]:
-        record = next(each for each in truth["images"] if each["id"] == image_id)
-        image = ImageReader().read(str(output / "datasets/coco/val2017" / record["file_name"]))
-        found = [read(content, folder, image_id) for content, folder in results]
-        drawn = [draw_segments(image, *each, classes, names=False) for each in found]
-        labels, before, after = (class_map(*each) for each in found)
+    for number in [n for n, r in enumerate(first.records) if len(r["segments_info"]) > 7][:count]:
+        image = ImageReader().read(first.records[number]["file_name"])
+        found = [*first.segments(number), second.segments(number)[1]]
+        drawn = [
+            draw_segments(image, pixels, range(1, len(numbers) + 1), numbers, classes, names=False)
+            for pixels, numbers in found
+        ]
+        labels, before = first.maps(number)
+        _, after = second.maps(number)
         size = image.shape[0] // 4, image.shape[1] // 4
-        window = vis.largest_gain(labels, before, after, size)
-        rows.append([image, *drawn])
-        rows.append([vis.enlarge(picture[window], image.shape[0]) for picture in rows[-1]])
+        window = vis.largest_gain(labels, before, after, size, classes.ignore_value)
+        pictures = [image, *drawn]
+        rows.append(pictures)
+        rows.append([vis.enlarge(picture[window], image.shape[0]) for picture in pictures])
     titles = ["image; enlarged where PointRend gains most", "ground truth", *MODELS]
     with replaces(file) as part:
         Image.fromarray(vis.tile(rows, titles)).save(part, optimize=True)
