@@ -19,6 +19,7 @@ from pathlib import Path
 from detectron2.config import CfgNode, get_cfg
 
 from pointrend_seg import add_pointrend_config
+from pointrend_seg.checkpoint.addresses import find_address
 from pointrend_seg.checkpoint.contents import Contents, describe
 from pointrend_seg.checkpoint.files import CheckpointFile, read_checkpoint
 from pointrend_seg.checkpoint.fit import Fit, fit, settings_that_differ
@@ -60,8 +61,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    file = read_checkpoint(args.file)
-    contents = describe(file.model)
+    file = read_checkpoint(find_address(args.file))
+    contents = describe(file.model, str(file.path))
     print_contents(file, contents)
     if args.save:
         save_safetensors(args.save, file.model, file.details)
@@ -117,6 +118,8 @@ def check(file: CheckpointFile, contents: Contents, args: argparse.Namespace) ->
     print_fit(result, verdict="fits" if result else "does not fit")
     if result:
         return True
+    if result.is_start:
+        print("\nas a start for training it fits: the rest of the model begins anew")
     changes = settings_that_differ(contents, cfg)
     if ARCHITECTURE in changes:
         here, there = changes[ARCHITECTURE]
@@ -124,6 +127,8 @@ def check(file: CheckpointFile, contents: Contents, args: argparse.Namespace) ->
     elif changes:
         print("\nthe config and the checkpoint differ in")
         print_rows({key: f"{old!r} -> {new!r}" for key, (old, new) in changes.items()})
+        if result.is_start:
+            return False
         needed = [str(item) for key, (_, new) in changes.items() for item in (key, new)]
         print_with_changes(file, args, [*opts, *needed])
     return False

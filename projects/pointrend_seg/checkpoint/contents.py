@@ -9,18 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..config.keys import SEMANTIC_NODE
+from .architectures import recognise
 from .instance_masks import describe_masks
 from .names import upgrade_name
-from .weight_shapes import WeightShapes
+from .weight_shapes import DEPTHS, WeightShapes
 
-# (blocks in res2 … res5, convolutions per block) -> MODEL.RESNETS.DEPTH
-_DEPTHS = {
-    ((2, 2, 2, 2), 2): 18,
-    ((3, 4, 6, 3), 2): 34,
-    ((3, 4, 6, 3), 3): 50,
-    ((3, 4, 23, 3), 3): 101,
-    ((3, 8, 36, 3), 3): 152,
-}
 _HEADS = ("roi_heads.", "sem_seg_head.", "proposal_generator.", "head.")
 
 
@@ -41,12 +34,13 @@ class Contents:
     facts: dict[str, object] = field(default_factory=dict)
 
 
-def describe(weights: Mapping) -> Contents:
+def describe(weights: Mapping, path: str = "") -> Contents:
     """Describe the model of a state dict.
 
     Args:
         weights: tensors or arrays by name, in any format that `upgrade_names` converts, or a
-            backbone with names of Caffe2 or Detectron.
+            backbone with names of Caffe2 or Detectron, of torchvision, timm and others.
+        path: of the file, whose name may tell which of several models of timm it is.
     """
     raw = {name.removeprefix("module."): tuple(value.shape) for name, value in weights.items()}
     shapes = WeightShapes({upgrade_name(name): shape for name, shape in raw.items()})
@@ -62,7 +56,7 @@ def describe(weights: Mapping) -> Contents:
         contents.facts.update(facts)
     if shapes.under("sem_seg_head."):
         _add_semantic(contents, shapes.under("sem_seg_head."))
-    _add_architecture(contents, shapes)
+    _add_architecture(contents, shapes, weights, path)
     return contents
 
 
@@ -93,7 +87,7 @@ def _add_backbone(contents: Contents, shapes: WeightShapes) -> int | None:
     # The backbone may end before res5.
     depths = [
         depth
-        for (all_counts, n), depth in _DEPTHS.items()
+        for (all_counts, n), depth in DEPTHS.items()
         if (all_counts[: len(counts)], n) == (counts, convs)
     ]
     if len(depths) == 1:
@@ -172,16 +166,30 @@ def _coarse_kind(shapes: WeightShapes) -> str | None:
     return "SemSegFPNHead" if shapes.under("p2.") or shapes.under("p3.") else None
 
 
-def _add_architecture(contents: Contents, shapes: WeightShapes) -> None:
+def _add_architecture(
+    contents: Contents, shapes: WeightShapes, weights: Mapping, path: str
+) -> None:
     instances, semantic = shapes.under("roi_heads."), shapes.under("sem_seg_head.")
     if instances or semantic:
         contents.settings["MODEL.META_ARCHITECTURE"] = (
             ("PanopticFPN" if semantic else "GeneralizedRCNN") if instances else "SemanticSegmentor"
         )
-    elif any(shapes.under(head) for head in _HEADS):
+        return
+    heads = any(shapes.under(head) for head in _HEADS)
+    known = "MODEL.RESNETS.DEPTH" in contents.settings
+    architecture = None if known else recognise(weights, path)
+    if heads and architecture is None:
         contents.tasks.append("a detector without ROI heads")
     elif "MODEL.RESNETS.DEPTH" in contents.settings:
         contents.tasks.append("none: only a backbone")
+    elif architecture is not None:
+        contents.name_format = architecture.name
+        contents.tasks.append("none: a backbone that a config can start from")
+        for key, value in architecture.settings.items():
+            seen = key.startswith(("INPUT.", "MODEL.PIXEL_"))  # not from the shapes
+            (contents.facts if seen else contents.settings)[key] = value
+        if architecture.configs:
+            contents.facts["as in"] = " and ".join(architecture.configs)
     else:
         parts = sorted({name.split(".")[0] for name in shapes})
         shown = ", ".join(parts[:5]) + (", …" if len(parts) > 5 else "")

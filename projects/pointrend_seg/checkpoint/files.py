@@ -16,6 +16,8 @@ from .safe_tensors import SUFFIX, load_safetensors
 
 # A torch.save file is a zip archive, or a pickle that begins with a magic number (old format).
 _ZIP = b"PK\x03\x04"
+# Where a torch.save file has its weights: Detectron2's, Lightning's or mmdetection's, and others'.
+_CONTAINERS = ("model", "state_dict", "model_state_dict", "model_state", "net", "weights")
 _LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -136,8 +138,10 @@ def _split(path: Path, kind: str, content: Mapping) -> tuple[Mapping, dict]:
             raise InputError(f"{path} has no weights under 'model_state', as files of pycls have.")
         model = {k: v for k, v in state.items() if not str(k).endswith("num_batches_tracked")}
         return model, {"__author__": "pycls", "matching_heuristics": True}
+    key = "model"
     if kind == "torch.save":
-        model = content.get("model", content)
+        key = next((k for k in _CONTAINERS if isinstance(content.get(k), Mapping)), "model")
+        model = content.get(key, content)
     elif "model" in content and "__author__" in content:
         model = content["model"]
     elif "model" in content:
@@ -153,7 +157,7 @@ def _split(path: Path, kind: str, content: Mapping) -> tuple[Mapping, dict]:
         return model, {"__author__": "Caffe2", "matching_heuristics": True}
     if not isinstance(model, Mapping):
         raise InputError(f"{path} has {_article(model)} under 'model', not weights by name.")
-    rest = {} if model is content else {k: v for k, v in content.items() if k != "model"}
+    rest = {} if model is content else {k: v for k, v in content.items() if k != key}
     return model, rest
 
 

@@ -20,12 +20,14 @@ class Fit:
         unexpected: names in the file that are not in the model.
         wrong_shapes: (name, shape in the file, shape in the model) where the shapes differ.
         loaded: number of the model's weights that come from the file.
+        is_start: whether a training may start from the file.
     """
 
     missing: list[str]
     unexpected: list[str]
     wrong_shapes: list[tuple[str, tuple, tuple]]
     loaded: int
+    is_start: bool = False
 
     def __bool__(self) -> bool:
         return not (self.missing or self.unexpected or self.wrong_shapes)
@@ -38,7 +40,8 @@ def fit(file: CheckpointFile, model: nn.Module) -> Fit:
     matched. Anchors, ``pixel_mean`` and ``pixel_std`` are neither missing nor unexpected: some
     versions of Detectron2 save them, but they come from the config.
     """
-    incompatible = Checkpointer(model)._load_model(file.for_checkpointer())
+    checkpointer = Checkpointer(model)
+    incompatible = checkpointer._load_model(file.for_checkpointer())
     wrong = [
         (name, tuple(in_file), tuple(in_model))
         for name, in_file, in_model in incompatible.incorrect_shapes
@@ -47,7 +50,10 @@ def fit(file: CheckpointFile, model: nn.Module) -> Fit:
     missing = sorted(set(incompatible.missing_keys) - {name for name, *_ in wrong})
     loaded = len(model.state_dict()) - len(missing) - len(wrong)
     unexpected = sorted(set(incompatible.unexpected_keys) - {"pixel_mean", "pixel_std"})
-    return Fit(missing, unexpected, wrong, loaded)
+    is_start = checkpointer.translation is not None and not any(
+        name.startswith("backbone.") for name, *_ in wrong
+    )
+    return Fit(missing, unexpected, wrong, loaded, is_start)
 
 
 def settings_that_differ(contents: Contents, cfg: CfgNode) -> dict[str, tuple[object, object]]:

@@ -3,6 +3,15 @@
 import re
 from dataclasses import dataclass
 
+# (blocks in res2 … res5, convolutions per block) -> MODEL.RESNETS.DEPTH
+DEPTHS = {
+    ((2, 2, 2, 2), 2): 18,
+    ((3, 4, 6, 3), 2): 34,
+    ((3, 4, 6, 3), 3): 50,
+    ((3, 4, 23, 3), 3): 101,
+    ((3, 8, 36, 3), 3): 152,
+}
+
 
 @dataclass(frozen=True)
 class MLP:
