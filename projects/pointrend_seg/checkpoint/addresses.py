@@ -35,11 +35,11 @@ def find_address(weights: str) -> str:
     if weights.startswith(_PACKAGE):
         return _in_package(weights)
     if weights.startswith(_TORCHVISION):
-        return _of_torchvision(weights.removeprefix(_TORCHVISION))
+        return _torchvision_address(weights.removeprefix(_TORCHVISION))
     if weights.startswith(_TIMM):
-        return _of_timm(weights.removeprefix(_TIMM))
+        return _timm_address(weights.removeprefix(_TIMM))
     if weights.startswith(_HUB):
-        return _of_hub(weights.removeprefix(_HUB))
+        return _hub_address(weights.removeprefix(_HUB))
     return weights
 
 
@@ -73,7 +73,7 @@ _HOW_TO_GET = {
 }
 
 
-def _of_torchvision(name: str) -> str:
+def _torchvision_address(name: str) -> str:
     from torchvision import models
 
     known = models.list_models(module=models)
@@ -88,7 +88,7 @@ def _of_torchvision(name: str) -> str:
     return weights.url
 
 
-def _of_timm(name: str) -> str:
+def _timm_address(name: str) -> str:
     try:
         import timm
     except ImportError as error:
@@ -112,11 +112,11 @@ def _of_timm(name: str) -> str:
             else f"timm has no weights of {model}. Choose another model."
         )
     if found.hf_hub_id:
-        return _of_hub(found.hf_hub_id)
+        return _hub_address(found.hf_hub_id)
     return str(found.url)
 
 
-def _of_hub(repository: str) -> str:
+def _hub_address(repository: str) -> str:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository) or ".." in repository:
         raise InputError(
             f"MODEL.WEIGHTS is {_HUB + repository!r}: write {_HUB}OWNER/REPOSITORY, such as "

@@ -21,6 +21,7 @@ _FAMILIES = {
     "stem.0.weight": ("convnext*",),
     "patch_embed.proj.weight": ("vit*", "deit*", "swin*"),
     "conv1.weight": ("resnet*", "resnext*", "wide_resnet*", "seresnet*", "ecaresnet*"),
+    "conv1.0.weight": ("resnet*d", "resnet*s", "resnet*t", "ecaresnet*", "seresnet*"),
     "stem.conv.weight": ("regnet*", "mobilevit*"),
 }
 
@@ -74,7 +75,7 @@ def recognise(weights: Mapping[str, Any], path: str = "") -> Architecture | None
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     while shapes:
         found = _efficientnet(shapes) or _resnet(shapes) or _swin(shapes) or _vit(shapes)
-        found = found or _of_torchvision(shapes) or _of_timm(shapes, path)
+        found = found or _torchvision_model(shapes) or _timm_model(shapes, path)
         if found is not None:
             return found
         inner = next((_inside(shapes, w) for w in _WRAPPERS if _inside(shapes, w)), None)
@@ -197,7 +198,7 @@ def _vit(shapes: dict[str, tuple]) -> Architecture | None:
     )
 
 
-def _of_torchvision(shapes: dict[str, tuple]) -> Architecture | None:
+def _torchvision_model(shapes: dict[str, tuple]) -> Architecture | None:
     """Recognise a published model of torchvision by its number of parameters."""
     from torchvision import models
 
@@ -218,7 +219,7 @@ def _of_torchvision(shapes: dict[str, tuple]) -> Architecture | None:
     return None
 
 
-def _of_timm(shapes: dict[str, tuple], path: str) -> Architecture | None:
+def _timm_model(shapes: dict[str, tuple], path: str) -> Architecture | None:
     """Recognise a model of timm: of the file's name, or of a family with such layers."""
     patterns = [p for layer, names in _FAMILIES.items() if layer in shapes for p in names]
     if not patterns or find_spec("timm") is None:

@@ -172,9 +172,11 @@ def _heuristics_suffice(
 def _expectations(model: nn.Module) -> str:
     """Say where a model treats images otherwise than ResNets of torchvision, timm and others do."""
     wrong = []
-    if getattr(model, "input_format", None) == "BGR":
+    means, deviations = (getattr(model, name, None) for name in ("pixel_mean", "pixel_std"))
+    # semantic models have no `input_format`; blue has the lowest of ImageNet's means
+    is_bgr = means is not None and len(means) == 3 and bool(means[0] < means[2])
+    if getattr(model, "input_format", "BGR" if is_bgr else None) == "BGR":
         wrong.append("INPUT.FORMAT RGB")
-    deviations = getattr(model, "pixel_std", None)
     if deviations is not None and bool((deviations == 1).all()):
         wrong.append("MODEL.PIXEL_MEAN [123.675, 116.28, 103.53]")
         wrong.append("MODEL.PIXEL_STD [58.395, 57.12, 57.375]")
