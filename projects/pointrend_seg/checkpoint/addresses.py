@@ -12,7 +12,7 @@ import os
 import re
 from importlib.util import find_spec
 
-from iopath.common.file_io import get_cache_dir
+from fvcore.common.file_io import get_cache_dir
 
 from ..errors import InputError, did_you_mean
 
