@@ -31,7 +31,10 @@ def examples(name):
 NAMES = [
     path.stem for path in sorted(TOOLS.glob("*.py")) if path.stem not in ("startup", "demo_steps")
 ]
-WITHOUT_PARSER = {"demo", "demo_instance", "demo_micrograph", "setup_environment"}
+WITHOUT_PARSER = {
+    *("demo", "demo_instance", "demo_micrograph", "demo_panoptic", "demo_point_supervision"),
+    "setup_environment",
+}
 EXAMPLES = [
     (name, words) for name in NAMES if name not in WITHOUT_PARSER for words in examples(name)
 ]
