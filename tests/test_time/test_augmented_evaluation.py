@@ -9,6 +9,7 @@ from detectron2.engine import DefaultTrainer
 from detectron2.modeling import GeneralizedRCNNWithTTA
 
 from pointrend_seg.engine import Trainer, evaluate
+from pointrend_seg.engine.dry_run import dry_run
 from pointrend_seg.errors import InputError
 from pointrend_seg.evaluation.coco import CocoInstanceEvaluator
 from pointrend_seg.test_time.model import AugmentedModel
@@ -155,6 +156,6 @@ def test_semantic_models(registered, tmp_path, seen):
     ],
 )
 def test_what_cannot_be_is_said_before_anything_else(instances, opts, message):
-    for start in (Trainer, evaluate):
+    for start in (Trainer, evaluate, dry_run):
         with pytest.raises(InputError, match=message):
             start(instances(*opts))

@@ -24,6 +24,7 @@ from torch import nn
 from ..checkpoint.loading import Checkpointer, load_weights
 from ..config.reading import is_remote
 from ..errors import InputError
+from ..test_time.views import check_augmentable
 from .tasks import find_task
 from .trainer import Trainer, check_batch_size
 
@@ -117,6 +118,8 @@ def dry_run(cfg: CfgNode, *, num_processes: int = 1) -> DryRun:
     Raises:
         InputError: something that the user can put right, as in the training itself.
     """
+    if cfg.TEST.AUG.ENABLED:
+        check_augmentable(cfg)
     datasets = [
         _look_at(cfg, name, split) for split in ("train", "test") for name in _names(cfg, split)
     ]
