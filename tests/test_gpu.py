@@ -31,6 +31,7 @@ from pointrend_seg.engine.distributed import launch
 from pointrend_seg.engine.places import Place
 from pointrend_seg.engine.rendezvous import Processes
 from pointrend_seg.structures.shared_masks import SharedMasks
+from pointrend_seg.test_time.model import AugmentedModel
 from small_configs import small_instance_cfg, small_semantic_cfg
 from tool_runs import free_port
 
@@ -320,3 +321,22 @@ def join_on_gpus(folder, processes):
     processes.join("cuda")
     device = torch.cuda.current_device()
     (folder / str(processes.rank)).write_text(f"{device} {dist.get_backend()}")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", [small_semantic_cfg, small_instance_cfg])
+def test_test_time_augmentation_stays_on_the_device(make):
+    """Results are on the GPU, and semantic ones are those of the CPU."""
+    opts = ("INPUT.MIN_SIZE_TEST", 96, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
+    cfg = make(5, opts)
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    image = torch.randint(0, 255, (3, 90, 130), dtype=torch.uint8)
+    on_cpu = AugmentedModel(model, cfg)([{"image": image}])[0]
+    on_gpu = AugmentedModel(model.cuda(), cfg)([{"image": image}])[0]
+    if "sem_seg" in on_gpu:
+        assert on_gpu["sem_seg"].is_cuda
+        difference = on_gpu["sem_seg"].softmax(0).cpu() - on_cpu["sem_seg"].softmax(0)
+        assert difference.abs().max() < 0.01
+    else:
+        assert on_gpu["instances"].pred_masks.is_cuda and len(on_gpu["instances"]) > 0

@@ -43,14 +43,19 @@ def with_weights(cfg, folder):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """The models that evaluation runs, in its order."""
-    models, test = [], DefaultTrainer.test.__func__
+    """The models that evaluation runs, in its order; augmented ones get images of their own size."""
+    models, test, forward = [], DefaultTrainer.test.__func__, AugmentedModel.forward
+
+    def checked(self, inputs):
+        assert all(r["image"].shape[1:] == (r["height"], r["width"]) for r in inputs)
+        return forward(self, inputs)
 
     def recorded(cls, cfg, model, evaluators=None):
         models.append(model)
         return test(cls, cfg, model, evaluators)
 
     monkeypatch.setattr(DefaultTrainer, "test", classmethod(recorded))
+    monkeypatch.setattr(AugmentedModel, "forward", checked)
     return models
 
 

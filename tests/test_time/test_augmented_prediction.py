@@ -98,6 +98,16 @@ def test_arrays_of_every_kind(configs, image, name):
     assert output(predictor(image[:, :, 0])).shape[-2:] == (50, 90)
 
 
+def test_no_view_is_larger_than_max_size(configs, image):
+    predictor, seen = Predictor(configs["semantic"], tta=True, max_size=96), []
+    predictor.model.register_forward_pre_hook(
+        lambda model, args: seen.append(tuple(args[0][0]["image"].shape[1:]))
+    )
+    predictor(image)
+    # 1.25 times the usual size would be 120 pixels wide
+    assert seen == [(40, 72)] * 2 + [(53, 96)] * 2
+
+
 def test_what_cannot_be_is_refused(configs):
     with pytest.raises(InputError, match="META_ARCHITECTURE is RetinaNet. Leave out --tta"):
         Predictor(configs["instance"], opts=("MODEL.META_ARCHITECTURE", "RetinaNet"), tta=True)

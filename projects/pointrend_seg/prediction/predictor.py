@@ -391,6 +391,7 @@ def _set_options(
         if max_size < 32:
             raise InputError(f"The maximum size must be at least 32 pixels, not {max_size}.")
         cfg.INPUT.MAX_SIZE_TEST = int(max_size)
+        cfg.TEST.AUG.MAX_SIZE = min(cfg.TEST.AUG.MAX_SIZE, int(max_size))
         # In Detectron2, a minimum of 0 means no resizing, which would ignore the maximum.
         cfg.INPUT.MIN_SIZE_TEST = min(cfg.INPUT.MIN_SIZE_TEST or int(max_size), int(max_size))
     if mask_resolution is not None:

@@ -108,16 +108,17 @@ class ViewChoice:
             ]
         else:
             most = self.max_size / max(plan.height, plan.width, 1)
+            factors = dict.fromkeys(min(factor, most) for factor in self.factors or USUAL_FACTORS)
             sizes = [
                 (int(plan.height * factor + 0.5), int(plan.width * factor + 0.5))
-                for factor in (min(factor, most) for factor in self.factors or USUAL_FACTORS)
+                for factor in factors
             ]
         return tuple((max(1, h) / height, max(1, w) / width) for h, w in sizes)
 
     def describe(self, scales: Sequence[tuple[float, float]], plan: InputPlan) -> str:
         """Say at which sizes, relative to that without augmentation, an image is shown."""
         factors = [max(scale) / plan.scale for scale in scales]
-        shown = ", ".join(f"{factor:.3g}" for factor in factors)
+        shown = ", ".join(f"{round(factor, 2):g}" for factor in factors)
         mirrored = ", each also mirrored" if self.flip else ""
         said = f"at {shown} times the usual size{mirrored}."
         if not self.factors and not min(factors) <= 1 <= max(factors):
