@@ -43,7 +43,7 @@ def with_weights(cfg, folder):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """The models that evaluation runs, in its order; augmented ones get images of their own size."""
+    """The models that evaluation runs, in order; augmented ones get images of their own size."""
     models, test, forward = [], DefaultTrainer.test.__func__, AugmentedModel.forward
 
     def checked(self, inputs):
