@@ -74,7 +74,7 @@ def mirrored(boxes, width):
 
 @torch.no_grad()
 def direct(cfg, model, pixels):
-    """Boxes, scores, classes and pasted masks of a model, without any class of either package."""
+    """Boxes, scores, classes; mean masks in the boxes; these pasted. No class of either package."""
     height, width = pixels.shape[1:]
     boxes, scores = [], []
     for seen, flip in views(pixels):
@@ -99,7 +99,7 @@ def direct(cfg, model, pixels):
         all_masks = found.pred_masks
         all_masks = all_masks.masks if isinstance(all_masks, BoxMasks) else all_masks[:, 0]
         masks.append([mask.flip(1) if flip else mask for mask in all_masks])
-    pasted = []
+    means, pasted = [], []
     for box, each in zip(merged.pred_boxes.tensor, zip(*masks, strict=True), strict=True):
         side = max(len(mask) for mask in each)
         resized = [
@@ -107,8 +107,9 @@ def direct(cfg, model, pixels):
             for mask in each
         ]
         mean = torch.stack(resized).mean(0)
+        means.append(mean[0])
         pasted.append(paste_masks_in_image(mean, box[None], (height, width), threshold=0.5)[0])
-    return merged, torch.stack(pasted)
+    return merged, torch.stack(pasted), means
 
 
 def assert_equal(found, merged, masks):
@@ -126,7 +127,7 @@ def assert_equal(found, merged, masks):
 def test_ours_is_the_direct_computation(head):
     cfg, model = build(*HEADS[head])
     ours = AugmentedModel(model, cfg)([record(image())])[0]["instances"]
-    assert_equal(ours, *direct(cfg, model, image()))
+    assert_equal(ours, *direct(cfg, model, image())[:2])
     assert model.roi_heads.mask_on and ours.image_size == (70, 93)
 
 
@@ -135,7 +136,7 @@ def test_ours_is_the_direct_computation(head):
 def test_detectron2s_own_is_the_direct_computation(head):
     cfg, model = build(*HEADS[head])
     theirs = GeneralizedRCNNWithTTA(cfg, model, batch_size=1)([record(image())])[0]["instances"]
-    assert_equal(theirs, *direct(cfg, model, image()))
+    assert_equal(theirs, *direct(cfg, model, image())[:2])
 
 
 @torch.no_grad()
@@ -220,6 +221,10 @@ def test_masks_stay_in_their_boxes_where_they_may(head):
     found = AugmentedModel(model, cfg, paste=False)([record(image())])[0]["instances"]
     masks = found.pred_masks.to_bitmasks(found.pred_boxes, 70, 93).tensor
     assert torch.equal(masks, pasted.pred_masks)
+    inside = found.pred_masks
+    inside = inside.masks if isinstance(inside, BoxMasks) else inside.tensor
+    for ours, mean in zip(inside, direct(cfg, model, image())[2], strict=True):
+        assert torch.allclose(ours, mean, rtol=0, atol=1e-4)
 
 
 @torch.no_grad()
