@@ -92,9 +92,6 @@ def test_other_addresses_stay():
 def test_without_a_network(name, tmp_path, monkeypatch):
     """What to fetch, and where it is looked for; a file that lies there is read."""
     monkeypatch.setattr("iopath.common.file_io.get_cache_dir", lambda *args: str(tmp_path))
-    monkeypatch.setattr(
-        "pointrend_seg.checkpoint.addresses.get_cache_dir", lambda *args: str(tmp_path)
-    )
 
     def refuse(*args, **kwargs):
         raise OSError("no route to host")

@@ -12,8 +12,6 @@ import os
 import re
 from importlib.util import find_spec
 
-from fvcore.common.file_io import get_cache_dir
-
 from ..errors import InputError, did_you_mean
 
 _PACKAGE, _TORCHVISION, _TIMM, _HUB = "package://", "torchvision://", "timm://", "hf-hub:"
@@ -45,6 +43,8 @@ def find_address(weights: str) -> str:
 
 def cached_path(address: str) -> str:
     """Return where a download of an ``https`` address is kept, and looked for first."""
+    from iopath.common.file_io import get_cache_dir  # with Detectron2, whose `PathManager` asks it
+
     return os.path.join(get_cache_dir(), re.sub(r"^https?://[^/]*/", "", address).split("?")[0])
 
 
