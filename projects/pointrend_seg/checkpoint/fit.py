@@ -10,6 +10,9 @@ from .contents import Contents
 from .files import CheckpointFile
 from .loading import Checkpointer
 
+# Heads whose weights are those of another.
+_SAME_WEIGHTS = {"PointSupMaskRCNNHead": "MaskRCNNConvUpsampleHead"}
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -65,6 +68,6 @@ def settings_that_differ(contents: Contents, cfg: CfgNode) -> dict[str, tuple[ob
     differing = {}
     for key, needed in contents.settings.items():
         value = value_of(cfg, key)
-        if value != needed:
+        if value != needed and _SAME_WEIGHTS.get(str(value)) != needed:
             differing[key] = (value, needed)
     return differing
