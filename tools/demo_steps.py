@@ -120,7 +120,7 @@ def draw_instances(
         window = vis.largest_mask_gain(masks[0], masks[1], masks[-1])
         pictures = [image, *drawn]
         rows.append(pictures)
-        rows.append([vis.enlarge(picture[window], image.shape[0]) for picture in pictures])
+        rows.append([vis.enlarge(picture[window], *image.shape[:2]) for picture in pictures])
     with replaces(file) as part:
         Image.fromarray(vis.tile(rows, [note, "ground truth", *titles])).save(part, optimize=True)
 

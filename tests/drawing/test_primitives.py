@@ -93,3 +93,10 @@ def test_the_window_of_the_mask_that_gains_most():
     assert vis.largest_mask_gain(truth, before, after[:0]) == whole
     assert vis.largest_mask_gain(truth, before[:0], after) != whole
     assert vis.largest_mask_gain(truth[:0], before, after) == whole
+
+
+def test_pictures_of_windows_of_any_proportions_have_one_size():
+    """Proportions of a window are rounded, and a table's rows must be of one width."""
+    window = np.zeros((37, 55, 3), np.uint8)
+    assert vis.enlarge(window, 320).shape != (320, 480, 3)
+    assert vis.enlarge(window, 320, 480).shape == (320, 480, 3)

@@ -16,7 +16,15 @@ WITHOUT_STARTUP = {"setup_environment"}
 NOT_RUN = {"startup", "demo_steps"}
 NAMES = sorted(path.stem for path in TOOLS.glob("*.py") if path.stem not in NOT_RUN)
 # These import what takes time after they have read their options, or never.
-QUICK = {"build_detectron2_wheel", "demo", "demo_instance", "demo_micrograph", "make_wheelhouse"}
+QUICK = {
+    "build_detectron2_wheel",
+    "demo",
+    "demo_instance",
+    "demo_micrograph",
+    "demo_panoptic",
+    "demo_point_supervision",
+    "make_wheelhouse",
+}
 
 
 def interrupt(name, library, seconds=0.0):

@@ -102,14 +102,17 @@ def densest_window(values: np.ndarray, size: tuple[int, int]) -> tuple[slice, sl
     return slice(top, top + height), slice(left, left + width)
 
 
-def enlarge(image: np.ndarray, height: int) -> np.ndarray:
+def enlarge(image: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
     """Scale an image to a height by repeating its pixels, so that their edges can be seen.
+
+    Args:
+        width: None for the one that keeps the proportions.
 
     Example:
         >>> enlarge(np.zeros((8, 10, 3), np.uint8), height=24).shape
         (24, 30, 3)
     """
-    width = round(image.shape[1] * height / image.shape[0])
+    width = width or round(image.shape[1] * height / image.shape[0])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
