@@ -165,3 +165,32 @@ def test_separate_files_as_detectron2_reads_them(instance_datasets):
         assert torch.equal(a.gt_boxes.tensor, b.gt_boxes.tensor)
         assert torch.equal(a.gt_classes, b.gt_classes)
         assert torch.equal(torch.as_tensor(a.gt_masks.tensor), b.gt_masks.tensor)
+
+
+def test_no_class_fills_a_crop(tmp_path):
+    """Of crops from two halves of different stuff, none is more than 70 % of one."""
+    ids = np.full((32, 32), 1)
+    ids[:, 16:] = 2
+    cv2.imwrite(str(tmp_path / "a.png"), encode_ids(ids)[..., ::-1])
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((32, 32, 3), np.uint8))
+    segments = [{"id": k, "category_id": k, "isthing": False} for k in (1, 2)]
+    paths = {"file_name": str(tmp_path / "a.jpg"), "pan_seg_file_name": str(tmp_path / "a.png")}
+    opts = {"INPUT.CROP.ENABLED": True, "INPUT.CROP.TYPE": "absolute", "INPUT.CROP.SIZE": [16, 16]}
+    for most, constrained in ((0.7, True), (1.0, False)):
+        opts["INPUT.CROP.SINGLE_CATEGORY_MAX_AREA"] = most
+        mapper, shares = mapper_without_changes(**opts), []
+        for seed in range(12):
+            np.random.seed(seed)  # noqa: NPY002
+            labels = mapper({**paths, "segments_info": segments})["sem_seg"]
+            shares.append(max((labels == k).float().mean().item() for k in (1, 2)))
+        assert (max(shares) < 0.7) == constrained
+
+
+@pytest.mark.parametrize("flip", ["horizontal", "none"])
+def test_colours_are_changed(flip):
+    """After the resize and before the flip, as in semantic training."""
+    cfg = config(**{"INPUT.COLOR_AUG_SSD": True, "INPUT.RANDOM_FLIP": flip})
+    names = [type(each).__name__ for each in PanopticMapper(cfg, is_train=True).augmentations.augs]
+    assert (
+        names == ["ResizeShortestEdge", "ColorAugSSD", "RandomFlip"][: 3 if flip != "none" else 2]
+    )
