@@ -59,7 +59,12 @@ def small_cascade(lazy):
         head.input_shape.channels, head.fc_dims = 32, [64, 64]
     for predictor in lazy.model.roi_heads.box_predictors:
         predictor.input_shape.channels = 64
-    return [*opts, "MODEL.ROI_BOX_HEAD.FC_DIM", 64]
+        predictor.test_topk_per_image = 20
+    lazy.model.roi_heads.batch_size_per_image = 32
+    lazy.model.proposal_generator.post_nms_topk = (100, 50)
+    boxes = ("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 32, "TEST.DETECTIONS_PER_IMAGE", 20)
+    boxes += ("MODEL.RPN.POST_NMS_TOPK_TRAIN", 100, "MODEL.RPN.POST_NMS_TOPK_TEST", 50)
+    return [*opts, *boxes, "MODEL.ROI_BOX_HEAD.FC_DIM", 64]
 
 
 def small_deeplab(lazy):
