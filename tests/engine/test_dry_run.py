@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from pointrend_seg.engine.config_loading import load_config
-from pointrend_seg.engine.dry_run import _train_on, dry_run
+from pointrend_seg.engine.dry_run import _load, _train_on, dry_run
 from pointrend_seg.engine.trainer import Trainer
 from pointrend_seg.errors import InputError
 from small_configs import small_instance_cfg, small_semantic_cfg
@@ -50,6 +51,23 @@ def test_semantic(datasets):
     # the stem: 64 filters of 7 x 7 x 3 at each second pixel
     assert result.flops["backbone"] > 64 * 7 * 7 * 3 * 32 * 64
     assert result.activation_bytes > 64 * 32 * 32 * 4
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("hf-hub:a/b", "hf-hub:a/b, which training will download"),
+        ("package://not_there/w.pth", ""),
+    ],
+)
+def test_addresses_of_weights(address, said):
+    """Those of downloads are not read; those of packages are files."""
+    cfg = small_semantic_cfg(3, ("MODEL.WEIGHTS", address))
+    if said:
+        assert _load(cfg, nn.Linear(1, 1)).startswith(said)
+    else:
+        with pytest.raises(InputError, match="the package not_there is not installed"):
+            _load(cfg, nn.Linear(1, 1))
 
 
 class Small(torch.nn.Module):

@@ -21,6 +21,7 @@ from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 from torch import nn
 
+from ..checkpoint.addresses import find_address
 from ..checkpoint.loading import Checkpointer, load_weights
 from ..config.reading import is_remote
 from ..errors import InputError
@@ -166,7 +167,7 @@ def _load(cfg: CfgNode, model: nn.Module) -> str:
     path = cfg.MODEL.WEIGHTS
     if not path:
         return "none, training starts from random ones"
-    if is_remote(path):
+    if is_remote(find_address(path)):
         return f"{path}, which training will download or find in its cache; not read now"
     load_weights(Checkpointer(model, cfg.OUTPUT_DIR), path, resume=False, complete=False)
     return path
