@@ -215,8 +215,11 @@ def test_several_images_give_what_each_gives_alone():
 
 @torch.no_grad()
 @pytest.mark.parametrize("head", ["standard", "box-sized masks"])
-def test_masks_stay_in_their_boxes_where_they_may(head):
+def test_masks_stay_in_their_boxes_where_they_may(head, monkeypatch):
+    """Of three sizes: sums of coarser masks, made finer twice, would be smoother."""
+    monkeypatch.setitem(globals(), "SIZES", (40, 64, 96))
     cfg, model = build(*HEADS[head])
+    cfg.TEST.AUG.MIN_SIZES = SIZES
     pasted = AugmentedModel(model, cfg)([record(image())])[0]["instances"]
     found = AugmentedModel(model, cfg, paste=False)([record(image())])[0]["instances"]
     masks = found.pred_masks.to_bitmasks(found.pred_boxes, 70, 93).tensor
