@@ -28,10 +28,10 @@ SIZES = (
     *("INPUT.MIN_SIZE_TEST", "160", "INPUT.MAX_SIZE_TEST", "240"),
 )
 START_SCHEDULE = ("SOLVER.MAX_ITER", "300", "SOLVER.STEPS", "(220,270)")
-ITERATIONS = 100
+ITERATIONS = 125
 SCHEDULE = (
     *("SOLVER.MAX_ITER", str(ITERATIONS)),
-    *("SOLVER.STEPS", f"({ITERATIONS * 3 // 4},)"),
+    *("SOLVER.STEPS", f"({ITERATIONS * 3 // 5},)"),
     *("SOLVER.CHECKPOINT_PERIOD", "50"),
 )
 # Suffixes of the scores of all classes, of things and of stuff.
