@@ -4,7 +4,9 @@ import json
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
 
+from pointrend_seg.engine.lazy_settings import load_settings
 from tool_runs import REPOSITORY
 
 QUICK = REPOSITORY / "configs/lazy/quick/pointrend_rcnn_R_18_FPN.py"
@@ -231,3 +233,13 @@ def test_a_record_is_no_yaml_config(run_in_process, tmp_path):
     file.write_text("model: {_target_: x}\ndataloader: {}\n")
     message = error_of(run_in_process("train_net", "--config-file", file))
     assert "was written from a LazyConfig" in message
+
+
+def test_points_instead_of_masks():
+    name = "synthetic_instances_train_points_n10_v3_without_masks"
+    mapper = "dataloader.train.mapper"
+    changes = [f"{mapper}.use_points=True", f"{mapper}.use_instance_mask=False"]
+    changes += [f"{mapper}.sample_points=5", f"dataloader.train.dataset.names={name}"]
+    settings = load_settings(str(QUICK), ["train.device=cpu", *changes])
+    assert settings.INPUT.POINT_SUP is True and settings.INPUT.SAMPLE_POINTS == 5
+    assert name in DatasetCatalog

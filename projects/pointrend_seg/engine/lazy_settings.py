@@ -24,6 +24,7 @@ from ..config.lazy import load_lazy_config, target_of
 from ..config.tree import value_of
 from ..data.coco_records import use_own_reader
 from ..data.custom.registration import register_custom
+from ..data.point_sets import register_point_set
 from ..errors import InputError, did_you_mean, first_line
 from .config_loading import use_available_device
 from .tasks import find_task
@@ -43,6 +44,8 @@ PLACES = {
     "DATALOADER.NUM_WORKERS": "dataloader.train.num_workers",
     "DATASETS.CUSTOM": "dataloader.custom",
     "INPUT.FORMAT": "dataloader.test.mapper.image_format",
+    "INPUT.POINT_SUP": "dataloader.train.mapper.use_points",
+    "INPUT.SAMPLE_POINTS": "dataloader.train.mapper.sample_points",
     "TEST.EVAL_PERIOD": "train.eval_period",
     "TEST.REPORT": "train.report",
     "TEST.DETECTIONS_PER_IMAGE": "model.roi_heads.box_predictor.test_topk_per_image",
@@ -124,6 +127,7 @@ def load_settings(
         use_available_device(settings)
         register_custom(settings)
         for name in (*settings.DATASETS.TRAIN, *settings.DATASETS.TEST):
+            register_point_set(name)
             use_own_reader(name)
         if changes.get("DATASETS.CLASSES_FROM_DATA"):
             _take_classes(settings)

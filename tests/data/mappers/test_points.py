@@ -33,16 +33,18 @@ def record(tmp_path):
 
 
 def mapper(*augmentations, masks=False, **more):
-    return InstanceMapper(
+    made = InstanceMapper(
         True,
         augmentations=list(augmentations),
         image_format="BGR",
         reader=ImageReader(),
         num_classes=1,
-        use_instance_mask=masks,
+        use_instance_mask=False,
         use_points=True,
         **more,
     )
+    made.use_instance_mask = masks  # to compare them
+    return made
 
 
 def mapped(record, annotations, *augmentations, **more):
@@ -220,6 +222,12 @@ def test_the_config_says_what_is_read(record):
     instances = InstanceMapper(cfg)(record | {"annotations": [both]})["instances"]
     assert not instances.has("gt_point_labels")
     assert not instances.has("gt_masks")
+
+
+def test_points_and_masks_are_not_trained_on_together():
+    options = {"augmentations": [], "image_format": "BGR", "num_classes": 1}
+    with pytest.raises(InputError, match="Set use_instance_mask to False"):
+        InstanceMapper(True, use_instance_mask=True, use_points=True, **options)
 
 
 def test_a_crop_needs_no_masks(record):

@@ -42,7 +42,8 @@ class InstanceMapper:
         reader: reads the image.
         num_classes: number of classes, from 1.
         use_instance_mask: whether objects have masks.
-        use_points: whether objects have labelled points, `point_coords` and `point_labels`.
+        use_points: whether objects have labelled points, `point_coords` and `point_labels`, instead
+            of masks.
         sample_points: number of points that are drawn of those of each object, anew whenever the
             image is read; 0: all are taken.
         use_keypoint: whether objects have keypoints.
@@ -70,6 +71,11 @@ class InstanceMapper:
         precomputed_proposal_topk: int | None = None,
         recompute_boxes: bool = False,
     ):
+        if use_points and use_instance_mask:
+            raise InputError(
+                "use_points and use_instance_mask are both True, but masks are trained from points "
+                "or from masks. Set use_instance_mask to False."
+            )
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
