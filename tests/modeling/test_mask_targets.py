@@ -263,7 +263,7 @@ def test_models_learn_the_masks_from_points(opts, lr):
         history.append(sum(losses[name].item() for name in losses if "mask" in name))
         optimizer.step()
     assert all(torch.isfinite(torch.tensor(history)))
-    assert min(history[-3:]) < 0.8 * history[0]
+    assert min(history[-3:]) < 0.85 * history[0]
     losses = train_once(model, without_objects(point_batch(3), 0))
     assert_finite_with_gradients(losses, model.roi_heads.mask_head)
     losses = train_once(model, without_objects(point_batch(3), 0, 1))
