@@ -225,7 +225,7 @@ def test_reports_of_what_was_evaluated(instances, tmp_path, caplog, monkeypatch)
 def test_layers_that_need_a_gpu_in_several_processes(monkeypatch):
     cfg = small_semantic_cfg(5, ("MODEL.RESNETS.NORM", "SyncBN"))
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
-    with _ddp_on_any_device(cfg), pytest.raises(InputError) as caught:
+    with _ddp_on_any_device(cfg, {}), pytest.raises(InputError) as caught:
         defaults.create_ddp_model(Trainer.build_model(cfg))
     assert "On the CPU set MODEL.RESNETS.NORM to naiveSyncBN" in str(caught.value)
 

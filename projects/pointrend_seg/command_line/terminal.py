@@ -27,16 +27,18 @@ def shown_on_terminal(*, rank: int = 0) -> Iterator[None]:
     """Show the messages of a training on the terminal, those of rank 0; others show none."""
     handler = TerminalHandler() if rank == 0 else logging.NullHandler()
     loggers = [logging.getLogger(name) for name in LOGGERS]
-    before = [(each.level, each.propagate) for each in loggers]
+    before = [(each.level, each.propagate, each.handlers) for each in loggers]
     for each in loggers:
         each.setLevel(logging.DEBUG)
         each.propagate = False
+        # A terminal's handler of an earlier use of Detectron2 would show all, and rename records.
+        each.handlers = [h for h in each.handlers if type(h) is not logging.StreamHandler]
         each.addHandler(handler)
     try:
         yield
     finally:
-        for each, (level, propagate) in zip(loggers, before, strict=True):
-            each.removeHandler(handler)
+        for each, (level, propagate, handlers) in zip(loggers, before, strict=True):
+            each.handlers = handlers
             each.setLevel(level)
             each.propagate = propagate
 
