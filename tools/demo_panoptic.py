@@ -104,12 +104,12 @@ def run(output: Path) -> None:
 
     say(f"1/5  Generating {NUM_TRAIN} + {NUM_VAL} images with exact segments (about a minute)")
     make_data(output / "datasets", layout="coco", train=NUM_TRAIN, val=NUM_VAL, seed=SEED)
-    say("2/5  Training backbone and boxes, the start of both models (4 minutes)")
+    say("2/5  Training backbone and boxes, the start of both models (5 minutes)")
     seconds = {"start": train(output / "start", START, (*START_SCHEDULE, *SIZES))}
     weights = ("MODEL.WEIGHTS", str(output / "start" / "model_final.pth"))
     summary: dict[str, Any] = {}
     for number, (title, config) in enumerate(MODELS.items(), start=3):
-        say(f"{number}/5  Training and evaluating {title}, {ITERATIONS} iterations (2 minutes)")
+        say(f"{number}/5  Training and evaluating {title}, {ITERATIONS} iterations (6 minutes)")
         folder = output / folder_name(title)
         seconds[title] = train(folder, config, (*weights, *SCHEDULE, *SIZES))
         summary[title] = read_scores(folder)
