@@ -158,7 +158,8 @@ def score_names(cfg):
 
 def test_the_coarse_heads_that_are_configured():
     """The three that the docs name are each the coarse head of some config."""
-    nodes = (load_config(str(config), CPU).MODEL.SEM_SEG_POINT_HEAD for config in CONFIGS)
+    configs = [config for config in CONFIGS if "lite0" not in config.name]  # which need timm
+    nodes = (load_config(str(config), CPU).MODEL.SEM_SEG_POINT_HEAD for config in configs)
     used = {node.COARSE_SEM_SEG_HEAD_NAME for node in nodes}
     assert used >= {"SemSegFPNHead", "DeepLabV3Head", "DeepLabV3PlusHead"}
 
