@@ -111,7 +111,20 @@ def heads_of(cfg):
     return find_task(cfg).head_names(cfg) or [None]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def is_larger_twin(config):
+    """Whether another config has the same heads, and a shorter schedule or a smaller backbone."""
+    twins = [config.name.replace("_3x_", "_1x_"), config.name.replace("_101_", "_50_")]
+    return any(twin != config.name and config.with_name(twin).exists() for twin in twins)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(path, marks=pytest.mark.slow) if is_larger_twin(path) else path
+        for path in CONFIGS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_every_config_trains_and_evaluates(config, all_datasets, cityscapes_scripts, tmp_path):
     needed = {"lvis": "lvis", "cityscapes": "shapely"}.get(config.parent.name)
     if needed:
