@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 
 import pytest
 
@@ -109,6 +110,18 @@ def test_a_forked_process_is_not_meant():
             finally:
                 os._exit(1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_pool_can_end_a_process_that_it_forked():
+    """Detectron2 reads Cityscapes in such a pool, and leaves its end to garbage collection."""
+    with stoppable():
+        child = os.fork()
+        if child == 0:
+            time.sleep(5)
+            os._exit(0)
+        time.sleep(0.2)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
 
 
 def test_an_evaluation_ends(monkeypatch):

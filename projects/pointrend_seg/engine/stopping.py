@@ -120,6 +120,8 @@ class StoppableLoader:
 
 def _on_signal(number: int, frame: Any) -> None:
     if os.getpid() != _Note.process:
+        if number == signal.SIGTERM:  # by which a process pool ends those that it forked
+            os._exit(128 + number)
         return
     is_interrupt, now, is_first = number == signal.SIGINT, time.monotonic(), not _Note.status
     if is_first:
