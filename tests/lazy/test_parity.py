@@ -125,6 +125,8 @@ def history(model):
             losses = model.train()(inputs(step, model))
         optimizer.zero_grad()
         sum(losses.values()).backward()
+        # Some models of published size diverge from random weights.
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         found.append({key: loss.item() for key, loss in losses.items()})
     return found
@@ -168,7 +170,7 @@ def check_parity(name, shrink=None):
     assert trained[0] == trained[1]
     lazy.load_state_dict(expected)
     ours, theirs = (history(model) for model in (lazy, yaml))
-    assert repr(ours) == repr(theirs)  # to the bit, and NaN is NaN
+    assert ours == theirs
     assert any("point" in key for key in ours[0])
     found, wanted = (outputs(model) for model in (lazy, yaml))
     assert found.keys() == wanted.keys()
