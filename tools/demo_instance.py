@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from demo_steps import (
-    ROOT,
+    BOXES,
+    QUICK,
     draw_instances,
     folder_name,
     make_data,
@@ -24,8 +25,6 @@ from demo_steps import (
     train,
 )
 
-QUICK = ROOT / "configs" / "quick"
-START = QUICK / "faster_rcnn_R_18_FPN.yaml"
 MODELS = {
     "Mask R-CNN": QUICK / "mask_rcnn_R_18_FPN.yaml",
     "PointRend": QUICK / "pointrend_rcnn_R_18_FPN.yaml",
@@ -54,7 +53,7 @@ def run(output: Path) -> None:
     say(f"1/5  Generating {NUM_TRAIN} + {NUM_VAL} images with exact masks (about a minute)")
     make_data(output / "datasets", layout="coco", train=NUM_TRAIN, val=NUM_VAL, seed=SEED)
     say("2/5  Training backbone and boxes, the start of both models (8 to 12 minutes)")
-    seconds = {"start": train(output / "start", START)}
+    seconds = {"start": train(output / "start", BOXES)}
     weights = ("MODEL.WEIGHTS", str(output / "start" / "model_final.pth"))
     summary: dict[str, Any] = {}
     for number, (title, config) in enumerate(MODELS.items(), start=3):
@@ -66,7 +65,7 @@ def run(output: Path) -> None:
     write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
     say("5/5  Drawing validation images")
     note = "image; enlarged where PointRend gains most"
-    draw_instances(output / "comparison.png", output, START, list(MODELS), note)
+    draw_instances(output / "comparison.png", output, BOXES, list(MODELS), note)
     print_table(summary)
     for name in ("summary.json", "comparison.png", *map(folder_name, MODELS)):
         print(f"  {output / name}")

@@ -13,21 +13,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from demo_steps import ROOT, make_data, run_demo, say, train
+from demo_steps import (
+    BOXES,
+    HALF_SIZE,
+    QUICK,
+    SHORT_START,
+    folder_name,
+    make_data,
+    run_demo,
+    say,
+    train,
+)
 
-QUICK = ROOT / "configs" / "quick"
-START = QUICK / "faster_rcnn_R_18_FPN.yaml"
 MODELS = {
     "Panoptic FPN": QUICK / "panoptic_fpn_R_18_FPN.yaml",
     "PointRend": QUICK / "pointrend_panoptic_R_18_FPN.yaml",
 }
 NUM_TRAIN, NUM_VAL, SEED = 400, 60, 1
-# Images at half their size, so that the whole takes minutes.
-SIZES = (
-    *("INPUT.MIN_SIZE_TRAIN", "(160,)", "INPUT.MAX_SIZE_TRAIN", "240"),
-    *("INPUT.MIN_SIZE_TEST", "160", "INPUT.MAX_SIZE_TEST", "240"),
-)
-START_SCHEDULE = ("SOLVER.MAX_ITER", "300", "SOLVER.STEPS", "(220,270)")
 ITERATIONS = 250
 SCHEDULE = (
     *("SOLVER.MAX_ITER", str(ITERATIONS)),
@@ -36,11 +38,6 @@ SCHEDULE = (
 )
 # Suffixes of the scores of all classes, of things and of stuff.
 GROUPS = {"all": "", "things": "_th", "stuff": "_st"}
-
-
-def folder_name(title: str) -> str:
-    """Return e.g. panoptic_fpn for Panoptic FPN."""
-    return title.lower().replace(" ", "_")
 
 
 def read_scores(output: Path) -> dict[str, float]:
@@ -105,13 +102,13 @@ def run(output: Path) -> None:
     say(f"1/5  Generating {NUM_TRAIN} + {NUM_VAL} images with exact segments (about a minute)")
     make_data(output / "datasets", layout="coco", train=NUM_TRAIN, val=NUM_VAL, seed=SEED)
     say("2/5  Training backbone and boxes, the start of both models (5 minutes)")
-    seconds = {"start": train(output / "start", START, (*START_SCHEDULE, *SIZES))}
+    seconds = {"start": train(output / "start", BOXES, (*SHORT_START, *HALF_SIZE))}
     weights = ("MODEL.WEIGHTS", str(output / "start" / "model_final.pth"))
     summary: dict[str, Any] = {}
     for number, (title, config) in enumerate(MODELS.items(), start=3):
         say(f"{number}/5  Training and evaluating {title}, {ITERATIONS} iterations (6 minutes)")
         folder = output / folder_name(title)
-        seconds[title] = train(folder, config, (*weights, *SCHEDULE, *SIZES))
+        seconds[title] = train(folder, config, (*weights, *SCHEDULE, *HALF_SIZE))
         summary[title] = read_scores(folder)
     summary["seconds"] = seconds
     write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")

@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from demo_steps import (
+    BOXES,
+    HALF_SIZE,
+    QUICK,
     ROOT,
+    SHORT_START,
     draw_instances,
     folder_name,
     make_data,
@@ -26,16 +30,8 @@ from demo_steps import (
     train,
 )
 
-QUICK = ROOT / "configs" / "quick"
-START = QUICK / "faster_rcnn_R_18_FPN.yaml"
 FULL, POINTS = "full masks", (20, 10)
 NUM_TRAIN, NUM_VAL, SEED = 400, 60, 1
-# Small images, so that four trainings take a quarter of an hour.
-SIZE = (
-    *("INPUT.MIN_SIZE_TRAIN", "(160,)", "INPUT.MAX_SIZE_TRAIN", "240"),
-    *("INPUT.MIN_SIZE_TEST", "160", "INPUT.MAX_SIZE_TEST", "240"),
-)
-START_SCHEDULE = ("SOLVER.MAX_ITER", "300", "SOLVER.STEPS", "(220, 270)")
 SCHEDULE = ("SOLVER.MAX_ITER", "200", "SOLVER.STEPS", "(150,)")
 
 
@@ -71,20 +67,20 @@ def run(output: Path) -> None:
         names = ("DATASETS.TRAIN", f"('{make_points(datasets, count)}',)")
         models[f"{count} points"] = QUICK / "point_sup_pointrend_rcnn_R_18_FPN.yaml", names
     say("2/6  Training backbone and boxes, the start of all models (4 minutes)")
-    seconds = {"start": train(output / "start", START, (*SIZE, *START_SCHEDULE))}
+    seconds = {"start": train(output / "start", BOXES, (*HALF_SIZE, *SHORT_START))}
     weights = ("MODEL.WEIGHTS", str(output / "start" / "model_final.pth"))
     summary: dict[str, Any] = {}
     for number, (title, (config, opts)) in enumerate(models.items(), start=3):
         say(f"{number}/6  Training and evaluating PointRend from {title} (3 minutes)")
         folder = output / folder_name(title)
-        seconds[title] = train(folder, config, (*weights, *SIZE, *SCHEDULE, *opts))
+        seconds[title] = train(folder, config, (*weights, *HALF_SIZE, *SCHEDULE, *opts))
         summary[title] = read_scores(folder)
     write_text(
         output / "summary.json", json.dumps({**summary, "seconds": seconds}, indent=2) + "\n"
     )
     say("6/6  Drawing validation images")
     note = f"image; enlarged where {FULL} gain most"
-    draw_instances(output / "comparison.png", output, START, list(models)[::-1], note)
+    draw_instances(output / "comparison.png", output, BOXES, list(models)[::-1], note)
     print_table(summary)
     for name in ("summary.json", "comparison.png", *map(folder_name, models)):
         print(f"  {output / name}")

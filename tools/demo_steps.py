@@ -12,6 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+QUICK = ROOT / "configs" / "quick"
+BOXES = QUICK / "faster_rcnn_R_18_FPN.yaml"  # backbone and boxes, from which models of masks start
+# Images at half their size, so that several trainings take minutes; the schedule of BOXES on them.
+HALF_SIZE = (
+    *("INPUT.MIN_SIZE_TRAIN", "(160,)", "INPUT.MAX_SIZE_TRAIN", "240"),
+    *("INPUT.MIN_SIZE_TEST", "160", "INPUT.MAX_SIZE_TEST", "240"),
+)
+SHORT_START = ("SOLVER.MAX_ITER", "300", "SOLVER.STEPS", "(220, 270)")
 
 
 def say(text: str) -> None:

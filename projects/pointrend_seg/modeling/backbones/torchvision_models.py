@@ -48,17 +48,16 @@ class TorchvisionBackbone(ImageBackbone):
                 self.add_module(parent, nn.Module())
             (getattr(self, parent) if parent else self).add_module(leaf, module)
         self._stages = tuple(stages)
-        self._outputs = outputs
+        self._map_names = {module: name for name, module in outputs.items()}
         self.channels_last = channels_last
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the feature maps (N, C, h, w) of normalised images (N, 3, H, W)."""
-        by_module = {module: name for name, module in self._outputs.items()}
         maps, x = {}, images
         for name in self._stages:
             x = self.get_submodule(name)(x)
-            if name in by_module:
-                maps[by_module[name]] = x.permute(0, 3, 1, 2) if self.channels_last else x
+            if name in self._map_names:
+                maps[self._map_names[name]] = x.permute(0, 3, 1, 2) if self.channels_last else x
         return maps
 
 
